@@ -1,1 +1,4 @@
+//! A Kubernetes operator that registers WhatsApp Business phone numbers, once.
 
+pub mod api;
+pub mod reason;
