@@ -8,6 +8,7 @@ use super::WhatsAppPhoneNumberStatus;
 
 /// What a WhatsAppPhoneNumber asks for: one phone number ID, the Secrets that a register call is made of, and how to
 /// treat it.
+#[allow(clippy::duplicated_attributes)] // every print column has its own priority
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "whatsapp-operator.dev",

@@ -79,6 +79,16 @@ pub struct WhatsAppPhoneNumberStatus {
     pub phone_number: Option<PhoneNumberStatus>,
 }
 
+impl WhatsAppPhoneNumberStatus {
+    /// The status of a resource that the operator has not seen yet, as the CRD's default has it.
+    pub fn unseen() -> Self {
+        Self {
+            observed_generation: never_observed(),
+            ..Self::default()
+        }
+    }
+}
+
 /// One register call, or several calls in a row that never left the operator.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -1,0 +1,358 @@
+//! From where a number stands to its conditions. Pure.
+//!
+//! The five conditions are never set one by one: a [`Standing`] sets them all, so that they cannot contradict each
+//! other.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use crate::api::WhatsAppPhoneNumberStatus;
+use crate::reason::{Reason, condition};
+use crate::schedule::whole_seconds;
+
+/// The longest message, in bytes: an event's note takes 1,024.
+const MESSAGE_MAX_BYTES: usize = 1_000;
+
+/// Where a number stands, why, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// In which of the few situations the number is.
+    pub situation: Situation,
+    /// Why.
+    pub reason: Reason,
+    /// What happened and what to do, in one line.
+    pub message: String,
+}
+
+/// The situations that conditions can express.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Situation {
+    /// The number is registered.
+    Registered,
+    /// A register call is claimed and may be under way.
+    Registering,
+    /// Whether the number is registered is being found out.
+    Confirming,
+    /// Not registered; the operator comes back by itself or goes on when something appears.
+    Waiting,
+    /// Not registered; nothing happens until something changes.
+    Stalled,
+    /// Not registered, and no call is wanted.
+    Suspended,
+}
+
+/// True, False or Unknown, as conditions write it.
+type Truth = &'static str;
+const TRUE: Truth = "True";
+const FALSE: Truth = "False";
+const UNKNOWN: Truth = "Unknown";
+
+impl Situation {
+    /// `Registered` and `Ready`.
+    const fn registered(self) -> Truth {
+        match self {
+            Self::Registered => TRUE,
+            Self::Registering | Self::Confirming => UNKNOWN,
+            Self::Waiting | Self::Stalled | Self::Suspended => FALSE,
+        }
+    }
+
+    const fn failed(self) -> Truth {
+        match self {
+            Self::Waiting | Self::Stalled => TRUE,
+            Self::Registered | Self::Registering | Self::Confirming | Self::Suspended => FALSE,
+        }
+    }
+
+    const fn reconciling(self) -> bool {
+        matches!(self, Self::Registering | Self::Confirming | Self::Waiting)
+    }
+
+    const fn stalled(self) -> bool {
+        matches!(self, Self::Stalled)
+    }
+}
+
+/// Whether the status says that the number is registered.
+pub fn is_registered(status: &WhatsAppPhoneNumberStatus) -> bool {
+    is_true(status, condition::REGISTERED)
+}
+
+/// Whether a condition is True.
+pub fn is_true(status: &WhatsAppPhoneNumberStatus, type_: &str) -> bool {
+    find(status, type_).is_some_and(|condition| condition.status == TRUE)
+}
+
+/// The condition of a type.
+pub fn find<'a>(status: &'a WhatsAppPhoneNumberStatus, type_: &str) -> Option<&'a Condition> {
+    status
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == type_)
+}
+
+/// The reason of a condition, where it is one of this version.
+pub fn reason_of(status: &WhatsAppPhoneNumberStatus, type_: &str) -> Option<Reason> {
+    find(status, type_)?.reason.parse().ok()
+}
+
+/// Sets all conditions from where the number stands. A registered number stays registered, whatever became of a
+/// register call that a person asked for: then only `Failed` and `Reconciling` tell of it.
+pub fn set(
+    status: &mut WhatsAppPhoneNumberStatus,
+    standing: &Standing,
+    generation: i64,
+    now: Timestamp,
+) {
+    let Standing {
+        situation,
+        reason,
+        message,
+    } = standing;
+    let stays_registered = is_registered(status) && *situation != Situation::Registered;
+    let mut writer = Writer {
+        status,
+        reason: *reason,
+        message: one_line(message),
+        now,
+    };
+    if !stays_registered {
+        writer.put(condition::REGISTERED, situation.registered());
+        writer.put(condition::READY, situation.registered());
+    }
+    writer.put(condition::FAILED, situation.failed());
+    writer.put_if(condition::RECONCILING, situation.reconciling());
+    writer.put_if(condition::STALLED, situation.stalled() && !stays_registered);
+    observe_generation(status, generation);
+}
+
+/// Says of every condition, and of the status, that the operator has looked at this generation.
+pub fn observe_generation(status: &mut WhatsAppPhoneNumberStatus, generation: i64) {
+    status.observed_generation = generation;
+    for condition in &mut status.conditions {
+        condition.observed_generation = Some(generation);
+    }
+}
+
+struct Writer<'a> {
+    status: &'a mut WhatsAppPhoneNumberStatus,
+    reason: Reason,
+    message: String,
+    now: Timestamp,
+}
+
+impl Writer<'_> {
+    fn put(&mut self, type_: &str, truth: Truth) {
+        let reason = self.reason.as_str().to_owned();
+        let message = self.message.clone();
+        let conditions = &mut self.status.conditions;
+        if let Some(condition) = conditions
+            .iter_mut()
+            .find(|condition| condition.type_ == type_)
+        {
+            if condition.status != truth {
+                condition.last_transition_time = Time(whole_seconds(self.now));
+            }
+            truth.clone_into(&mut condition.status);
+            condition.reason = reason;
+            condition.message = message;
+        } else {
+            conditions.push(Condition {
+                type_: type_.to_owned(),
+                status: truth.to_owned(),
+                reason,
+                message,
+                observed_generation: None,
+                last_transition_time: Time(whole_seconds(self.now)),
+            });
+        }
+    }
+
+    /// A condition that is absent unless True.
+    fn put_if(&mut self, type_: &str, present: bool) {
+        if present {
+            self.put(type_, TRUE);
+        } else {
+            self.status
+                .conditions
+                .retain(|condition| condition.type_ != type_);
+        }
+    }
+}
+
+/// A message in one line, cut where it is too long.
+fn one_line(message: &str) -> String {
+    let mut line: String = message
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    if line.len() > MESSAGE_MAX_BYTES {
+        let end = line.floor_char_boundary(MESSAGE_MAX_BYTES - "…".len());
+        line.truncate(end);
+        line.push('…');
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn standing(situation: Situation, reason: Reason) -> Standing {
+        Standing {
+            situation,
+            reason,
+            message: "message".to_owned(),
+        }
+    }
+
+    fn conditions(status: &WhatsAppPhoneNumberStatus) -> Vec<String> {
+        let mut all: Vec<String> = status
+            .conditions
+            .iter()
+            .map(|c| format!("{}={}", c.type_, c.status))
+            .collect();
+        all.sort();
+        all
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn each_situation_reads_as_kstatus_expects() {
+        let table = [
+            (
+                Situation::Registered,
+                vec!["Failed=False", "Ready=True", "Registered=True"],
+            ),
+            (
+                Situation::Registering,
+                vec![
+                    "Failed=False",
+                    "Ready=Unknown",
+                    "Reconciling=True",
+                    "Registered=Unknown",
+                ],
+            ),
+            (
+                Situation::Confirming,
+                vec![
+                    "Failed=False",
+                    "Ready=Unknown",
+                    "Reconciling=True",
+                    "Registered=Unknown",
+                ],
+            ),
+            (
+                Situation::Waiting,
+                vec![
+                    "Failed=True",
+                    "Ready=False",
+                    "Reconciling=True",
+                    "Registered=False",
+                ],
+            ),
+            (
+                Situation::Stalled,
+                vec![
+                    "Failed=True",
+                    "Ready=False",
+                    "Registered=False",
+                    "Stalled=True",
+                ],
+            ),
+            (
+                Situation::Suspended,
+                vec!["Failed=False", "Ready=False", "Registered=False"],
+            ),
+        ];
+        for (situation, expected) in table {
+            let mut status = WhatsAppPhoneNumberStatus::default();
+            set(
+                &mut status,
+                &standing(situation, Reason::Registering),
+                1,
+                at(0),
+            );
+            assert_eq!(conditions(&status), expected, "{situation:?}");
+            assert!(
+                status
+                    .conditions
+                    .iter()
+                    .all(|c| c.observed_generation == Some(1))
+            );
+        }
+    }
+
+    #[test]
+    fn a_registered_number_stays_so_when_a_requested_call_fails() {
+        let mut status = WhatsAppPhoneNumberStatus::default();
+        set(
+            &mut status,
+            &standing(Situation::Registered, Reason::RegistrationSucceeded),
+            1,
+            at(0),
+        );
+        set(
+            &mut status,
+            &standing(Situation::Stalled, Reason::PinMismatch),
+            1,
+            at(9),
+        );
+        assert_eq!(
+            conditions(&status),
+            ["Failed=True", "Ready=True", "Registered=True"]
+        );
+        assert_eq!(
+            reason_of(&status, condition::READY),
+            Some(Reason::RegistrationSucceeded)
+        );
+        assert_eq!(
+            reason_of(&status, condition::FAILED),
+            Some(Reason::PinMismatch)
+        );
+    }
+
+    #[test]
+    fn transition_times_move_only_when_a_status_flips() {
+        let mut status = WhatsAppPhoneNumberStatus::default();
+        set(
+            &mut status,
+            &standing(Situation::Waiting, Reason::SecretNotFound),
+            1,
+            at(0),
+        );
+        set(
+            &mut status,
+            &standing(Situation::Waiting, Reason::GraphUnavailable),
+            1,
+            at(9),
+        );
+        assert!(
+            status
+                .conditions
+                .iter()
+                .all(|c| c.last_transition_time.0 == at(0))
+        );
+        set(
+            &mut status,
+            &standing(Situation::Registered, Reason::AlreadyRegistered),
+            1,
+            at(20),
+        );
+        assert!(
+            status
+                .conditions
+                .iter()
+                .all(|c| c.last_transition_time.0 == at(20))
+        );
+    }
+
+    #[test]
+    fn messages_are_one_bounded_line() {
+        let line = one_line(&format!("a\nb{}", "é".repeat(2_000)));
+        assert!(line.starts_with("a b") && line.ends_with('…') && line.len() <= MESSAGE_MAX_BYTES);
+    }
+}

@@ -1,0 +1,362 @@
+//! Settings that are known to be valid: what [`RunArgs`] says, checked once at the start.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rand::RngExt;
+use url::{Host, Url};
+
+use super::{LogFormat, RunArgs, selector};
+use crate::graph::GraphSettings;
+use crate::telemetry;
+
+/// No duration may be longer: Meta's own memory is 72 hours, and so is the operator's.
+const LONGEST: Duration = Duration::from_hours(72);
+/// One call that takes longer than this has failed, whatever it still brings.
+const LONGEST_CALL: Duration = Duration::from_mins(10);
+
+/// The operator's settings, every one of them valid.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// How the Graph API is called.
+    pub graph: GraphSettings,
+    /// The version of the Graph API for resources that name none: `v23.0`.
+    pub graph_api_version: String,
+    /// The namespaces to watch, each once, sorted; none means all.
+    pub watch_namespaces: Vec<String>,
+    /// A label selector that resources must match.
+    pub selector: Option<String>,
+    /// Whether Secrets are watched; else they are only read.
+    pub secret_watch: bool,
+    /// How many resources are worked on at the same time.
+    pub concurrency: u16,
+    /// Budget and waits of register calls.
+    pub retry: RetrySettings,
+    /// Leader election; none means that this process always leads.
+    pub leader_election: Option<LeaderSettings>,
+    /// Where health and metrics are served.
+    pub bind_address: SocketAddr,
+    /// What is logged, and how.
+    pub log: LogSettings,
+}
+
+/// Budget and waits of register calls.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RetrySettings {
+    /// Automatic attempts per number in 72 hours, 1 to 10.
+    pub attempt_limit: u16,
+    /// The first wait.
+    pub base: Duration,
+    /// The longest wait, not shorter than [`Self::base`].
+    pub cap: Duration,
+    /// How long a number is only read after an unclear answer.
+    pub confirm_window: Duration,
+}
+
+/// Who stands for election, and where.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LeaderSettings {
+    /// The name of the Lease.
+    pub lease_name: String,
+    /// The namespace of the Lease; none means the client's own: the pod's, or that of the kubeconfig's context.
+    pub lease_namespace: Option<String>,
+    /// The name of this process among the candidates.
+    pub identity: String,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogSettings {
+    /// The form of a line; none means text on a terminal and JSON elsewhere.
+    pub format: Option<LogFormat>,
+    /// A level, or the directives of tracing's `EnvFilter`.
+    pub level: String,
+}
+
+/// A flag, or its environment variable, has a value that cannot be used.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{flag}: {problem}")]
+pub struct ConfigError {
+    /// The flag, with its environment variable.
+    flag: &'static str,
+    /// What is wrong, and what to write.
+    problem: String,
+}
+
+// === impl Settings ===
+
+impl TryFrom<RunArgs> for Settings {
+    type Error = ConfigError;
+
+    fn try_from(args: RunArgs) -> Result<Self, ConfigError> {
+        // Without `..`: a flag that nothing uses does not compile.
+        let RunArgs {
+            graph_base_url,
+            graph_api_version,
+            allow_insecure_graph,
+            graph_timeout,
+            watch_namespace,
+            selector,
+            secret_watch,
+            concurrency,
+            attempt_limit,
+            retry_base,
+            retry_cap,
+            confirm_window,
+            leader_elect,
+            lease_name,
+            lease_namespace,
+            bind_address,
+            log_format,
+            log_level,
+        } = args;
+        let lease = lease(lease_name, lease_namespace)?;
+        Ok(Self {
+            graph: GraphSettings {
+                base_url: base_url(&graph_base_url, allow_insecure_graph)?,
+                allow_insecure: allow_insecure_graph,
+                timeout: bounded(
+                    "--graph-timeout (GRAPH_TIMEOUT)",
+                    graph_timeout,
+                    LONGEST_CALL,
+                )?,
+            },
+            graph_api_version: api_version(graph_api_version)?,
+            watch_namespaces: namespaces(&watch_namespace)?,
+            selector: label_selector(selector)?,
+            secret_watch,
+            concurrency: within("--concurrency (CONCURRENCY)", concurrency, 1000)?,
+            retry: retry(attempt_limit, retry_base, retry_cap, confirm_window)?,
+            leader_election: leader_elect.then_some(lease),
+            bind_address: socket_address(&bind_address)?,
+            log: log(log_format, log_level)?,
+        })
+    }
+}
+
+impl ConfigError {
+    fn new(flag: &'static str, problem: impl Into<String>) -> Self {
+        Self {
+            flag,
+            problem: problem.into(),
+        }
+    }
+}
+
+fn base_url(text: &str, allow_insecure: bool) -> Result<Url, ConfigError> {
+    let refuse = |problem: String| {
+        Err(ConfigError::new(
+            "--graph-base-url (GRAPH_BASE_URL)",
+            problem,
+        ))
+    };
+    // The text itself is not repeated: somebody may have put a password into it.
+    let url = match Url::parse(text.trim()) {
+        Ok(url) => url,
+        Err(error) => {
+            return refuse(format!(
+                "{error}; write a URL such as https://graph.facebook.com"
+            ));
+        }
+    };
+    if !matches!(url.scheme(), "http" | "https") {
+        return refuse(format!(
+            "the scheme {} cannot be used; write https://",
+            url.scheme()
+        ));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return refuse("it holds a user name or a password; write it without".to_owned());
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return refuse(
+            "it has a query or a fragment; write only scheme, host, port and path".to_owned(),
+        );
+    }
+    if url.scheme() == "http" && !allow_insecure && !is_loopback(&url) {
+        return refuse(
+            "plain http would send tokens and PINs unencrypted; write https://, or set --allow-insecure-graph"
+                .to_owned(),
+        );
+    }
+    Ok(url)
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+fn api_version(text: String) -> Result<String, ConfigError> {
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let valid = text
+        .strip_prefix('v')
+        .and_then(|numbers| numbers.split_once('.'))
+        .is_some_and(|(major, minor)| is_number(major) && is_number(minor));
+    if valid {
+        return Ok(text);
+    }
+    Err(ConfigError::new(
+        "--graph-api-version (GRAPH_API_VERSION)",
+        format!("{text:?} is no version of the Graph API; write one such as v23.0"),
+    ))
+}
+
+fn namespaces(entries: &[String]) -> Result<Vec<String>, ConfigError> {
+    let names: BTreeSet<&str> = entries
+        .iter()
+        .flat_map(|entry| entry.split(','))
+        .map(str::trim)
+        .filter(|name| !name.is_empty())
+        .collect();
+    let flag = "--watch-namespace (WATCH_NAMESPACES)";
+    names
+        .into_iter()
+        .map(|name| namespace(flag, name))
+        .collect()
+}
+
+fn namespace(flag: &'static str, name: &str) -> Result<String, ConfigError> {
+    if is_dns_label(name) {
+        return Ok(name.to_owned());
+    }
+    Err(ConfigError::new(
+        flag,
+        format!(
+            "{name:?} is no name of a namespace; write at most 63 of a-z, 0-9 and -, with a letter or digit at both ends"
+        ),
+    ))
+}
+
+/// A DNS-1123 label, as names of namespaces are.
+pub(super) fn is_dns_label(name: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=63).contains(&name.len())
+        && name.bytes().all(inner)
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+}
+
+fn label_selector(text: Option<String>) -> Result<Option<String>, ConfigError> {
+    let Some(text) = text
+        .map(|text| text.trim().to_owned())
+        .filter(|text| !text.is_empty())
+    else {
+        return Ok(None);
+    };
+    match selector::check(&text) {
+        Ok(()) => Ok(Some(text)),
+        Err(problem) => Err(ConfigError::new(
+            "--selector (SELECTOR)",
+            format!("{problem}; write a label selector such as shard=a or shard in (a,b)"),
+        )),
+    }
+}
+
+fn within(flag: &'static str, value: u16, most: u16) -> Result<u16, ConfigError> {
+    if (1..=most).contains(&value) {
+        return Ok(value);
+    }
+    Err(ConfigError::new(
+        flag,
+        format!("{value} is out of range; write a number from 1 to {most}"),
+    ))
+}
+
+fn bounded(flag: &'static str, value: Duration, most: Duration) -> Result<Duration, ConfigError> {
+    if !value.is_zero() && value <= most {
+        return Ok(value);
+    }
+    Err(ConfigError::new(
+        flag,
+        format!(
+            "{} is out of range; write more than 0s and at most {}",
+            humantime::format_duration(value),
+            humantime::format_duration(most)
+        ),
+    ))
+}
+
+fn retry(
+    attempt_limit: u16,
+    base: Duration,
+    cap: Duration,
+    confirm_window: Duration,
+) -> Result<RetrySettings, ConfigError> {
+    let settings = RetrySettings {
+        attempt_limit: within("--attempt-limit (ATTEMPT_LIMIT)", attempt_limit, 10)?,
+        base: bounded("--retry-base (RETRY_BASE)", base, LONGEST)?,
+        cap: bounded("--retry-cap (RETRY_CAP)", cap, LONGEST)?,
+        confirm_window: bounded("--confirm-window (CONFIRM_WINDOW)", confirm_window, LONGEST)?,
+    };
+    if base > cap {
+        return Err(ConfigError::new(
+            "--retry-base (RETRY_BASE)",
+            format!(
+                "{} is longer than --retry-cap, {}; write a shorter one, or raise --retry-cap",
+                humantime::format_duration(base),
+                humantime::format_duration(cap)
+            ),
+        ));
+    }
+    Ok(settings)
+}
+
+fn lease(name: String, in_namespace: Option<String>) -> Result<LeaderSettings, ConfigError> {
+    let valid = name.len() <= 253 && name.split('.').all(is_dns_label);
+    if !valid {
+        return Err(ConfigError::new(
+            "--lease-name (LEASE_NAME)",
+            format!("{name:?} is no name of a Lease; write a DNS name such as whatsapp-operator"),
+        ));
+    }
+    let flag = "--lease-namespace (LEASE_NAMESPACE)";
+    let lease_namespace = in_namespace
+        .as_deref()
+        .map(str::trim)
+        .filter(|name| !name.is_empty())
+        .map(|name| namespace(flag, name))
+        .transpose()?;
+    Ok(LeaderSettings {
+        lease_name: name,
+        lease_namespace,
+        identity: identity(),
+    })
+}
+
+/// The name of the pod, which is its host name, and something random: a restarted container keeps the name and must
+/// not take the Lease of its predecessor for its own.
+fn identity() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = match host.trim() {
+        "" => "whatsapp-operator",
+        name => name,
+    };
+    format!("{host}_{:08x}", rand::rng().random::<u32>())
+}
+
+fn socket_address(text: &str) -> Result<SocketAddr, ConfigError> {
+    text.trim().parse().map_err(|_| {
+        ConfigError::new(
+            "--bind-address (BIND_ADDRESS)",
+            format!("{text:?} is no address; write an IP address and a port such as 0.0.0.0:8080 or [::]:8080"),
+        )
+    })
+}
+
+fn log(format: Option<LogFormat>, level: String) -> Result<LogSettings, ConfigError> {
+    match telemetry::filter(&level) {
+        Ok(_) => Ok(LogSettings { format, level }),
+        Err(error) => Err(ConfigError::new(
+            "--log-level (LOG_LEVEL)",
+            format!(
+                "{level:?}: {error}; write error, warn, info, debug or trace, or directives such as info,whatsapp_operator=debug"
+            ),
+        )),
+    }
+}

@@ -1,0 +1,66 @@
+//! Publishing events. I/O. A failure to publish never fails a pass.
+
+use std::time::Duration;
+
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::{Client, Resource, ResourceExt};
+use tracing::{debug, warn};
+
+use crate::api::{MANAGER, WhatsAppPhoneNumber};
+use crate::notice::Notice;
+use crate::record::Chain;
+
+/// The longest name of a resource that an event can be named after: `NAME.16hex` must fit 253 characters.
+const NAME_MAX_CHARS: usize = 253 - 17;
+
+/// How long publishing may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Publishes events about resources.
+#[derive(Clone)]
+pub struct Events {
+    recorder: Recorder,
+}
+
+impl Events {
+    /// Events that this instance reports.
+    pub fn new(client: Client, instance: Option<String>) -> Self {
+        let reporter = Reporter {
+            controller: MANAGER.to_owned(),
+            instance,
+        };
+        Self {
+            recorder: Recorder::new(client, reporter),
+        }
+    }
+
+    /// Publishes an event about a resource; what goes wrong is logged.
+    pub async fn publish(&self, resource: &WhatsAppPhoneNumber, notice: Notice) {
+        let name = resource.name_any();
+        if name.len() > NAME_MAX_CHARS {
+            debug!(
+                name,
+                reason = notice.reason,
+                "No event: the resource's name is too long for one"
+            );
+            return;
+        }
+        let event = Event {
+            type_: if notice.warning {
+                EventType::Warning
+            } else {
+                EventType::Normal
+            },
+            reason: notice.reason,
+            note: Some(notice.note),
+            action: notice.action.to_owned(),
+            secondary: None,
+        };
+        let reference = resource.object_ref(&());
+        match tokio::time::timeout(TIMEOUT, self.recorder.publish(&event, &reference)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(error = %Chain(&error), "Failed to publish an event"),
+            Err(_) => warn!("Failed to publish an event: no answer from the API server"),
+        }
+    }
+}

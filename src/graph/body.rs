@@ -1,0 +1,134 @@
+//! What a body of Graph's says: an error, another object, or nothing. Pure.
+//!
+//! Parsing is lenient in form: numbers as text, missing fields, `error_data` of any kind. Meta's pages, samples and the wire
+//! differ in all of these.
+
+use serde_json::{Map, Value};
+
+use super::codes::ErrorSignature;
+
+/// What a body holds.
+pub(super) enum Content {
+    /// An error of Graph.
+    Error(Box<GraphError>),
+    /// Another JSON object.
+    Object(Map<String, Value>),
+    /// Nothing that Graph would say.
+    Unreadable,
+}
+
+/// `error` of an answer as it came, secrets and all.
+#[derive(Default)]
+pub(super) struct GraphError {
+    pub(super) message: Option<String>,
+    pub(super) type_: Option<String>,
+    pub(super) code: Option<i64>,
+    pub(super) subcode: Option<i64>,
+    pub(super) transient: Option<bool>,
+    pub(super) user_title: Option<String>,
+    pub(super) user_message: Option<String>,
+    pub(super) details: Option<String>,
+    pub(super) fbtrace_id: Option<String>,
+}
+
+/// Whether the answer says `"success": true`, plainly or in the form that the reference page prints as its example
+/// (`{"successful_registration": {"value": {"success": true}}}`). A sample of Meta's has the value as text.
+pub(super) fn says_success(object: &Map<String, Value>) -> bool {
+    let is_true = |value: &Value| truth(value) == Some(true);
+    object.get("success").is_some_and(is_true)
+        || object
+            .values()
+            .any(|example| example.pointer("/value/success").is_some_and(is_true))
+}
+
+// === impl Content ===
+
+impl Content {
+    pub(super) fn parse(body: &[u8]) -> Self {
+        let body = body.trim_ascii();
+        // The reference page prints its example with a stray backslash before the first brace.
+        let Ok(Value::Object(object)) =
+            serde_json::from_slice(body.strip_prefix(b"\\").unwrap_or(body))
+        else {
+            return Self::Unreadable;
+        };
+        match object.get("error") {
+            Some(Value::Object(error)) => GraphError::parse(error)
+                .map_or(Self::Unreadable, |error| Self::Error(Box::new(error))),
+            _ => Self::Object(object),
+        }
+    }
+}
+
+// === impl GraphError ===
+
+impl GraphError {
+    /// `None` for an object that has nothing of what each of Graph's errors has: gateways write `error` objects too.
+    fn parse(error: &Map<String, Value>) -> Option<Self> {
+        let field = |name| error.get(name).and_then(text);
+        let number = |name| error.get(name).and_then(integer);
+        let parsed = Self {
+            message: field("message"),
+            type_: field("type"),
+            code: number("code"),
+            subcode: number("error_subcode"),
+            transient: error.get("is_transient").and_then(truth),
+            user_title: field("error_user_title"),
+            user_message: field("error_user_msg"),
+            details: error.get("error_data").and_then(details),
+            fbtrace_id: field("fbtrace_id"),
+        };
+        let is_graph =
+            parsed.code.is_some() || parsed.type_.is_some() || parsed.fbtrace_id.is_some();
+        is_graph.then_some(parsed)
+    }
+
+    pub(super) fn signature(&self, http_status: u16) -> ErrorSignature {
+        ErrorSignature {
+            http_status,
+            code: self.code,
+            subcode: self.subcode,
+            transient: self.transient.unwrap_or_default(),
+        }
+    }
+
+    pub(super) fn message_with_details(&self) -> Option<String> {
+        match (&self.message, &self.details) {
+            (Some(message), Some(details)) => Some(format!("{message} (details: {details})")),
+            (message, details) => message.clone().or_else(|| details.clone()),
+        }
+    }
+}
+
+/// `error_data`: an object with `details`, or a text, or whatever it is as JSON.
+fn details(data: &Value) -> Option<String> {
+    match data.get("details").unwrap_or(data) {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()),
+        other => Some(other.to_string()),
+    }
+}
+
+/// A text, or a number as text.
+pub(super) fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()).filter(|text| !text.trim().is_empty()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+/// A whole number, or one as text: relays write codes so.
+fn integer(value: &Value) -> Option<i64> {
+    match value {
+        Value::Number(number) => number.as_i64(),
+        Value::String(text) => text.trim().parse().ok(),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+fn truth(value: &Value) -> Option<bool> {
+    value
+        .as_bool()
+        .or_else(|| value.as_str()?.trim().parse().ok())
+}

@@ -1,0 +1,325 @@
+//! For how long Graph asks not to be called, from the headers of an answer. Pure: the time is an argument.
+//!
+//! `X-Business-Use-Case-Usage` is what the Graph API's rate limiting page documents; `Retry-After` stands in no page of
+//! Meta's and is honoured where something on the way adds it. Calling on while throttled lengthens the wait, so the longer
+//! one counts. `X-App-Usage` tells percentages only, and `X-Ad-Account-Usage` is about advertisements.
+
+use std::fmt;
+use std::time::Duration;
+
+use http::HeaderMap;
+use http::header::{HeaderName, RETRY_AFTER};
+use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimeParser;
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+
+/// The longest wait that is believed.
+pub const MAX_WAIT: Duration = Duration::from_secs(72 * 60 * 60);
+
+const BUSINESS_USE_CASE_USAGE: HeaderName = HeaderName::from_static("x-business-use-case-usage");
+
+/// The entries of the header that are about WhatsApp have types that begin so.
+const WHATSAPP: &str = "whatsapp";
+
+/// Minutes until calls are let through again.
+const REGAIN: &str = "estimated_time_to_regain_access";
+
+/// JSON that keeps every pair of an object, as Meta's own sample of the header has the same key twice.
+enum Json {
+    Object(Vec<(String, Json)>),
+    Array(Vec<Json>),
+    Text(String),
+    Number(f64),
+    Other,
+}
+
+/// How long to wait, by the headers of an answer; `None` if they name no wait.
+pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let wait = business_use_case(headers)
+        .max(retry_after_header(headers, now))?
+        .min(MAX_WAIT);
+    (!wait.is_zero()).then_some(wait)
+}
+
+/// The largest wait of an entry about WhatsApp.
+fn business_use_case(headers: &HeaderMap) -> Option<Duration> {
+    headers
+        .get_all(BUSINESS_USE_CASE_USAGE)
+        .iter()
+        .filter_map(|value| serde_json::from_slice::<Json>(value.as_bytes()).ok())
+        .filter_map(|json| json.longest_regain_minutes())
+        .fold(None, |longest: Option<f64>, minutes| {
+            Some(longest.map_or(minutes, |other| other.max(minutes)))
+        })
+        .map(|minutes| seconds(minutes.ceil() * 60.0))
+}
+
+/// Seconds or an HTTP date.
+fn retry_after_header(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let waits = headers
+        .get_all(RETRY_AFTER)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    waits.filter_map(|text| delay(text.trim(), now)).max()
+}
+
+fn delay(text: &str, now: Timestamp) -> Option<Duration> {
+    if let Ok(number) = text.parse::<f64>() {
+        return Some(seconds(number));
+    }
+    let until = DateTimeParser::new().parse_timestamp(text).ok()?;
+    Duration::try_from(until.duration_since(now)).ok()
+}
+
+/// Whole seconds, rounded up, within the bounds; what is no number is no wait.
+fn seconds(number: f64) -> Duration {
+    let bounded = number.max(0.0).min(MAX_WAIT.as_secs_f64());
+    Duration::try_from_secs_f64(bounded.ceil()).unwrap_or_default()
+}
+
+// === impl Json ===
+
+impl Json {
+    /// The largest regain time of this value and everything in it.
+    fn longest_regain_minutes(&self) -> Option<f64> {
+        let inner: Box<dyn Iterator<Item = &Self>> = match self {
+            Self::Object(pairs) => Box::new(pairs.iter().map(|(_, value)| value)),
+            Self::Array(values) => Box::new(values.iter()),
+            Self::Text(_) | Self::Number(_) | Self::Other => return None,
+        };
+        inner
+            .filter_map(Self::longest_regain_minutes)
+            .chain(self.own_regain_minutes())
+            .reduce(f64::max)
+    }
+
+    /// The regain time of this value, if it is an entry about WhatsApp.
+    fn own_regain_minutes(&self) -> Option<f64> {
+        let Self::Object(pairs) = self else {
+            return None;
+        };
+        let about_whatsapp = pairs.iter().any(|(key, value)| {
+            key == "type" && matches!(value, Self::Text(text) if text.starts_with(WHATSAPP))
+        });
+        let times = pairs
+            .iter()
+            .filter(|(key, _)| key == REGAIN)
+            .filter_map(|(_, value)| value.number());
+        times.reduce(f64::max).filter(|_| about_whatsapp)
+    }
+
+    fn number(&self) -> Option<f64> {
+        match self {
+            Self::Number(number) => Some(*number),
+            Self::Text(text) => text.trim().parse().ok(),
+            Self::Object(_) | Self::Array(_) | Self::Other => None,
+        }
+        .filter(|number: &f64| !number.is_nan())
+    }
+}
+
+impl<'de> Deserialize<'de> for Json {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(JsonVisitor)
+    }
+}
+
+struct JsonVisitor;
+
+#[allow(clippy::cast_precision_loss)] // minutes
+impl<'de> Visitor<'de> for JsonVisitor {
+    type Value = Json;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Json, E> {
+        Ok(Json::Other)
+    }
+
+    fn visit_unit<E>(self) -> Result<Json, E> {
+        Ok(Json::Other)
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Json, E> {
+        Ok(Json::Number(number as f64))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Json, E> {
+        Ok(Json::Number(number as f64))
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Json, E> {
+        Ok(Json::Number(number))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Json, E> {
+        Ok(Json::Text(text.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Json, A::Error> {
+        let mut values = Vec::new();
+        while let Some(value) = seq.next_element()? {
+            values.push(value);
+        }
+        Ok(Json::Array(values))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json, A::Error> {
+        let mut pairs = Vec::new();
+        while let Some(pair) = map.next_entry()? {
+            pairs.push(pair);
+        }
+        Ok(Json::Object(pairs))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn wait(pairs: &[(&'static str, &str)]) -> Option<u64> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, HeaderValue::from_str(value).expect("a header value"));
+        }
+        let now = "2026-11-22T12:00:00Z".parse().expect("a time");
+        retry_after(&headers, now).map(|wait| wait.as_secs())
+    }
+
+    fn usage(json: &str) -> Option<u64> {
+        wait(&[("x-business-use-case-usage", json)])
+    }
+
+    #[test]
+    fn the_documented_shape() {
+        let json = r#"{"1064":[{"type":"whatsapp_business_management","call_count":100,"total_cputime":25,"total_time":25,"estimated_time_to_regain_access":19},{"type":"whatsapp","estimated_time_to_regain_access":7}]}"#;
+        assert_eq!(usage(json), Some(19 * 60));
+    }
+
+    #[test]
+    fn all_other_shapes() {
+        for (json, minutes) in [
+            (
+                r#"{"1":{"type":"whatsapp","estimated_time_to_regain_access":3}}"#,
+                Some(3),
+            ),
+            (
+                r#"[{"type":"whatsapp","estimated_time_to_regain_access":3}]"#,
+                Some(3),
+            ),
+            (
+                r#"{"1":[{"type":"whatsapp","estimated_time_to_regain_access":"4"}]}"#,
+                Some(4),
+            ),
+            (
+                r#"{"1":[{"type":"whatsapp","estimated_time_to_regain_access":1.5}]}"#,
+                Some(2),
+            ),
+            (
+                r#"{"1":[{"type":"whatsapp","estimated_time_to_regain_access":9}],"1":[{"type":"whatsapp","estimated_time_to_regain_access":2}]}"#,
+                Some(9),
+            ),
+            (
+                r#"{"1":[{"type":"whatsapp","estimated_time_to_regain_access":9,"estimated_time_to_regain_access":2}]}"#,
+                Some(9),
+            ),
+            (
+                r#"{"1":[{"type":"whatsapp","estimated_time_to_regain_access":1}],"2":[{"type":"whatsapp_x","estimated_time_to_regain_access":8}]}"#,
+                Some(8),
+            ),
+            (
+                r#"{"1":[{"type":"ads_management","estimated_time_to_regain_access":50}]}"#,
+                None,
+            ),
+            (r#"{"1":[{"estimated_time_to_regain_access":50}]}"#, None),
+            (
+                r#"{"1":[{"type":"whatsapp","estimated_time_to_regain_access":0}]}"#,
+                None,
+            ),
+            (
+                r#"{"1":[{"type":"whatsapp","estimated_time_to_regain_access":-5}]}"#,
+                None,
+            ),
+            (
+                r#"{"1":[{"type":"whatsapp","estimated_time_to_regain_access":null}]}"#,
+                None,
+            ),
+            (
+                r#"{"1":[{"type":"whatsapp","estimated_time_to_regain_access":"soon"}]}"#,
+                None,
+            ),
+            (
+                r#"{"1":[{"type":"whatsapp","estimated_time_to_regain_access":"NaN"}]}"#,
+                None,
+            ),
+            (
+                r#"{"1":[{"type":"whatsapp","estimated_time_to_regain_access":1e300}]}"#,
+                Some(72 * 60),
+            ),
+            (
+                r#"{"1":[{"type":"whatsapp","estimated_time_to_regain_access":"inf"}]}"#,
+                Some(72 * 60),
+            ),
+            ("", None),
+            ("{", None),
+            ("17", None),
+        ] {
+            assert_eq!(usage(json), minutes.map(|minutes| minutes * 60), "{json}");
+        }
+    }
+
+    #[test]
+    fn retry_after_in_seconds_or_as_a_date() {
+        for (text, expected) in [
+            ("120", Some(120)),
+            (" 120 ", Some(120)),
+            ("0.2", Some(1)),
+            ("0", None),
+            ("-1", None),
+            ("Sun, 22 Nov 2026 12:01:30 GMT", Some(90)),
+            ("Sun, 22 Nov 2026 11:00:00 GMT", None),
+            ("Fri, 22 Nov 2126 12:00:00 GMT", Some(MAX_WAIT.as_secs())),
+            ("99999999999999999999", Some(MAX_WAIT.as_secs())),
+            ("later", None),
+            ("", None),
+        ] {
+            assert_eq!(wait(&[("retry-after", text)]), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_longest_of_several_headers_counts() {
+        let usage = (
+            "x-business-use-case-usage",
+            r#"{"1":[{"type":"whatsapp","estimated_time_to_regain_access":2}]}"#,
+        );
+        assert_eq!(wait(&[("retry-after", "600"), usage]), Some(600));
+        assert_eq!(wait(&[("retry-after", "60"), usage]), Some(120));
+        assert_eq!(
+            wait(&[("retry-after", "60"), ("retry-after", "90")]),
+            Some(90)
+        );
+        assert_eq!(wait(&[("x-app-usage", r#"{"call_count":100}"#)]), None);
+        assert_eq!(wait(&[]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_header_gives_a_bounded_wait(bytes in prop::collection::vec(any::<u8>(), 0..200), regain in any::<f64>()) {
+            let json = format!(r#"{{"1":[{{"type":"whatsapp","estimated_time_to_regain_access":{regain:e}}}]}}"#);
+            let mut headers = HeaderMap::new();
+            for value in [HeaderValue::from_bytes(&bytes), HeaderValue::from_str(&json)].into_iter().flatten() {
+                headers.append(BUSINESS_USE_CASE_USAGE, value.clone());
+                headers.append(RETRY_AFTER, value);
+            }
+            let wait = retry_after(&headers, Timestamp::UNIX_EPOCH);
+            prop_assert!(wait.is_none_or(|wait| !wait.is_zero() && wait <= MAX_WAIT));
+        }
+    }
+}

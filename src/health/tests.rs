@@ -1,0 +1,135 @@
+//! The endpoints over real HTTP.
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::*;
+
+const DEADLINE: Duration = Duration::from_secs(10);
+
+struct Server {
+    address: SocketAddr,
+    readiness: Readiness,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<Result<(), HealthError>>,
+}
+
+async fn start() -> Server {
+    let listener = bind(([127, 0, 0, 1], 0).into())
+        .await
+        .expect("a free port on 127.0.0.1");
+    let address = listener
+        .local_addr()
+        .expect("a bound listener has an address");
+    let readiness = Readiness::new(["phone numbers", "secrets"]);
+    let metrics = Arc::new(Metrics::new(Box::new(Vec::new)));
+    let health = Health {
+        readiness: readiness.clone(),
+        metrics,
+    };
+    let (stop, stopped) = oneshot::channel();
+    let task = tokio::spawn(serve(listener, health, async {
+        let _ = stopped.await;
+    }));
+    Server {
+        address,
+        readiness,
+        stop,
+        task,
+    }
+}
+
+impl Server {
+    async fn get(&self, path: &str) -> (u16, String, String) {
+        let url = format!("http://{}{path}", self.address);
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .timeout(DEADLINE)
+            .build()
+            .expect("a client");
+        let response = client.get(url).send().await.expect("an answer");
+        let media_type = response.headers().get(CONTENT_TYPE);
+        let media_type =
+            media_type.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        let status = response.status().as_u16();
+        (
+            status,
+            media_type.unwrap_or_default(),
+            response.text().await.expect("a body"),
+        )
+    }
+
+    async fn end(self) -> Result<(), HealthError> {
+        self.stop.send(()).expect("the server runs");
+        timeout(DEADLINE, self.task)
+            .await
+            .expect("the server ends in time")
+            .expect("the server does not panic")
+    }
+}
+
+#[tokio::test]
+async fn is_alive_from_the_start_and_ready_when_every_check_is_met() {
+    let server = start().await;
+    assert_eq!(server.get("/livez").await.0, 200);
+    let (status, _, text) = server.get("/readyz").await;
+    assert_eq!(
+        (status, text.as_str()),
+        (503, "waiting for: phone numbers, secrets\n")
+    );
+    server.readiness.set("phone numbers");
+    server.readiness.set("no such check");
+    let (status, _, text) = server.get("/readyz").await;
+    assert_eq!((status, text.as_str()), (503, "waiting for: secrets\n"));
+    server.readiness.set("secrets");
+    assert_eq!(server.get("/readyz").await.0, 200);
+    server.readiness.shut_down();
+    let (status, _, text) = server.get("/readyz").await;
+    assert_eq!((status, text.as_str()), (503, "shutting down\n"));
+    server.readiness.set("secrets");
+    assert_eq!(server.get("/readyz").await.0, 503);
+    assert_eq!(server.get("/livez").await.0, 200);
+    server.end().await.expect("a clean end");
+}
+
+#[tokio::test]
+async fn shows_metrics_and_nothing_else() {
+    let server = start().await;
+    let (status, media_type, text) = server.get("/metrics").await;
+    assert_eq!((status, media_type.as_str()), (200, metrics::CONTENT_TYPE));
+    assert!(text.ends_with("# EOF\n"), "{text}");
+    for path in ["/", "/healthz", "/metrics/", "/readyz/x"] {
+        assert_eq!(server.get(path).await.0, 404, "{path}");
+    }
+    server.end().await.expect("a clean end");
+}
+
+#[tokio::test]
+async fn a_client_that_never_finishes_its_request_does_not_hold_up_the_end() {
+    let server = start().await;
+    let mut slow = TcpStream::connect(server.address)
+        .await
+        .expect("a connection");
+    slow.write_all(b"GET /livez HTTP/1.1\r\nHost: x")
+        .await
+        .expect("half a request is sent");
+    assert_eq!(server.get("/livez").await.0, 200);
+    server.end().await.expect("a clean end");
+}
+
+#[tokio::test]
+async fn a_taken_address_is_named() {
+    let server = start().await;
+    let error = bind(server.address)
+        .await
+        .expect_err("the address is taken")
+        .to_string();
+    assert!(
+        error.contains(&server.address.to_string()) && error.contains("--bind-address"),
+        "{error}"
+    );
+    server.end().await.expect("a clean end");
+}

@@ -1,0 +1,250 @@
+//! What the process remembers beside the statuses: it makes things safer or faster, and nothing is wrong without it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+use tokio::sync::OwnedMutexGuard;
+
+use crate::api::{RegisterAttempt, WhatsAppPhoneNumber};
+use crate::conditions::reason_of;
+use crate::decide::OpenClaim;
+use crate::ledger;
+use crate::reason::{Reason, condition};
+use crate::schedule::sane_next;
+
+/// How often what is too old is thrown away.
+const SWEEP_EVERY: Duration = Duration::from_secs(600);
+
+/// The right to work on one phone number: one process never has two calls for a number at a time.
+pub type NumberGuard = OwnedMutexGuard<()>;
+
+/// What the process remembers.
+pub struct Memory {
+    state: Mutex<State>,
+}
+
+struct State {
+    /// One lock per phone number.
+    locks: HashMap<String, Arc<tokio::sync::Mutex<()>>>,
+    /// The register calls of a number that this process made, or that stood in a status which is gone.
+    attempts: HashMap<String, Vec<RegisterAttempt>>,
+    /// Until when a token cools down, by its digest.
+    cool_downs: HashMap<String, Timestamp>,
+    /// Since when an open claim has been seen in a resource, by UID.
+    open_claims: HashMap<String, (String, Instant)>,
+    /// Claims of this process whose call was certainly not made, although the claim may yet be stored.
+    unsent: HashSet<String>,
+    /// When the number was last read for a resource, by UID.
+    reads: HashMap<String, Timestamp>,
+    /// The newest version of a resource that this process wrote, by UID.
+    written: HashMap<String, u64>,
+    /// How many passes in a row failed for a resource, by UID.
+    failures: HashMap<String, u32>,
+    swept: Instant,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        let state = State {
+            locks: HashMap::new(),
+            attempts: HashMap::new(),
+            cool_downs: HashMap::new(),
+            open_claims: HashMap::new(),
+            unsent: HashSet::new(),
+            reads: HashMap::new(),
+            written: HashMap::new(),
+            failures: HashMap::new(),
+            swept: Instant::now(),
+        };
+        Self {
+            state: Mutex::new(state),
+        }
+    }
+}
+
+impl Memory {
+    /// Waits for the right to work on a number.
+    pub async fn lock(&self, number: &str) -> NumberGuard {
+        let lock = Arc::clone(self.state().locks.entry(number.to_owned()).or_default());
+        lock.lock_owned().await
+    }
+
+    /// Takes note of a resource as a watch brings it: since when a claim is open, and whether its token cools down,
+    /// which is how a restarted process learns of it.
+    pub fn saw(&self, resource: &WhatsAppPhoneNumber) {
+        if let Some((digest, until)) = cool_down_of(resource) {
+            self.cool_down(digest, until);
+        }
+        let uid = resource.uid().unwrap_or_default();
+        let open = open_claim(resource);
+        let mut state = self.state();
+        match open {
+            Some(id)
+                if state
+                    .open_claims
+                    .get(&uid)
+                    .is_some_and(|(seen, _)| *seen == id) => {}
+            Some(id) => {
+                state.open_claims.insert(uid, (id, Instant::now()));
+            }
+            None => {
+                state.open_claims.remove(&uid);
+            }
+        }
+    }
+
+    /// What is known of the open claim in a resource.
+    pub fn open_claim(&self, resource: &WhatsAppPhoneNumber) -> OpenClaim {
+        self.saw(resource);
+        let uid = resource.uid().unwrap_or_default();
+        let state = self.state();
+        match state.open_claims.get(&uid) {
+            Some((id, _)) if state.unsent.contains(id) => OpenClaim::Unsent,
+            Some((_, since)) => OpenClaim::SeenFor(since.elapsed()),
+            None => OpenClaim::SeenFor(Duration::ZERO),
+        }
+    }
+
+    /// Takes note of a claim of this process whose call will never be made.
+    pub fn will_not_send(&self, id: &str) {
+        self.state().unsent.insert(id.to_owned());
+    }
+
+    /// Remembers register calls of a number.
+    pub fn remember(&self, number: &str, attempts: &[RegisterAttempt]) {
+        let now = Timestamp::now();
+        let mut state = self.state();
+        state.sweep(now);
+        let known = state.attempts.entry(number.to_owned()).or_default();
+        for attempt in attempts {
+            known.retain(|known| known.id != attempt.id);
+            known.insert(0, attempt.clone());
+        }
+        known.sort_by_key(|attempt| std::cmp::Reverse(attempt.start_time.0));
+        ledger::prune(known, now);
+    }
+
+    /// The remembered register calls of a number.
+    pub fn attempts(&self, number: &str) -> Vec<RegisterAttempt> {
+        self.state()
+            .attempts
+            .get(number)
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    /// Forgets what belongs to a resource that is gone; the register calls of its number stay.
+    pub fn forget(&self, uid: &str) {
+        let mut state = self.state();
+        state.open_claims.remove(uid);
+        state.reads.remove(uid);
+        state.written.remove(uid);
+        state.failures.remove(uid);
+    }
+
+    /// Lets a token cool down.
+    pub fn cool_down(&self, token_digest: &str, until: Timestamp) {
+        let mut state = self.state();
+        let known = state
+            .cool_downs
+            .entry(token_digest.to_owned())
+            .or_insert(until);
+        *known = until.max(*known);
+    }
+
+    /// Until when a token cools down.
+    pub fn cools_until(&self, token_digest: &str) -> Option<Timestamp> {
+        self.state().cool_downs.get(token_digest).copied()
+    }
+
+    /// Takes note of a read of the number for a resource.
+    pub fn read(&self, uid: &str, at: Timestamp) {
+        self.state().reads.insert(uid.to_owned(), at);
+    }
+
+    /// When the number was last read for a resource.
+    pub fn last_read(&self, uid: &str) -> Option<Timestamp> {
+        self.state().reads.get(uid).copied()
+    }
+
+    /// Takes note of a write, so that an older version from the cache is noticed.
+    pub fn wrote(&self, resource: &WhatsAppPhoneNumber) {
+        if let (Some(uid), Some(version)) = (resource.uid(), version_of(resource)) {
+            self.state().written.insert(uid, version);
+        }
+    }
+
+    /// Whether the cached resource is older than what this process wrote.
+    pub fn is_stale(&self, resource: &WhatsAppPhoneNumber) -> bool {
+        let uid = resource.uid().unwrap_or_default();
+        let mut state = self.state();
+        let Some(written) = state.written.get(&uid).copied() else {
+            return false;
+        };
+        let stale = version_of(resource).is_some_and(|version| version < written);
+        if !stale {
+            state.written.remove(&uid);
+        }
+        stale
+    }
+
+    /// Counts a failed pass; returns how many failed in a row.
+    pub fn pass_failed(&self, uid: &str) -> u32 {
+        let mut state = self.state();
+        let failures = state.failures.entry(uid.to_owned()).or_default();
+        *failures = failures.saturating_add(1);
+        *failures
+    }
+
+    /// Forgets the failed passes of a resource.
+    pub fn pass_succeeded(&self, uid: &str) {
+        self.state().failures.remove(uid);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Throws away what is too old to matter, from time to time.
+    fn sweep(&mut self, now: Timestamp) {
+        if self.swept.elapsed() < SWEEP_EVERY {
+            return;
+        }
+        self.swept = Instant::now();
+        self.attempts.retain(|_, attempts| {
+            ledger::prune(attempts, now);
+            attempts.iter().any(RegisterAttempt::counts)
+        });
+        self.cool_downs.retain(|_, until| *until > now);
+        self.locks.retain(|_, lock| Arc::strong_count(lock) > 1);
+        let open: HashSet<&String> = self.open_claims.values().map(|(id, _)| id).collect();
+        self.unsent.retain(|id| open.contains(id));
+    }
+}
+
+/// The cool-down that a resource's status tells of: the digest of its token, and the time.
+fn cool_down_of(resource: &WhatsAppPhoneNumber) -> Option<(&str, Timestamp)> {
+    let status = resource.status.as_ref()?;
+    let limited = reason_of(status, condition::FAILED) == Some(Reason::RateLimited);
+    let until = sane_next(status.next_attempt_time.as_ref()?, Timestamp::now()).0;
+    let digest = status.token_digest.as_deref().filter(|_| limited)?;
+    Some((digest, until))
+}
+
+fn open_claim(resource: &WhatsAppPhoneNumber) -> Option<String> {
+    let attempts = crate::index::attempts(resource);
+    attempts
+        .iter()
+        .find(|attempt| attempt.is_open())
+        .map(|attempt| attempt.id.clone())
+}
+
+/// Resource versions of one object compare as numbers (KEP-5504; true of every release before as well).
+fn version_of(resource: &WhatsAppPhoneNumber) -> Option<u64> {
+    resource.resource_version()?.parse().ok()
+}

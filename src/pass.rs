@@ -1,0 +1,301 @@
+//! One pass over a resource: observe → decide → act → record. I/O around the pure core in [`crate::decide`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use kube::runtime::controller::Action;
+use kube::{Api, ResourceExt};
+use thiserror::Error;
+use tracing::{debug, info};
+use zeroize::Zeroize;
+
+use crate::api::{WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
+use crate::attempt::{Attempt, new_id};
+use crate::controller::Context;
+use crate::decide::{Claim, Decision, Observed, OpenClaim, Others, Wake, decide};
+use crate::digest::Digests;
+use crate::duplicates;
+use crate::graph::{Call, ReadOutcome, Verdict};
+use crate::index::{Key, key_of};
+use crate::memory::NumberGuard;
+use crate::metrics::{GraphOutcome, Operation};
+use crate::reason::Reason;
+use crate::record::RecordError;
+use crate::secrets::{CallInputs, SecretFault, secret_names};
+
+/// More steps than any pass needs: a pass that goes on for longer is a fault of this program, and ends.
+const STEPS_MAX: usize = 8;
+
+/// How long reading one Secret may take.
+const SECRET_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The API server could not be reached or refused: the pass is made again.
+#[derive(Debug, Error)]
+pub enum PassError {
+    /// The resource could not be read or written.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// A Secret could not be read.
+    #[error("failed to read the Secret {name}")]
+    Secret {
+        /// The Secret.
+        name: String,
+        /// What the API server said.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// A Secret could not be read in time.
+    #[error("failed to read the Secret {name}: no answer from the API server in {} s", SECRET_TIMEOUT.as_secs())]
+    SecretTimeout {
+        /// The Secret.
+        name: String,
+    },
+    /// The steps of a pass never came to an end.
+    #[error(
+        "a pass did not settle in {STEPS_MAX} steps; please report this with the resource's status"
+    )]
+    Unsettled,
+}
+
+impl PassError {
+    /// Whether somebody else has written in between: nothing is wrong.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Record(error) if error.is_conflict())
+    }
+
+    /// Whether the resource is gone.
+    pub fn is_gone(&self) -> bool {
+        matches!(self, Self::Record(error) if error.is_not_found())
+    }
+}
+
+/// Makes one pass over a resource.
+///
+/// # Errors
+/// When the API server could not be reached or refused.
+pub async fn make(
+    context: &Arc<Context>,
+    cached: &WhatsAppPhoneNumber,
+) -> Result<Action, PassError> {
+    let guard = context.memory.lock(&cached.spec.phone_number_id).await;
+    let resource = if context.memory.is_stale(cached) {
+        context.recorder.newest(cached).await?
+    } else {
+        cached.clone()
+    };
+    let mut pass = Pass::observe(context, resource, guard);
+    for _ in 0..STEPS_MAX {
+        match decide(&pass.observed(), Timestamp::now()) {
+            Decision::LoadSecrets => pass.load_secrets().await?,
+            Decision::Read => pass.read().await,
+            Decision::Register(claim) => return pass.register(*claim).await,
+            Decision::Settle(status, wake) => return pass.settle(*status, wake).await,
+        }
+    }
+    Err(PassError::Unsettled)
+}
+
+/// What one pass has found out so far.
+struct Pass<'a> {
+    context: &'a Arc<Context>,
+    resource: WhatsAppPhoneNumber,
+    guard: NumberGuard,
+    others: Others,
+    open_claim: OpenClaim,
+    id: String,
+    jitter: f64,
+    inputs: Option<CallInputs>,
+    digests: Option<Result<Digests, SecretFault>>,
+    reading: Option<ReadOutcome>,
+}
+
+impl<'a> Pass<'a> {
+    fn observe(
+        context: &'a Arc<Context>,
+        resource: WhatsAppPhoneNumber,
+        guard: NumberGuard,
+    ) -> Self {
+        Self {
+            context,
+            others: others(context, &resource),
+            open_claim: context.memory.open_claim(&resource),
+            resource,
+            guard,
+            id: new_id(),
+            jitter: rand::random(),
+            inputs: None,
+            digests: None,
+            reading: None,
+        }
+    }
+
+    fn observed(&self) -> Observed<'_> {
+        let token = self
+            .digests
+            .as_ref()
+            .and_then(|digests| digests.as_ref().ok());
+        Observed {
+            resource: &self.resource,
+            policy: &self.context.policy,
+            others: &self.others,
+            open_claim: self.open_claim,
+            last_read: self.context.memory.last_read(&self.uid()),
+            inputs: self.digests.clone(),
+            cool_down: token.and_then(|digests| self.context.memory.cools_until(&digests.token)),
+            reading: self.reading.clone(),
+            fresh_id: &self.id,
+            jitter: self.jitter,
+        }
+    }
+
+    fn uid(&self) -> String {
+        self.resource.uid().unwrap_or_default()
+    }
+
+    async fn load_secrets(&mut self) -> Result<(), PassError> {
+        let namespace = self.resource.namespace().unwrap_or_default();
+        let api: Api<Secret> = Api::namespaced(self.context.client.clone(), &namespace);
+        let mut found = BTreeMap::new();
+        for name in secret_names(&self.resource.spec) {
+            if let Some(secret) = get_secret(&api, name).await? {
+                found.insert(name.to_owned(), secret.data.unwrap_or_default());
+            }
+        }
+        let inputs = CallInputs::from_secrets(&self.resource.spec, |name| found.get(name));
+        for value in found.values_mut().flat_map(BTreeMap::values_mut) {
+            value.0.zeroize();
+        }
+        self.digests = Some(match inputs {
+            Ok(inputs) => {
+                let digests = inputs.digests(&self.resource.spec);
+                self.inputs = Some(inputs);
+                Ok(digests)
+            }
+            Err(fault) => Err(fault),
+        });
+        Ok(())
+    }
+
+    async fn read(&mut self) {
+        let Some(inputs) = &self.inputs else { return };
+        let started = Instant::now();
+        let version = self.context.policy.version(&self.resource);
+        let call = Call {
+            spec: &self.resource.spec,
+            version,
+            inputs,
+        };
+        let reading = self.context.graph.read(&call).await;
+        let label = GraphOutcome::of_read(reading.verdict);
+        self.context
+            .metrics
+            .graph_request(Operation::Read, label, started.elapsed());
+        debug!(trace = reading.fbtrace_id.as_deref(), "{}", reading.message);
+        self.context.memory.read(&self.uid(), Timestamp::now());
+        self.reading = Some(reading);
+    }
+
+    /// Claims, calls and records; what follows from the outcome is decided in the next pass.
+    async fn register(self, claim: Claim) -> Result<Action, PassError> {
+        let (Some(inputs), Some(Ok(digests))) = (self.inputs, self.digests) else {
+            return Err(PassError::Unsettled);
+        };
+        if self.context.shutdown.is_cancelled() {
+            return Ok(Action::await_change());
+        }
+        let attempt = Attempt {
+            resource: self.resource,
+            claim,
+            id: self.id,
+            inputs,
+            token_digest: digests.token,
+            guard: self.guard,
+        };
+        attempt.make(self.context).await?;
+        Ok(Action::requeue(Duration::ZERO))
+    }
+
+    async fn settle(
+        self,
+        status: WhatsAppPhoneNumberStatus,
+        wake: Wake,
+    ) -> Result<Action, PassError> {
+        let context = self.context;
+        if self.resource.status.as_ref() != Some(&status) {
+            self.note_cool_down(&status);
+            let after = context.recorder.write(&self.resource, status).await?;
+            context.memory.wrote(&after);
+            context.remark_on_spec(&self.resource, &after);
+            context.announce(&self.resource, &after);
+        }
+        Ok(match wake {
+            Wake::OnChange => Action::await_change(),
+            Wake::After(wait) => Action::requeue(wait),
+        })
+    }
+
+    /// A read that met a rate limit lets the token cool down for every resource that uses it.
+    fn note_cool_down(&self, status: &WhatsAppPhoneNumberStatus) {
+        let limited = self.reading.as_ref().map(|reading| reading.verdict)
+            == Some(Verdict::Wait(Reason::RateLimited));
+        if let (true, Some(Ok(digests)), Some(next)) =
+            (limited, &self.digests, &status.next_attempt_time)
+        {
+            self.context.memory.cool_down(&digests.token, next.0);
+        }
+    }
+}
+
+/// What is known of the number beyond the resource.
+fn others(context: &Context, resource: &WhatsAppPhoneNumber) -> Others {
+    let number = &resource.spec.phone_number_id;
+    let own = key_of(resource);
+    let watched = context.index.others(number, &own);
+    let others: Vec<&WhatsAppPhoneNumber> = watched
+        .iter()
+        .filter_map(|other| other.0.as_ref().ok())
+        .collect();
+    let ahead = duplicates::ahead(resource, others.iter().copied()).map(|ahead| {
+        let Key { namespace, name } = key_of(ahead);
+        format!("{namespace}/{name}")
+    });
+    let mut attempts: Vec<_> = context.memory.attempts(number);
+    for attempt in others
+        .iter()
+        .flat_map(|other| crate::index::attempts(other))
+    {
+        attempts.retain(|known| known.id != attempt.id);
+        attempts.push(attempt.clone());
+    }
+    let own = crate::index::attempts(resource);
+    attempts.retain(|attempt| own.iter().all(|own| own.id != attempt.id));
+    Others { ahead, attempts }
+}
+
+async fn get_secret(api: &Api<Secret>, name: &str) -> Result<Option<Secret>, PassError> {
+    match tokio::time::timeout(SECRET_TIMEOUT, api.get_opt(name)).await {
+        Ok(Ok(secret)) => Ok(secret),
+        Ok(Err(source)) => Err(PassError::Secret {
+            name: name.to_owned(),
+            source: Box::new(source),
+        }),
+        Err(_) => Err(PassError::SecretTimeout {
+            name: name.to_owned(),
+        }),
+    }
+}
+
+/// Says in the log what became of a pass.
+pub fn log(result: &Result<Action, PassError>) {
+    match result {
+        Ok(_) => debug!("Pass made"),
+        Err(error) if error.is_conflict() => debug!("Somebody else has written in between"),
+        Err(error) if error.is_gone() => debug!("The resource is gone"),
+        Err(error) => {
+            info!(error = %crate::record::Chain(error), "The pass could not be made; it is made again")
+        }
+    }
+}
