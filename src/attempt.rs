@@ -41,11 +41,15 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// Makes the attempt in a task of its own and waits for it.
+    /// Makes the attempt in a task of its own and waits for it. Returns the resource with the recorded outcome, if there
+    /// is one.
     ///
     /// # Errors
     /// When it cannot be found out whether the claim is stored; nothing was sent then.
-    pub async fn make(self, context: &Arc<Context>) -> Result<(), RecordError> {
+    pub async fn make(
+        self,
+        context: &Arc<Context>,
+    ) -> Result<Option<WhatsAppPhoneNumber>, RecordError> {
         let context = Arc::clone(context);
         let span = tracing::info_span!("attempt", attempt = %self.id);
         let tasks = context.tasks.clone();
@@ -53,20 +57,23 @@ impl Attempt {
         task.await.unwrap_or_else(|error| {
             // The task was not cancelled by anyone; what it wrote so far is found by the next pass.
             warn!(%error, "The task of an attempt ended early");
-            Ok(())
+            Ok(None)
         })
     }
 
-    async fn claim_and_call(self, context: &Context) -> Result<(), RecordError> {
+    async fn claim_and_call(
+        self,
+        context: &Context,
+    ) -> Result<Option<WhatsAppPhoneNumber>, RecordError> {
         // The clock starts before the claim is written, so that it never says that there is more time than others see.
         let started = Instant::now();
         let Some(entry) = self.claim.status.attempts.first().cloned() else {
-            return Ok(());
+            return Ok(None);
         };
         let send_before = started + entry.ttl() / 2;
         let held = match self.write_claim(context, &entry, send_before).await? {
-            Some(held) => held,
-            None => return Ok(()),
+            Claimed::Mine(held) => held,
+            Claimed::Lost(newest) => return Ok(newest.map(|newest| *newest)),
         };
         let outcome = match self.reason_not_to_send(context, &held, send_before).await {
             Some(why) => RegisterOutcome::without_answer(Reason::NotSent, &why),
@@ -79,42 +86,34 @@ impl Attempt {
             "{}",
             outcome.message
         );
-        self.record(context, &held, &outcome).await;
+        let recorded = self.record(context, &held, &outcome).await;
         drop(self.guard);
-        Ok(())
+        Ok(recorded)
     }
 
-    /// Writes the claim; `None` when somebody else has written in between.
+    /// Writes the claim.
     async fn write_claim(
         &self,
         context: &Context,
         entry: &RegisterAttempt,
         send_before: Instant,
-    ) -> Result<Option<WhatsAppPhoneNumber>, RecordError> {
-        let number = &self.resource.spec.phone_number_id;
+    ) -> Result<Claimed, RecordError> {
         let status = self.claim.status.clone();
         let claimed = context
             .recorder
             .claim(&self.resource, status, &self.id, send_before.into())
             .await;
-        match claimed {
+        match &claimed {
             Ok(Claimed::Mine(held)) => {
-                context.memory.wrote(&held);
+                context.memory.wrote(held);
+                let number = &self.resource.spec.phone_number_id;
                 context.memory.remember(number, std::slice::from_ref(entry));
-                context.remark_on_spec(&self.resource, &held);
-                Ok(Some(*held))
+                context.remark_on_spec(&self.resource, held);
             }
-            Ok(Claimed::Lost) => {
-                // A write that was not answered may still land.
-                context.memory.will_not_send(&self.id);
-                info!("Somebody else has written in between; deciding again");
-                Ok(None)
-            }
-            Err(error) => {
-                context.memory.will_not_send(&self.id);
-                Err(error)
-            }
+            // A write that was not answered may still land.
+            Ok(Claimed::Lost(_)) | Err(_) => context.memory.will_not_send(&self.id),
         }
+        claimed
     }
 
     /// Why the call must not be made although the claim is held. Nothing may come between this and the call.
@@ -198,7 +197,7 @@ impl Attempt {
         context: &Context,
         held: &WhatsAppPhoneNumber,
         outcome: &RegisterOutcome,
-    ) {
+    ) -> Option<WhatsAppPhoneNumber> {
         let handled_before = self.claim.handled_before.as_deref();
         let ending = Ending {
             id: &self.id,
@@ -213,10 +212,11 @@ impl Attempt {
             .await;
         let Some(Recorded { before, after }) = recorded else {
             info!("The resource is gone; there is nothing to record the outcome in");
-            return;
+            return None;
         };
         context.memory.wrote(&after);
         context.announce(&before, &after);
+        Some(after)
     }
 
     /// Takes note of the outcome in the process, which the record may follow much later.

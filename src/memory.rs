@@ -179,16 +179,12 @@ impl Memory {
 
     /// Whether the cached resource is older than what this process wrote.
     pub fn is_stale(&self, resource: &WhatsAppPhoneNumber) -> bool {
-        let uid = resource.uid().unwrap_or_default();
-        let mut state = self.state();
-        let Some(written) = state.written.get(&uid).copied() else {
-            return false;
-        };
-        let stale = version_of(resource).is_some_and(|version| version < written);
-        if !stale {
-            state.written.remove(&uid);
-        }
-        stale
+        let written = self
+            .state()
+            .written
+            .get(&resource.uid().unwrap_or_default())
+            .copied();
+        written.is_some_and(|written| version_of(resource).is_some_and(|version| version < written))
     }
 
     /// Counts a failed pass; returns how many failed in a row.

@@ -91,7 +91,9 @@ pub async fn run_until(
         readiness: Readiness::new([WATCHES_SYNCED]),
         metrics: Arc::clone(&context.metrics),
     };
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), address = %settings.bind_address, "Started");
+    // With port 0 only the listener knows the address.
+    let address = listener.local_addr().unwrap_or(settings.bind_address);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), %address, "Started");
 
     let served = CancellationToken::new();
     let server = async {

@@ -72,7 +72,15 @@ impl PassError {
     }
 }
 
-/// Makes one pass over a resource.
+/// How a pass ended.
+enum Ended {
+    /// Nothing is left to do until then.
+    Settled(Action),
+    /// An attempt was made, or lost to somebody else: decide again, on this version if the resource is still there.
+    Attempted(Option<Box<WhatsAppPhoneNumber>>),
+}
+
+/// Makes a pass over a resource, and another one after an attempt.
 ///
 /// # Errors
 /// When the API server could not be reached or refused.
@@ -80,6 +88,21 @@ pub async fn make(
     context: &Arc<Context>,
     cached: &WhatsAppPhoneNumber,
 ) -> Result<Action, PassError> {
+    let after = match make_one(context, cached).await? {
+        Ended::Settled(action) => return Ok(action),
+        Ended::Attempted(None) => return Ok(Action::requeue(Duration::ZERO)),
+        Ended::Attempted(Some(after)) => after,
+    };
+    match make_one(context, &after).await? {
+        Ended::Settled(action) => Ok(action),
+        Ended::Attempted(_) => Ok(Action::requeue(Duration::ZERO)),
+    }
+}
+
+async fn make_one(
+    context: &Arc<Context>,
+    cached: &WhatsAppPhoneNumber,
+) -> Result<Ended, PassError> {
     let guard = context.memory.lock(&cached.spec.phone_number_id).await;
     let resource = if context.memory.is_stale(cached) {
         context.recorder.newest(cached).await?
@@ -92,7 +115,9 @@ pub async fn make(
             Decision::LoadSecrets => pass.load_secrets().await?,
             Decision::Read => pass.read().await,
             Decision::Register(claim) => return pass.register(*claim).await,
-            Decision::Settle(status, wake) => return pass.settle(*status, wake).await,
+            Decision::Settle(status, wake) => {
+                return pass.settle(*status, wake).await.map(Ended::Settled);
+            }
         }
     }
     Err(PassError::Unsettled)
@@ -199,12 +224,12 @@ impl<'a> Pass<'a> {
     }
 
     /// Claims, calls and records; what follows from the outcome is decided in the next pass.
-    async fn register(self, claim: Claim) -> Result<Action, PassError> {
+    async fn register(self, claim: Claim) -> Result<Ended, PassError> {
         let (Some(inputs), Some(Ok(digests))) = (self.inputs, self.digests) else {
             return Err(PassError::Unsettled);
         };
         if self.context.shutdown.is_cancelled() {
-            return Ok(Action::await_change());
+            return Ok(Ended::Settled(Action::await_change()));
         }
         let attempt = Attempt {
             resource: self.resource,
@@ -214,8 +239,8 @@ impl<'a> Pass<'a> {
             token_digest: digests.token,
             guard: self.guard,
         };
-        attempt.make(self.context).await?;
-        Ok(Action::requeue(Duration::ZERO))
+        let after = attempt.make(self.context).await?;
+        Ok(Ended::Attempted(after.map(Box::new)))
     }
 
     async fn settle(

@@ -73,8 +73,8 @@ impl RecordError {
 pub enum Claimed {
     /// The claim is stored: this process, and no other, may call.
     Mine(Box<WhatsAppPhoneNumber>),
-    /// The claim is not there: decide again on the newest version.
-    Lost,
+    /// The claim is not there: decide again, on the newest version if there still is one.
+    Lost(Option<Box<WhatsAppPhoneNumber>>),
 }
 
 /// Writes statuses.
@@ -148,8 +148,8 @@ impl Recorder {
                 Ok(newest) if holds_claim(&newest, resource, id) => {
                     return Ok(Claimed::Mine(Box::new(newest)));
                 }
-                Ok(_) => return Ok(Claimed::Lost),
-                Err(error) if error.is_not_found() => return Ok(Claimed::Lost),
+                Ok(newest) => return Ok(Claimed::Lost(Some(Box::new(newest)))),
+                Err(error) if error.is_not_found() => return Ok(Claimed::Lost(None)),
                 Err(error) if Instant::now() + wait >= deadline => return Err(error),
                 Err(_) => tokio::time::sleep(wait).await,
             }

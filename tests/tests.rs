@@ -8,8 +8,18 @@
     clippy::unwrap_in_result
 )]
 
+/// One claim, one call: under crashes, restarts, signals, replicas and twins.
+mod at_most_once;
+/// Wrong Secrets are named, cost nothing and heal.
+mod bad_input;
+/// No secret leaves memory.
+mod confidential;
 /// The control plane itself: it starts, it guards, it leaves nothing behind.
 mod control_plane;
+/// What becomes of a number, from its declaration to its conditions.
+mod registration;
+/// Two hundred numbers at once, and at rest.
+mod scale;
 /// The Graph simulator keeps to the facts collected about the Graph API.
 mod simulator_contract;
 /// What the tests stand on.

@@ -1,23 +1,41 @@
 //! What the tests share.
 
+pub mod bed;
 pub mod control_plane;
+pub mod operator;
 pub mod simulator;
 
 use control_plane::{Binaries, ControlPlane};
 use std::io::Write;
 use tokio::sync::OnceCell;
 
-/// The control plane of this test binary, started by the first test that asks for it.
+/// The resource definition as it is handed out.
+const CRD: &str = include_str!("../../crds/whatsappphonenumbers.yaml");
+
+/// The control plane of this test binary, with the operator's definition, started by the first test that asks for it.
 ///
 /// Statics are not dropped, but its programs end with the process. Clients belong to the runtime of
 /// the test that made them, so make new ones with [`ControlPlane::client`].
 pub async fn shared() -> &'static ControlPlane {
     // A failure is kept as well: starting again for each test would take long and fail again.
     static SHARED: OnceCell<Result<ControlPlane, String>> = OnceCell::const_new();
-    match SHARED.get_or_init(start).await {
+    match SHARED.get_or_init(start_with_crd).await {
         Ok(control_plane) => control_plane,
         Err(message) => panic!("these tests need a control plane: {message}"),
     }
+}
+
+/// Starts a control plane that serves the operator's resource.
+pub async fn start_with_crd() -> Result<ControlPlane, String> {
+    let control_plane = start().await?;
+    let client = control_plane
+        .client()
+        .await
+        .map_err(|error| error.to_string())?;
+    control_plane::apply_crds(&client, CRD)
+        .await
+        .map_err(|error| error.to_string())?;
+    Ok(control_plane)
 }
 
 /// Starts another control plane, with its error as text.

@@ -21,7 +21,8 @@ use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
 };
-use process::Program;
+pub use process::{Program, program_dir};
+
 use std::{
     fs, io,
     net::{Ipv4Addr, TcpListener},

@@ -26,6 +26,7 @@ dir=$1
 shift
 "$@" 3<&- >"$dir/log" 2>&1 &
 program=$!
+echo "$program" >"$dir/pid"
 { read -r _ <&3; kill -KILL "$program"; } &
 guard=$!
 wait "$program"
@@ -96,6 +97,12 @@ impl Program {
     pub fn exit_status(&self) -> Option<String> {
         let status = fs::read_to_string(self.dir.join("exit-status")).ok()?;
         status.ends_with('\n').then(|| status.trim_end().to_owned())
+    }
+
+    /// The program's process ID, once the shell has started it.
+    pub fn pid(&self) -> Option<u32> {
+        let pid = fs::read_to_string(self.dir.join("pid")).ok()?;
+        pid.strip_suffix('\n')?.parse().ok()
     }
 
     /// What the program wrote to standard output and standard error.

@@ -1,0 +1,168 @@
+//! One claim, one call: under crashes, restarts, signals, two replicas and two resources. The simulator counts.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+
+use crate::support::bed::{Bed, is};
+use crate::support::simulator::{NumberConfig, Step};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_after_the_call_acted_makes_no_second_call() {
+    let bed = Bed::new().await;
+    bed.secrets().await;
+    bed.simulator.set(
+        "3001",
+        NumberConfig::fresh().script(vec![Step::wait_after()]),
+    );
+    let operator = bed.operator(&["--graph-timeout=2s"]).await;
+    bed.declare("crashed", "3001").await;
+    bed.simulator
+        .until("3001", |report| report.held == 1)
+        .await
+        .expect("the call is held");
+    operator.kill().await;
+    let _operator = bed.operator(&["--graph-timeout=2s"]).await;
+    let number = bed.until_registered("crashed", "OutcomeConfirmed").await;
+    assert_eq!(bed.posts("3001"), 1);
+    let attempts = number.status.expect("a status").attempts;
+    assert_eq!(attempts.len(), 1, "the lost call is the one that counts");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_before_the_call_acted_waits_out_the_claim_and_the_window() {
+    let bed = Bed::new().await;
+    bed.secrets().await;
+    bed.simulator.set(
+        "3002",
+        NumberConfig::fresh().script(vec![Step::hang_up_before()]),
+    );
+    // The first call is cut off before it acts, and the process dies while it waits to confirm that.
+    let operator = bed.operator(&["--confirm-window=8s"]).await;
+    bed.declare("crashed", "3002").await;
+    bed.until_waiting("crashed", "OutcomeUnknown").await;
+    operator.kill().await;
+    let _operator = bed.operator(&["--confirm-window=8s"]).await;
+    bed.until_registered("crashed", "RegistrationSucceeded")
+        .await;
+    let report = bed.simulator.number("3002");
+    assert_eq!(report.counts.register_calls, 2);
+    assert_eq!(report.counts.register_calls_while_registered, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_waits_for_the_call_and_records_it() {
+    let bed = Bed::new().await;
+    bed.secrets().await;
+    bed.simulator
+        .set("3003", NumberConfig::fresh().script(vec![Step::wait()]));
+    let operator = bed.operator(&[]).await;
+    bed.declare("slow", "3003").await;
+    bed.simulator
+        .until("3003", |report| report.held == 1)
+        .await
+        .expect("the call is held");
+    operator.signal("TERM");
+    operator.until_logged("Stopping").await;
+    bed.simulator.release("3003");
+    let status = operator.ended().await;
+    assert_eq!(status, "0", "{}", operator.log());
+    let number = bed.until_registered("slow", "RegistrationSucceeded").await;
+    assert_eq!(number.status.expect("a status").attempts.len(), 1);
+    assert_eq!(bed.posts("3003"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_operators_without_a_leader_make_one_call() {
+    let bed = Bed::new().await;
+    bed.secrets().await;
+    let (_one, _two) = tokio::join!(bed.operator(&[]), bed.operator(&[]));
+    let numbers: Vec<(String, String)> = (0..20)
+        .map(|n| (format!("shared-{n}"), format!("31{n:02}")))
+        .collect();
+    join_all(numbers.iter().map(|(name, id)| bed.declare(name, id))).await;
+    for (name, id) in &numbers {
+        bed.until(name, "Registered", |status| {
+            status
+                .conditions
+                .iter()
+                .any(|c| c.type_ == "Registered" && c.status == "True")
+        })
+        .await;
+        let report = bed.simulator.number(id);
+        let status = bed.get(name).await.status;
+        assert_eq!(report.counts.register_calls, 1, "{report:#?}, {status:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_leader_election_one_works_and_the_other_takes_over() {
+    let bed = Bed::new().await;
+    bed.secrets().await;
+    let lease = format!("--lease-namespace={}", bed.namespace);
+    let flags = [
+        "--leader-elect=true",
+        "--lease-name=operator",
+        lease.as_str(),
+    ];
+    let first = bed.operator(&flags).await;
+    first.until_logged("This process leads").await;
+    let second = bed.operator(&flags).await;
+    bed.declare("before", "3004").await;
+    bed.until_registered("before", "RegistrationSucceeded")
+        .await;
+    let (status, log) = first.terminate().await;
+    assert_eq!(status, "0", "{log}");
+    second.until_logged("This process leads").await;
+    bed.declare("after", "3005").await;
+    bed.until_registered("after", "RegistrationSucceeded").await;
+    assert_eq!((bed.posts("3004"), bed.posts("3005")), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_resources_of_one_number_make_one_call() {
+    let bed = Bed::new().await;
+    bed.secrets().await;
+    bed.simulator.set(
+        "3006",
+        NumberConfig::fresh().latency(Duration::from_millis(300)),
+    );
+    let _operator = bed.operator(&[]).await;
+    tokio::join!(bed.declare("twin-a", "3006"), bed.declare("twin-b", "3006"));
+    let registered = |status: &whatsapp_operator::api::WhatsAppPhoneNumberStatus| {
+        status
+            .conditions
+            .iter()
+            .any(|c| c.type_ == "Registered" && c.status == "True")
+            || is(status, "Stalled", "True", "DuplicatePhoneNumber")
+    };
+    bed.until("twin-a", "settled", registered).await;
+    bed.until("twin-b", "settled", registered).await;
+    let counts = bed.simulator.number("3006").counts;
+    assert_eq!((counts.register_calls, counts.max_concurrent), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_number_whose_status_was_wiped_is_adopted() {
+    let bed = Bed::new().await;
+    bed.secrets().await;
+    let operator = bed.operator(&[]).await;
+    bed.declare("wiped", "3007").await;
+    let number = bed.until_registered("wiped", "RegistrationSucceeded").await;
+    operator.terminate().await;
+    // As a restore without status, or a copy to another cluster.
+    bed.delete("wiped").await;
+    let mut copy = number.clone();
+    copy.status = None;
+    copy.metadata = kube::api::ObjectMeta {
+        name: number.metadata.name.clone(),
+        ..Default::default()
+    };
+    bed.numbers()
+        .create(&Default::default(), &copy)
+        .await
+        .expect("the copy");
+    let _operator = bed.operator(&[]).await;
+    bed.until_registered("wiped", "AlreadyRegistered").await;
+    assert_eq!(bed.posts("3007"), 1);
+}

@@ -1,0 +1,116 @@
+//! The operator as users run it: the real program, in a process of its own, which never outlives the test.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::control_plane::{Program, program_dir};
+
+/// How long a start or an end of the operator may take on a busy machine.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// How often a process is asked how it is.
+const POLL: Duration = Duration::from_millis(20);
+
+/// A running operator; dropping it kills it.
+#[derive(Debug)]
+pub struct Operator {
+    program: Program,
+}
+
+impl Operator {
+    /// Starts the operator and waits until its watches are synced.
+    pub async fn start(kubeconfig: &Path, args: &[String]) -> Self {
+        let operator = Self::launch(kubeconfig, args);
+        operator.until_logged("The watches are synced").await;
+        operator
+    }
+
+    /// Starts the operator.
+    pub fn launch(kubeconfig: &Path, args: &[String]) -> Self {
+        let dir = program_dir().expect("a directory for the operator");
+        let mut command = vec![
+            format!("KUBECONFIG={}", kubeconfig.display()),
+            // A panic is a fault of its own, and is to be seen in the log.
+            "RUST_BACKTRACE=1".to_owned(),
+            env!("CARGO_BIN_EXE_whatsapp-operator").to_owned(),
+            "run".to_owned(),
+        ];
+        command.extend_from_slice(args);
+        let program = Program::start("operator", Path::new("/usr/bin/env"), dir, command);
+        Self {
+            program: program.expect("the operator starts"),
+        }
+    }
+
+    /// Everything it has logged.
+    pub fn log(&self) -> String {
+        self.program.log()
+    }
+
+    /// Waits until it has logged this text.
+    pub async fn until_logged(&self, text: &str) {
+        let deadline = Instant::now() + DEADLINE;
+        while !self.log().contains(text) {
+            let ended = self.program.exit_status();
+            assert!(
+                Instant::now() < deadline && ended.is_none(),
+                "the operator did not log {text:?} (exit status {ended:?}):\n{}",
+                self.log()
+            );
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// The address of `/metrics` and the health checks.
+    pub fn address(&self) -> String {
+        let log = self.log();
+        let line = log
+            .lines()
+            .find_map(|line| line.split_once("\"address\":\""));
+        let (_, rest) = line.expect("the log names the address");
+        rest.split('"').next().expect("an address").to_owned()
+    }
+
+    /// Kills it as the kernel does when memory runs out: nothing is finished.
+    pub async fn kill(self) {
+        self.signal("KILL");
+        self.ended().await;
+    }
+
+    /// Tells it to stop, as Kubernetes does; returns its exit status and its log.
+    pub async fn terminate(self) -> (String, String) {
+        self.signal("TERM");
+        let status = self.ended().await;
+        (status, self.log())
+    }
+
+    /// Sends a signal by name.
+    pub fn signal(&self, name: &str) {
+        let pid = self.program.pid().expect("the operator runs").to_string();
+        let sent = Command::new("kill").args(["-s", name, &pid]).status();
+        assert!(
+            sent.expect("kill runs").success(),
+            "the operator has ended:\n{}",
+            self.log()
+        );
+    }
+
+    /// Waits until it has ended.
+    pub async fn ended(&self) -> String {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            if let Some(status) = self.program.exit_status() {
+                return status;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "the operator does not end:\n{}",
+                self.log()
+            );
+            tokio::time::sleep(POLL).await;
+        }
+    }
+}
