@@ -132,7 +132,7 @@ fn succeed(status: &mut WhatsAppPhoneNumberStatus, outcome: &RegisterOutcome, co
     let standing = Standing {
         situation: Situation::Registered,
         reason: outcome.reason,
-        message: outcome.message.clone(),
+        message: format!("The number is registered: {}.", outcome.message),
     };
     conditions::set(status, &standing, course.generation, course.now);
 }

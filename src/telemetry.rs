@@ -23,18 +23,19 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 use crate::config::{LogFormat, LogSettings};
 
-/// Dependencies that are not asked for more than `info`, unless the directives name them.
-const QUIET: &[&str] = &[
-    "h2",
-    "hyper",
-    "hyper_util",
-    "kube_client",
-    "kube_lease_manager",
-    "kube_runtime",
-    "reqwest",
-    "rustls",
-    "tower",
-    "tower_http",
+/// Dependencies that are not asked for more than this, unless the directives name them.
+const QUIET: &[(&str, LevelFilter)] = &[
+    ("h2", LevelFilter::INFO),
+    ("hyper", LevelFilter::INFO),
+    ("hyper_util", LevelFilter::INFO),
+    ("kube_client", LevelFilter::INFO),
+    ("kube_lease_manager", LevelFilter::INFO),
+    // At `info` it puts the resource's name into each line once more, in words of its own.
+    ("kube_runtime", LevelFilter::WARN),
+    ("reqwest", LevelFilter::INFO),
+    ("rustls", LevelFilter::INFO),
+    ("tower", LevelFilter::INFO),
+    ("tower_http", LevelFilter::INFO),
 ];
 
 /// A dependency that prints a whole response body, at `warn`, when it cannot read one: it could be a Secret. It also
@@ -157,9 +158,9 @@ fn directives(text: &str) -> String {
         let mut rests = given.iter().filter_map(|part| part.strip_prefix(target));
         rests.any(|rest| rest.starts_with(['=', ':', '[']))
     };
-    let cap = general_level(text).min(LevelFilter::INFO);
-    let quiet = QUIET.iter().filter(|target| !named(target));
-    let caps = quiet.map(|target| format!("{target}={cap}"));
+    let general = general_level(text);
+    let quiet = QUIET.iter().filter(|(target, _)| !named(target));
+    let caps = quiet.map(|(target, most)| format!("{target}={}", general.min(*most)));
     let given = given.iter().map(ToString::to_string);
     given.chain(caps).collect::<Vec<_>>().join(",")
 }

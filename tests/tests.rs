@@ -16,6 +16,8 @@ mod bad_input;
 mod confidential;
 /// The control plane itself: it starts, it guards, it leaves nothing behind.
 mod control_plane;
+/// The permissions that the README lists are enough.
+mod rbac;
 /// What becomes of a number, from its declaration to its conditions.
 mod registration;
 /// Two hundred numbers at once, and at rest.
