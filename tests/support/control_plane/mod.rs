@@ -16,13 +16,12 @@ mod process;
 pub use binaries::Binaries;
 pub use go_modules::kubernetes_version;
 pub use objects::{apply_crds, create_namespace, service_account_token};
+pub use process::{Program, program_dir};
 
 use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
 };
-pub use process::{Program, program_dir};
-
 use std::{
     fs, io,
     net::{Ipv4Addr, TcpListener},

@@ -1,0 +1,161 @@
+//! The operator as a separate process: built, started, watched and ended.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::Failure;
+use crate::control_plane::{Program, program_dir};
+
+/// The binary, as Cargo.toml has it.
+const BINARY: &str = "whatsapp-operator";
+
+/// Short waits, so that everything settles while people watch.
+const FLAGS: [&str; 7] = [
+    "--retry-base=1s",
+    "--retry-cap=5s",
+    "--confirm-window=3s",
+    "--graph-timeout=5s",
+    "--bind-address=127.0.0.1:0",
+    "--log-format=text",
+    "--log-level=info",
+];
+
+/// Writes down its process ID, then becomes the operator without anything of the user's environment: a proxy or the
+/// operator's own variables would change what the demo shows.
+const START: &str = r#"echo $$ >pid && exec env -i "$@""#;
+
+/// How long the operator may take to end when it is asked to.
+const STOP_WITHIN: Duration = Duration::from_secs(15);
+
+/// How often to look whether it has ended.
+const STOP_POLL: Duration = Duration::from_millis(50);
+
+/// The running operator; dropping it kills it.
+pub struct Operator {
+    program: Program,
+    pid: Option<u32>,
+}
+
+/// Builds the operator as this program was built, showing Cargo's output; where it is then.
+pub fn build() -> Result<PathBuf, Failure> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["build", "--message-format=json-render-diagnostics"])
+        .args(["--bin", BINARY, "--profile", &profile()?, "--manifest-path"])
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| format!("failed to start cargo to build the operator: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("failed to build {BINARY}: see Cargo's output above").into());
+    }
+    let messages = String::from_utf8_lossy(&output.stdout);
+    messages
+        .lines()
+        .find_map(executable)
+        .ok_or_else(|| format!("cargo built {BINARY} but did not say where it is").into())
+}
+
+/// The profile that this program was built with: its directory is named after it.
+fn profile() -> Result<String, Failure> {
+    let program = std::env::current_exe()?;
+    let dir = program.ancestors().nth(2).and_then(Path::file_name);
+    let name = dir.and_then(|name| name.to_str()).unwrap_or("debug");
+    Ok(if name == "debug" { "dev" } else { name }.to_owned())
+}
+
+/// The operator's path, where a line of Cargo's messages tells of it.
+fn executable(line: &str) -> Option<PathBuf> {
+    let message: Value = serde_json::from_str(line).ok()?;
+    if message["target"]["name"] != BINARY {
+        return None;
+    }
+    message["executable"].as_str().map(PathBuf::from)
+}
+
+// === impl Operator ===
+
+impl Operator {
+    /// Starts the operator against these two servers.
+    pub fn start(binary: &Path, kubeconfig: &Path, graph: &str) -> io::Result<Self> {
+        let mut args = vec![
+            "-c".to_owned(),
+            START.to_owned(),
+            BINARY.to_owned(),
+            format!("KUBECONFIG={}", kubeconfig.display()),
+            binary.display().to_string(),
+            "run".to_owned(),
+            format!("--graph-base-url={graph}"),
+        ];
+        args.extend(FLAGS.map(str::to_owned));
+        let program = Program::start(BINARY, Path::new("sh"), program_dir()?, args)?;
+        Ok(Self { program, pid: None })
+    }
+
+    /// Where it logs to, for as long as it runs.
+    pub fn log_path(&self) -> PathBuf {
+        self.program.dir().join("log")
+    }
+
+    /// The end of its log.
+    pub fn log_tail(&self) -> String {
+        self.program.log_tail()
+    }
+
+    /// An error once it has ended by itself.
+    pub fn check(&self) -> Result<(), Failure> {
+        match self.program.exit_status() {
+            Some(status) => Err(format!("the operator ended with exit status {status}").into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Its memory in MiB, where the system tells.
+    pub fn memory(&mut self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()?)).ok()?;
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+        let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+        Some(kilobytes / 1024)
+    }
+
+    /// Ends it as Kubernetes would: with SIGTERM.
+    pub async fn stop(mut self) -> Result<(), Failure> {
+        let pid = self.pid().ok_or("the operator's process ID is not known")?;
+        Command::new("kill").arg(pid.to_string()).status()?;
+        let deadline = Instant::now() + STOP_WITHIN;
+        loop {
+            match self.program.exit_status().as_deref() {
+                Some("0") => return Ok(()),
+                Some(status) => {
+                    return Err(format!(
+                        "the operator ended with exit status {status} on SIGTERM:\n{}",
+                        self.log_tail()
+                    )
+                    .into());
+                }
+                None if Instant::now() > deadline => {
+                    return Err(format!(
+                        "the operator did not end within {STOP_WITHIN:?} of SIGTERM:\n{}",
+                        self.log_tail()
+                    )
+                    .into());
+                }
+                None => tokio::time::sleep(STOP_POLL).await,
+            }
+        }
+    }
+
+    fn pid(&mut self) -> Option<u32> {
+        let path = self.program.dir().join("pid");
+        self.pid = self
+            .pid
+            .or_else(|| std::fs::read_to_string(path).ok()?.trim().parse().ok());
+        self.pid
+    }
+}
