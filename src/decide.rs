@@ -310,7 +310,8 @@ impl<'a> Case<'a> {
                 Some(_) => {}
             }
         }
-        if self.look_is_due() {
+        // What the read of the confirm window said is looked at like any other read's answer.
+        if self.look_is_due() || self.observed.reading.is_some() {
             return None;
         }
         Some(self.wait_on(due))
