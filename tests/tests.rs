@@ -22,6 +22,8 @@ mod rbac;
 mod registration;
 /// Two hundred numbers at once, and at rest.
 mod scale;
+/// The resource on the API server: what it refuses, fills in, shows and keeps apart.
+mod resource;
 /// The Graph simulator keeps to the facts collected about the Graph API.
 mod simulator_contract;
 /// What the tests stand on.

@@ -75,11 +75,12 @@ use super::WhatsAppPhoneNumberStatus;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct WhatsAppPhoneNumberSpec {
-    /// The ID of the phone number, as WhatsApp Manager and the Graph API show it: digits, not the phone number
-    /// itself. It cannot be changed: declare another resource instead.
+    /// The ID of the phone number, as WhatsApp Manager and the Graph API show it: digits, in quotes, and not the phone
+    /// number itself. It cannot be changed: declare another resource instead.
     #[serde(rename = "phoneNumberID")]
-    #[schemars(regex(pattern = "^[0-9]{1,32}$"))]
-    #[x_kube(validation = Rule::new("self == oldSelf").message("phoneNumberID cannot be changed: delete this resource and declare another"))]
+    #[schemars(regex(pattern = "^[0-9]{1,32}$"), length(min = 1, max = 32))]
+    #[x_kube(validation = Rule::new("self.matches('^[0-9]+$')").message("phoneNumberID must be the ID that WhatsApp Manager shows for the number: digits only, and not the phone number itself"))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("phoneNumberID cannot be changed: declare another resource for the other number and delete this one"))]
     pub phone_number_id: String,
 
     /// The version of the Graph API to call, for example v23.0. Without it the operator's own setting
@@ -94,6 +95,7 @@ pub struct WhatsAppPhoneNumberSpec {
         regex(pattern = r"^v[0-9]+\.[0-9]+$"),
         length(max = 16)
     )]
+    #[x_kube(validation = Rule::new(r"self.matches('^v[0-9]+\\.[0-9]+$')").message("graphAPIVersion must be a version of the Graph API: v, major, a dot, minor, for example v23.0"))]
     pub graph_api_version: Option<String>,
 
     /// The Secret, in this namespace, with the access token (a system user's token with
@@ -129,10 +131,11 @@ pub struct WhatsAppPhoneNumberSpec {
     pub meta_store_retention_minutes: Option<i32>,
 
     /// While true, the operator makes no call to the Graph API for this number. A registered number stays registered.
+    /// False by default.
     #[serde(default)]
     pub suspend: bool,
 
-    /// What happens to the number when this resource is deleted. Retain leaves it registered. Deregister is reserved:
+    /// What happens to the number when this resource is deleted. Retain, the default, leaves it registered. Deregister is reserved:
     /// this version leaves the number registered as well and says so in a Warning event.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
@@ -148,7 +151,7 @@ macro_rules! secret_key_ref {
             /// The name of the Secret.
             #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"))]
             pub name: String,
-            /// The key in the Secret.
+            #[doc = concat!("The key in the Secret, ", $default, " by default.")]
             #[serde(default = $default_key_name)]
             #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
             pub key: String,
@@ -183,11 +186,11 @@ pub struct BackupSecretRef {
         regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
     )]
     pub name: String,
-    /// The key of the backup's password.
+    /// The key of the backup's password, password by default.
     #[serde(default = "default_password_key")]
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
     pub password_key: String,
-    /// The key of the backup's data.
+    /// The key of the backup's data, data by default.
     #[serde(default = "default_data_key")]
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
     pub data_key: String,
