@@ -16,14 +16,16 @@ mod bad_input;
 mod confidential;
 /// The control plane itself: it starts, it guards, it leaves nothing behind.
 mod control_plane;
+/// The documentation says what is there, and nothing else.
+mod docs;
 /// The permissions that the README lists are enough.
 mod rbac;
 /// What becomes of a number, from its declaration to its conditions.
 mod registration;
-/// Two hundred numbers at once, and at rest.
-mod scale;
 /// The resource on the API server: what it refuses, fills in, shows and keeps apart.
 mod resource;
+/// Two hundred numbers at once, and at rest.
+mod scale;
 /// The Graph simulator keeps to the facts collected about the Graph API.
 mod simulator_contract;
 /// What the tests stand on.

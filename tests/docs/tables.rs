@@ -1,0 +1,185 @@
+//! The tables of the README, row by row, against what the code says of itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use whatsapp_operator::api::REGISTER_REQUESTED_AT;
+use whatsapp_operator::reason::{Next, Reason, condition};
+
+use super::markdown::{headings, table};
+use super::{flags, metrics, properties, schema, text};
+
+#[test]
+fn every_reason_has_its_row() {
+    let table = table(&text("README.md"), "reason");
+    let reasons: Vec<&str> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+    assert_eq!(
+        table.names("reason"),
+        reasons,
+        "in the order of Reason::ALL"
+    );
+    for (reason, advice) in Reason::ALL.iter().zip(table.column("what to do")) {
+        assert_eq!(advice, reason.advice(), "the advice for {reason}");
+    }
+    for (reason, then) in Reason::ALL.iter().zip(table.column("then")) {
+        let stalls = then.starts_with("Stalls");
+        let later = then.contains("then stalls");
+        let expected = match reason.next() {
+            Next::Rest => then.starts_with("Rests"),
+            Next::Stall => stalls,
+            Next::RetryFew(_) | Next::ConfirmThenStall => later,
+            Next::Retry | Next::Confirm => !stalls && !later,
+        };
+        assert!(
+            expected,
+            "{reason}: {then:?} does not fit {:?}",
+            reason.next()
+        );
+    }
+}
+
+#[test]
+fn the_runbook_has_a_section_for_every_reason() {
+    let documented: BTreeSet<String> = headings(&text("docs/runbook.md"), 3)
+        .into_iter()
+        .map(str::to_owned)
+        .collect();
+    let reasons = Reason::ALL.iter().map(ToString::to_string).collect();
+    assert_eq!(documented, reasons);
+}
+
+#[test]
+fn every_condition_has_its_row() {
+    let documented = table(&text("README.md"), "type").names("type");
+    let types = [
+        condition::REGISTERED,
+        condition::FAILED,
+        condition::READY,
+        condition::RECONCILING,
+        condition::STALLED,
+    ];
+    assert_eq!(documented, types);
+}
+
+#[test]
+fn every_flag_has_its_row_with_variable_and_default() {
+    let table = table(&text("README.md"), "flag");
+    let flags = flags();
+    let names: Vec<String> = flags
+        .iter()
+        .map(|flag| format!("--{}", flag.get_long().unwrap_or_default()))
+        .collect();
+    assert_eq!(table.names("flag"), names, "in the order of `--help`");
+    let variables: Vec<String> = flags
+        .iter()
+        .map(|flag| flag.get_env().unwrap_or_default().display().to_string())
+        .collect();
+    assert_eq!(table.names("environment"), variables);
+    for (flag, documented) in flags.iter().zip(table.column("default")) {
+        match flag.get_default_values() {
+            [] => assert!(
+                !documented.contains('`'),
+                "{} has no default",
+                flag.get_id()
+            ),
+            [value, ..] => assert_eq!(
+                documented,
+                format!("`{}`", value.display()),
+                "the default of {}",
+                flag.get_id()
+            ),
+        }
+    }
+}
+
+#[test]
+fn every_metric_has_its_row_with_its_labels() {
+    let table = table(&text("README.md"), "metric");
+    let labels = table.column("labels").into_iter().map(|cell| {
+        let names = cell.split(',').map(|name| name.trim().trim_matches('`'));
+        names
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned)
+            .collect()
+    });
+    let documented: BTreeMap<String, BTreeSet<String>> =
+        table.names("metric").into_iter().zip(labels).collect();
+    assert_eq!(documented, series(&metrics()));
+}
+
+/// The names in an OpenMetrics text with their labels; a histogram's series count as one.
+fn series(text: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let mut all: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let (name, rest) = line.split_at(line.find(['{', ' ']).unwrap_or(line.len()));
+        let parts = ["_bucket", "_count", "_sum"];
+        let name = parts
+            .iter()
+            .find_map(|part| name.strip_suffix(part))
+            .unwrap_or(name);
+        let labels = rest
+            .strip_prefix('{')
+            .and_then(|rest| rest.split_once('}'))
+            .map(|(labels, _)| labels)
+            .unwrap_or_default();
+        let labels = labels.split(',').filter_map(|label| label.split_once('='));
+        let labels = labels
+            .map(|(label, _)| label.to_owned())
+            .filter(|label| label != "le");
+        all.entry(name.to_owned()).or_default().extend(labels);
+    }
+    all
+}
+
+#[test]
+fn every_spec_field_has_its_row() {
+    let table = table(&text("README.md"), "spec field");
+    let schema = schema("spec");
+    let documented: BTreeSet<String> = table.names("spec field").into_iter().collect();
+    assert_eq!(documented, properties(&schema));
+    let required = schema["required"].as_array().cloned().unwrap_or_default();
+    for (name, default) in table
+        .names("spec field")
+        .iter()
+        .zip(table.column("default"))
+    {
+        let expected = match &schema["properties"][name.as_str()]["default"] {
+            _ if required.iter().any(|field| field == name) => "required".to_owned(),
+            serde_json::Value::Null => "none".to_owned(),
+            serde_json::Value::String(text) => format!("`{text}`"),
+            other => format!("`{other}`"),
+        };
+        assert_eq!(default, expected, "the default of {name}");
+    }
+    // The rows of references name the keys within and their defaults.
+    for (name, meaning) in table
+        .names("spec field")
+        .iter()
+        .zip(table.column("meaning"))
+    {
+        let inner = &schema["properties"][name.as_str()];
+        for key in properties(inner) {
+            assert!(
+                meaning.contains(&format!("`{key}`")),
+                "{name} has a field {key}"
+            );
+            if let Some(default) = inner["properties"][key.as_str()]["default"].as_str() {
+                let text = format!("`{key}` (default `{default}`)");
+                assert!(meaning.contains(&text), "{name}: {text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_status_field_has_its_row() {
+    let documented = table(&text("README.md"), "status field").names("status field");
+    let documented: BTreeSet<String> = documented.into_iter().collect();
+    assert_eq!(documented, properties(&schema("status")));
+}
+
+#[test]
+fn the_annotation_is_explained() {
+    for document in ["README.md", "docs/runbook.md", "CHANGELOG.md"] {
+        assert!(text(document).contains(REGISTER_REQUESTED_AT), "{document}");
+    }
+}
