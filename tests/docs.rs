@@ -4,6 +4,8 @@
 mod markdown;
 /// Names in code spans anywhere in the documentation.
 mod names;
+/// The permissions of the README, in use.
+mod permissions;
 /// The tables of the README against the code.
 mod tables;
 
@@ -60,7 +62,7 @@ fn spec() -> WhatsAppPhoneNumberSpec {
     let token: TokenSecretRef =
         serde_json::from_value(reference.clone()).expect("a name is enough");
     let spec = serde_json::json!({
-        "phoneNumberID": "1",
+        "phoneNumberID": "106540352242922",
         "tokenSecretRef": token,
         "pinSecretRef": reference,
     });
