@@ -3,7 +3,7 @@
 use serde_json::Value;
 use whatsapp_operator::api::crd_yaml;
 
-use super::Tested;
+use super::{Place, Tested};
 
 /// The file that people apply.
 const FILE: &str = include_str!("../../crds/whatsappphonenumbers.yaml");
@@ -66,6 +66,20 @@ fn the_phone_number_id_is_selectable() -> Tested {
     let version = &definition()?["spec"]["versions"][0];
     let path = &version["selectableFields"][0]["jsonPath"];
     assert_eq!(path, ".spec.phoneNumberID");
+    Ok(())
+}
+
+/// The API server warns of formats that it does not know, and of what kubectl could not show.
+#[tokio::test]
+async fn it_is_applied_without_a_warning() -> Tested {
+    let place = Place::new().await?;
+    let apply = ["apply", "--server-side", "--force-conflicts"];
+    let args = [&apply[..], &["--dry-run=server", "--filename=-"]].concat();
+    let printed = place.kubectl_with(&args, FILE);
+    assert!(
+        printed.succeeded && printed.stderr.is_empty(),
+        "{printed:?}"
+    );
     Ok(())
 }
 

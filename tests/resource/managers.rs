@@ -129,8 +129,9 @@ async fn conditions_keep_the_bounds_of_metav1() -> Tested {
         let status = json!({"status": {"conditions": [condition]}});
         let (code, message) = refusal(patch_status(&place, "bounds", status).await);
         assert_eq!(code, 422, "{message}");
-        let says = format!("status.conditions[0].{says}");
-        assert!(message.contains(&says), "{says}: {message}");
+        let path = format!("status.conditions[0].{field}: ");
+        let named = message.contains(&path) && message.contains(says);
+        assert!(named, "{says}: {message}");
     }
     Ok(())
 }
