@@ -443,10 +443,14 @@ impl<'a> Case<'a> {
         conclude::registered(&mut self.status, self.now);
         remember(&mut self.status, digests);
         let message = match reason {
-            Reason::OutcomeConfirmed => {
-                format!("{}: the register call before took effect.", reading.message)
-            }
-            _ => format!("{}: no register call was made.", reading.message),
+            Reason::OutcomeConfirmed => format!(
+                "The register call took effect, although its answer did not say so. {}.",
+                reading.message
+            ),
+            _ => format!(
+                "The number was registered already; no register call was made. {}.",
+                reading.message
+            ),
         };
         let standing = Standing {
             situation: Situation::Registered,
@@ -863,7 +867,7 @@ pub fn register_request(resource: &WhatsAppPhoneNumber) -> Option<&str> {
     (!value.is_empty() && value.len() <= REGISTER_REQUEST_MAX_BYTES).then_some(value)
 }
 
-/// A message for people: what happened, what to do, and when the operator comes back.
+/// A message for people: what happened, what to do, and when the operator comes back; never, where it stalls.
 pub fn explain(what: &str, reason: Reason, next: Option<Timestamp>) -> String {
     let what = what.trim_end_matches('.');
     let mut letters = what.chars();
@@ -872,9 +876,10 @@ pub fn explain(what: &str, reason: Reason, next: Option<Timestamp>) -> String {
         .map(|c| c.to_uppercase().to_string())
         .unwrap_or_default();
     let mut text = format!("{first}{}. {}", letters.as_str(), reason.advice());
-    if let Some(next) = next {
-        text.push_str(&format!(" Next attempt at {next}."));
-    }
+    text.push_str(&match next {
+        Some(next) => format!(" Next attempt at {next}."),
+        None => " Nothing is tried again until then.".to_owned(),
+    });
     text
 }
 
