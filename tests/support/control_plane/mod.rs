@@ -158,7 +158,10 @@ impl ControlPlane {
     /// How clients of the owner of `token` are configured.
     pub async fn config_for_token(&self, token: &str) -> Result<Config, Error> {
         let options = KubeConfigOptions::default();
-        Ok(Config::from_custom_kubeconfig(self.kubeconfig(token), &options).await?)
+        let mut config = Config::from_custom_kubeconfig(self.kubeconfig(token), &options).await?;
+        // A proxy from the environment does not lead to this machine.
+        config.proxy_url = None;
+        Ok(config)
     }
 
     /// A new client of the administrator. It belongs to the runtime that it is made in, so do not
