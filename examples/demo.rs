@@ -38,13 +38,13 @@ use whatsapp_operator::reason::condition;
 
 use crate::cluster::Cluster;
 use crate::operator::Operator;
-use crate::scenario::{FAILED, LATE_SECRET, SCENARIOS};
+use crate::scenario::{FAILED, LATE_SECRET, RIGHT_PIN, SCENARIOS};
 use crate::simulator::Simulator;
 use crate::table::{Live, Table};
 use crate::verdict::Verdict;
 
 /// How long everything may take to settle: about 15 s as a rule.
-const SETTLED_WITHIN: Duration = Duration::from_secs(90);
+const SETTLED_WITHIN: Duration = Duration::from_secs(60);
 
 /// How long nothing more may happen after that: more than any wait that the operator is started with.
 const QUIET: Duration = Duration::from_secs(6);
@@ -82,15 +82,17 @@ fn main() -> ExitCode {
     };
     let code = runtime.block_on(async {
         tokio::select! {
+            // First: kubectl and Cargo are sent Ctrl-C as well, and fail.
+            biased;
+            _ = tokio::signal::ctrl_c() => {
+                println!("\nInterrupted: everything that was started is stopped.");
+                ExitCode::from(INTERRUPTED)
+            }
             result = demo(&args) => match result {
                 Ok(true) => ExitCode::SUCCESS,
                 Ok(false) => ExitCode::FAILURE,
                 Err(error) => failed(&error),
             },
-            _ = tokio::signal::ctrl_c() => {
-                println!("\nInterrupted: everything that was started is stopped.");
-                ExitCode::from(INTERRUPTED)
-            }
         }
     });
     // A build that goes on in the background was sent Ctrl-C as well.
@@ -243,7 +245,13 @@ impl Stage {
             self.cluster.kubectl_path().display()
         );
         println!("kubectl get wapn -o wide");
+        println!(
+            "kubectl patch secret {FAILED} -p '{{\"stringData\":{{\"pin\":\"{RIGHT_PIN}\"}}}}'"
+        );
         println!("curl {}/_simulator/numbers", self.simulator.base_url());
+        if let Some(url) = self.operator.metrics_url() {
+            println!("curl {url}");
+        }
         println!("tail -f {}", self.operator.log_path().display());
         std::future::pending().await
     }

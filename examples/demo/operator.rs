@@ -42,12 +42,22 @@ pub struct Operator {
 }
 
 /// Builds the operator as this program was built, showing Cargo's output; where it is then.
+///
+/// Together with the demo: for the operator alone Cargo would choose other features for some dependencies, and compile
+/// half of them once more.
 pub fn build() -> Result<PathBuf, Failure> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
         .args(["build", "--message-format=json-render-diagnostics"])
-        .args(["--bin", BINARY, "--profile", &profile()?, "--manifest-path"])
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))
+        .args([
+            "--bin",
+            BINARY,
+            "--example",
+            "demo",
+            "--profile",
+            &profile()?,
+        ])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()
@@ -106,6 +116,14 @@ impl Operator {
     /// The end of its log.
     pub fn log_tail(&self) -> String {
         self.program.log_tail()
+    }
+
+    /// Where it serves its metrics, as its log tells: it was given any free port.
+    pub fn metrics_url(&self) -> Option<String> {
+        let log = self.program.log();
+        let (_, rest) = log.split_once("address=")?;
+        let address = rest.split_whitespace().next()?;
+        Some(format!("http://{address}/metrics"))
     }
 
     /// An error once it has ended by itself.

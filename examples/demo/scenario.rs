@@ -11,6 +11,9 @@ pub const LATE_SECRET: &str = "late-secret";
 /// The resource that is shown at the end as one that failed.
 pub const FAILED: &str = "wrong-pin";
 
+/// The PIN that its Secret should hold.
+pub const RIGHT_PIN: &str = "123456";
+
 /// What `Retry-After` says in the demo: real usage headers count in minutes, which would be long to watch.
 const RETRY_AFTER_SECONDS: &str = "8";
 
@@ -45,7 +48,7 @@ pub const SCENARIOS: [Scenario; 8] = [
     Scenario {
         name: "fresh-number",
         phone_number_id: "106540352242901",
-        story: "added and verified, not registered yet",
+        story: "not registered yet",
         posts: 1,
         ends: registered("RegistrationSucceeded"),
         graph: NumberConfig::fresh,
@@ -53,7 +56,7 @@ pub const SCENARIOS: [Scenario; 8] = [
     Scenario {
         name: "already-registered",
         phone_number_id: "106540352242902",
-        story: "registered already: adopted",
+        story: "registered before: adopted",
         posts: 0,
         ends: registered("AlreadyRegistered"),
         graph: || NumberConfig::registered().app_secret("already-registered-demo-app-secret"),
@@ -68,12 +71,12 @@ pub const SCENARIOS: [Scenario; 8] = [
             status: "True",
             reason: "PinMismatch",
         },
-        graph: || NumberConfig::fresh().pin("123456"),
+        graph: || NumberConfig::fresh().pin(RIGHT_PIN),
     },
     Scenario {
         name: "rate-limited",
         phone_number_id: "106540352242904",
-        story: "429 with usage headers, then success",
+        story: "429 with usage header, success",
         posts: 2,
         ends: registered("RegistrationSucceeded"),
         graph: || NumberConfig::fresh().script(vec![rate_limit()]),
@@ -89,7 +92,7 @@ pub const SCENARIOS: [Scenario; 8] = [
     Scenario {
         name: "lost-answer",
         phone_number_id: "106540352242906",
-        story: "registered, but the answer is lost",
+        story: "registered, the answer is lost",
         posts: 1,
         ends: registered("OutcomeConfirmed"),
         graph: || NumberConfig::fresh().script(vec![Step::hang_up_after()]),

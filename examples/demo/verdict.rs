@@ -58,10 +58,9 @@ impl Verdict {
             "PHONE-ID",
             "WHAT HAPPENS",
             "POSTS",
-            "MUST BE",
-            "STANDS AT",
-            "MUST BE",
-            "",
+            "EXPECTED",
+            "CONDITION",
+            "VERDICT",
         ];
         let mut cells: Cells = vec![header.map(str::to_owned).to_vec()];
         cells.extend(self.rows.iter().map(Outcome::cells));
@@ -103,9 +102,9 @@ impl Outcome {
 
     fn cells(&self) -> Vec<String> {
         let verdict = if self.as_expected {
-            "OK"
+            "OK".to_owned()
         } else {
-            "NOT AS IT SHOULD BE"
+            format!("NOT OK: expected {}", self.scenario.ends.describe())
         };
         vec![
             self.scenario.phone_number_id.to_owned(),
@@ -113,8 +112,7 @@ impl Outcome {
             self.posts.to_string(),
             self.scenario.posts.to_string(),
             self.found.clone(),
-            self.scenario.ends.describe(),
-            verdict.to_owned(),
+            verdict,
         ]
     }
 }
