@@ -82,7 +82,7 @@ fn main() -> ExitCode {
     };
     let code = runtime.block_on(async {
         tokio::select! {
-            // First: kubectl and Cargo are sent Ctrl-C as well, and fail.
+            // First: Cargo is sent Ctrl-C as well, and fails.
             biased;
             _ = tokio::signal::ctrl_c() => {
                 println!("\nInterrupted: everything that was started is stopped.");
@@ -195,7 +195,11 @@ impl Stage {
             let settled_for = settled.map(|since| since.elapsed());
             live.show(&table, &self.below(settled_for))?;
             let is_over = settled_for.is_some_and(|time| time >= QUIET);
-            if is_over || Instant::now() >= deadline {
+            if is_over {
+                return Ok(table);
+            }
+            if Instant::now() >= deadline {
+                println!("\nNot everything has settled within {SETTLED_WITHIN:?}.");
                 return Ok(table);
             }
             if secret_is_late && waits_for_secret(&table) {

@@ -1,5 +1,6 @@
 //! The cluster of the demo: a real API server, the CRD, and the operator's account.
 
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -58,6 +59,8 @@ impl Cluster {
             .args(args)
             .args(path.map(in_repository))
             .stdin(Stdio::null())
+            // Its own group: Ctrl-C is for the demo, which would report kubectl's end as a failure.
+            .process_group(0)
             .output()
             .map_err(|error| format!("failed to start kubectl: {error}"))?;
         if !output.status.success() {

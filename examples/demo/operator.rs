@@ -145,7 +145,9 @@ impl Operator {
     /// Ends it as Kubernetes would: with SIGTERM.
     pub async fn stop(mut self) -> Result<(), Failure> {
         let pid = self.pid().ok_or("the operator's process ID is not known")?;
-        Command::new("kill").arg(pid.to_string()).status()?;
+        if self.program.exit_status().is_none() {
+            Command::new("kill").arg(pid.to_string()).status()?;
+        }
         let deadline = Instant::now() + STOP_WITHIN;
         loop {
             match self.program.exit_status().as_deref() {
