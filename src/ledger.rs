@@ -59,7 +59,7 @@ impl RegisterAttempt {
     }
 
     /// Whether the number may be registered although the answer did not say so: no readable answer, an answer without
-    /// success, or a fault inside Graph (DESIGN 4.2: "after an unclear outcome, and after any 5xx").
+    /// success, or a fault inside Graph, which is any 5xx.
     pub fn is_unclear(&self) -> bool {
         let server_fault = self.http_status.is_some_and(|status| status >= 500);
         match (self.outcome, self.known_reason().map(Reason::next)) {

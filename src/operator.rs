@@ -46,6 +46,9 @@ pub enum OperatorError {
     /// Health checks and metrics cannot be served.
     #[error(transparent)]
     Health(#[from] HealthError),
+    /// Nobody stands for election any more, so this process would never work again.
+    #[error("the leader election has ended by itself; start the operator again")]
+    Election,
 }
 
 /// The two clients for the API server.
@@ -104,20 +107,26 @@ pub async fn run_until(
     };
     let work = async {
         let controllers = controller::run(Arc::clone(&context), watches, &leadership);
-        tokio::select! {
-            () = controllers => {}
-            () = report(&context, &health.readiness) => {}
-        }
+        let elected = async {
+            report(&context, &health.readiness).await;
+            shutdown.cancel(); // the controllers end what they are at
+        };
+        let ((), ended) = tokio::join!(controllers, shutdown.run_until_cancelled(elected));
         health.readiness.shut_down();
         leadership.release().await;
         served.cancel();
+        match ended {
+            Some(()) => Err(OperatorError::Election),
+            None => Ok(()),
+        }
     };
-    let (result, ()) = tokio::join!(server, work);
+    let (served, worked) = tokio::join!(server, work);
     tracing::info!("Stopped");
-    Ok(result?)
+    served?;
+    worked
 }
 
-/// Says when the watches are synced, and who leads; never ends.
+/// Says when the watches are synced, and who leads; ends when nobody stands for election any more.
 async fn report(context: &Context, readiness: &Readiness) {
     if controller::synced(context).await {
         readiness.set(WATCHES_SYNCED);
@@ -137,7 +146,7 @@ async fn report(context: &Context, readiness: &Readiness) {
             }
         );
         if leads.changed().await.is_err() {
-            std::future::pending::<()>().await;
+            return;
         }
     }
 }

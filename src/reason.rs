@@ -141,7 +141,7 @@ pub enum Next {
 }
 
 impl Reason {
-    /// What follows when a call ended with this reason (DESIGN 3, the table's last column).
+    /// What follows when a call ended with this reason.
     pub const fn next(self) -> Next {
         match self {
             Self::RegistrationSucceeded | Self::AlreadyRegistered | Self::OutcomeConfirmed => {

@@ -1,4 +1,4 @@
-//! The command line: flags, their environment variables and their defaults (DESIGN 5).
+//! The command line: flags, their environment variables and their defaults.
 
 use std::ffi::OsString;
 use std::time::Duration;
