@@ -88,17 +88,17 @@ reasons! {
     /// Graph does not accept the access token.
     TokenRejected => "Put a valid token of a system user into the Secret; the operator goes on by itself.",
     /// The token may not manage this number.
-    PermissionDenied => "Assign the WhatsApp account to the system user and grant whatsapp_business_management, then change the token or set the annotation.",
+    PermissionDenied => "Assign the WhatsApp account to the system user and grant whatsapp_business_management, then change the token or set the annotation whatsapp-operator.dev/register-requested-at.",
     /// Graph does not know the phone number ID, or the token may not see it.
-    PhoneNumberNotFound => "Compare spec.phoneNumberID with WhatsApp Manager, and assign the WhatsApp account to the token's system user.",
+    PhoneNumberNotFound => "Compare spec.phoneNumberID with WhatsApp Manager, and assign the WhatsApp account to the token's system user; then set the annotation whatsapp-operator.dev/register-requested-at.",
     /// The number has two-step verification with another PIN.
     PinMismatch => "Put the number's PIN into the Secret, or reset it in WhatsApp Manager first; do not guess: wrong PINs lock the number.",
     /// Too many wrong PINs.
     PinLocked => "Wait, and put the right PIN into the Secret meanwhile.",
     /// Meta has locked or restricted the account.
-    AccountLocked => "Look into Business Support Home, then set the annotation.",
+    AccountLocked => "Look into Business Support Home, then set the annotation whatsapp-operator.dev/register-requested-at.",
     /// The ownership of the number is not verified.
-    OwnershipNotVerified => "Verify the number by code (request_code, verify_code) in WhatsApp Manager, then set the annotation.",
+    OwnershipNotVerified => "Verify the number by code (request_code, verify_code) in WhatsApp Manager, then set the annotation whatsapp-operator.dev/register-requested-at.",
     /// Meta cannot make the certificate: the display name is not processed yet, or another account holds the number.
     CertificateUnavailable => "Check the display name and whether another WhatsApp account holds the number.",
     /// Graph refused the request for what it says.
@@ -106,7 +106,7 @@ reasons! {
     /// The number was deregistered or deleted minutes ago.
     RecentlyDeregistered => "Wait: Meta needs some minutes.",
     /// An earlier deregistration was left incomplete.
-    DeregistrationIncomplete => "Deregister the number once more, then set the annotation.",
+    DeregistrationIncomplete => "Deregister the number once more, then set the annotation whatsapp-operator.dev/register-requested-at.",
     /// Meta has blocked register calls for this number for 72 hours: ten were made.
     RegistrationBlocked => "Wait, make no register call elsewhere, and find out why the calls failed (status.attempts).",
     /// A rate limit of the app, the token or the account.
@@ -120,7 +120,7 @@ reasons! {
     /// The register call has no readable answer: it may have acted.
     OutcomeUnknown => "Wait: the operator reads the number to find out.",
     /// Graph answered without an error and without success.
-    RegistrationRejected => "Look at the number in WhatsApp Manager, then set the annotation.",
+    RegistrationRejected => "Look at the number in WhatsApp Manager, then set the annotation whatsapp-operator.dev/register-requested-at.",
 }
 
 /// What follows when Graph gave a reason.
