@@ -104,6 +104,25 @@ pub fn due_after(attempts: &[RegisterAttempt], policy: &Policy) -> Option<Timest
     Some(later(last.finish_time.as_ref()?.0, wait))
 }
 
+/// The reason for which the last error, after these attempts, ends the attempts until something changes.
+pub fn verdict(error: Option<&GraphErrorStatus>, attempts: &[RegisterAttempt]) -> Option<Reason> {
+    let reason = classify(error?);
+    match reason.next() {
+        Next::Stall | Next::ConfirmThenStall => Some(reason),
+        Next::RetryFew(tries) => {
+            // Where none is left in the ledger, 72 hours have passed and nothing has changed.
+            let made = ledger::in_a_row(attempts, reason);
+            (made == 0 || made >= tries).then_some(reason)
+        }
+        Next::Rest | Next::Retry | Next::Confirm => None,
+    }
+}
+
+/// Whether an attempt that a person asked for has used up the annotation's value: it may have acted.
+pub fn is_spent(attempt: &RegisterAttempt) -> bool {
+    attempt.counts() && attempt.known_reason() != Some(Reason::RateLimited)
+}
+
 /// How an attempt with this reason counts.
 fn outcome_of(reason: Reason) -> AttemptOutcome {
     match reason {
@@ -152,17 +171,21 @@ fn fail(status: &mut WhatsAppPhoneNumberStatus, ending: &Ending<'_>, course: &Co
         .and_then(|attempt| attempt.request.clone());
     let handed_back = request.is_some() && hand_back(status, request.as_deref(), ending);
     let stands = request.is_some() && !handed_back;
-    let was_stalled = status.last_error.as_ref().is_some_and(is_verdict);
+    let earlier = status.attempts.get(1..).unwrap_or_default();
+    let was_stalled = verdict(status.last_error.as_ref(), earlier).is_some();
     note_trace(status, outcome);
-    // What is no answer of Graph's gives no verdict either, and takes none away.
-    if outcome.error.is_some() && reason != Reason::OutcomeUnknown {
+    // What is no answer of Graph's gives no verdict either, and neither it nor a passing fault takes one away.
+    let passing = matches!(reason.next(), Next::Retry | Next::Confirm);
+    if outcome.error.is_some() && reason != Reason::OutcomeUnknown && !(was_stalled && passing) {
         status.last_error.clone_from(&outcome.error);
     }
-    let situation = if stands && (is_registered(status) || was_stalled && is_known(reason)) {
-        // What a person asked for is not tried again by itself.
-        Situation::Stalled
-    } else {
-        situation_after(reason, outcome.http_status, &status.attempts)
+    // What a person asked for is not tried again by itself; but an unknown outcome is confirmed first.
+    let situation = match situation_after(reason, outcome.http_status, &status.attempts) {
+        _ if stands && is_registered(status) => Situation::Stalled,
+        Situation::Waiting if stands && was_stalled && reason.next() != Next::Stall => {
+            Situation::Stalled
+        }
+        situation => situation,
     };
     let due = match situation {
         Situation::Stalled => None,
@@ -262,16 +285,6 @@ fn note_trace(status: &mut WhatsAppPhoneNumberStatus, outcome: &RegisterOutcome)
     if outcome.fbtrace_id.is_some() {
         status.fbtrace_id.clone_from(&outcome.fbtrace_id);
     }
-}
-
-/// Whether an error ends the attempts until something changes.
-fn is_verdict(error: &GraphErrorStatus) -> bool {
-    classify(error).next() == Next::Stall
-}
-
-/// Whether the outcome is known; an unknown one is confirmed first, whoever asked for the call.
-fn is_known(reason: Reason) -> bool {
-    !matches!(reason.next(), Next::Confirm | Next::ConfirmThenStall)
 }
 
 #[cfg(test)]

@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::api::{
-    REGISTER_REQUEST_MAX_BYTES, REGISTER_REQUESTED_AT, RegisterAttempt, WhatsAppPhoneNumber,
-    WhatsAppPhoneNumberStatus,
+    GraphErrorStatus, REGISTER_REQUEST_MAX_BYTES, REGISTER_REQUESTED_AT, RegisterAttempt,
+    WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus,
 };
 use crate::conclude::{self, Ending};
 use crate::conditions::{self, Situation, Standing, is_registered, is_true, reason_of};
@@ -198,8 +198,8 @@ impl<'a> Case<'a> {
 
     /// Leaves everything as it is, but for the generation.
     fn rest(mut self) -> Decision {
-        if is_registered(&self.status) && is_true(&self.status, condition::RECONCILING) {
-            // A requested call was waiting, and its request is gone.
+        if is_registered(&self.status) && self.request_was_waiting() {
+            // Its request is gone, or the number is suspended.
             self.status.next_attempt_time = None;
             let standing = self.present(Situation::Registered);
             return self.settle(&standing, Wake::OnChange);
@@ -229,7 +229,7 @@ impl<'a> Case<'a> {
         let ending = Ending {
             id: &claim.id,
             outcome: &outcome,
-            handled_before: None,
+            handled_before: self.handled_before(claim),
         };
         let concluded = conclude::conclude(self.status.clone(), &ending, &self.course());
         Decision::Settle(Box::new(concluded), Wake::After(Duration::ZERO))
@@ -293,17 +293,17 @@ impl<'a> Case<'a> {
                 },
             }
         }
-        self.hold_back().unwrap_or_else(|| self.claim(digests))
+        self.hold_back(digests)
+            .unwrap_or_else(|| self.claim(digests))
     }
 
     /// Waits until the time in the status; in the confirm window the number is read meanwhile.
     fn wait_for_its_time(&self) -> Option<Decision> {
-        if self.request.is_some() || self.stalled().is_some() {
+        if self.stalled().is_some() {
             return None;
         }
-        let due = self.due().filter(|due| *due > self.now)?;
-        if reason_of(&self.status, condition::FAILED) == Some(Reason::RateLimited) {
-            // The wait is the token's: another token need not wait.
+        let due = self.own_due().filter(|due| *due > self.now)?;
+        if self.waits_for_token() {
             match &self.observed.inputs {
                 None => return Some(Decision::LoadSecrets),
                 Some(Ok(digests)) if self.token_changed(digests) => return None,
@@ -375,12 +375,12 @@ impl<'a> Case<'a> {
             return None;
         }
         let reason = self.verdict()?;
-        let locked_by_pin = matches!(reason, Reason::PinMismatch | Reason::PinLocked);
+        if self.is_lifted(digests) {
+            return None;
+        }
         let mut status = self.status.clone();
         let standing = match self.change(digests) {
-            Change::Inputs => return None,
-            Change::Token if !locked_by_pin => return None,
-            Change::Token => {
+            Change::Inputs | Change::Token => {
                 remember(&mut status, digests);
                 Standing {
                     situation: Situation::Stalled,
@@ -411,7 +411,7 @@ impl<'a> Case<'a> {
         let end = later(end, Duration::ZERO);
         let reason = Reason::RateLimited;
         self.status.next_attempt_time = Some(Time(end));
-        self.status.token_digest = Some(digests.token.clone());
+        self.note_limited_token(digests);
         let message = explain("the token met a rate limit of Graph", reason, Some(end));
         let standing = Standing {
             situation: self.waiting(),
@@ -457,10 +457,7 @@ impl<'a> Case<'a> {
             reason,
             message,
         };
-        let wake = match self.request {
-            Some(_) => Wake::After(Duration::ZERO),
-            None => Wake::OnChange,
-        };
+        let wake = self.then_request(Wake::OnChange);
         self.settle(&standing, wake)
     }
 
@@ -480,7 +477,7 @@ impl<'a> Case<'a> {
             reason,
             message,
         };
-        let wake = self.poll_if(true);
+        let wake = self.then_request(self.poll_if(true));
         self.settle(&standing, wake)
     }
 
@@ -491,22 +488,22 @@ impl<'a> Case<'a> {
         reading: &ReadOutcome,
         digests: &Digests,
     ) -> Decision {
-        let status = &mut self.status;
-        note_trace(status, reading);
-        status.read_failures = status.read_failures.saturating_add(1);
-        let failures = u32::try_from(status.read_failures).unwrap_or(u32::MAX);
+        note_trace(&mut self.status, reading);
+        self.status.read_failures = self.status.read_failures.saturating_add(1);
+        let failures = u32::try_from(self.status.read_failures).unwrap_or(u32::MAX);
         let policy = &self.observed.policy;
         let wait = reading
             .retry_after
             .unwrap_or_else(|| policy.backoff.after(failures));
         let due = later(self.now, with_jitter(wait, self.observed.jitter));
-        let due = self.due().map_or(due, |own| own.max(due));
+        let due = self.own_due().map_or(due, |own| own.max(due));
         self.status.next_attempt_time = Some(Time(due));
         if reason == Reason::RateLimited {
-            self.status.token_digest = Some(digests.token.clone());
+            self.note_limited_token(digests);
         }
-        if self.verdict().is_none() {
-            // A verdict stays until something newer than a passing fault replaces it.
+        let passing = |error: &GraphErrorStatus| classify(error).next() == Next::Retry;
+        if self.verdict_of_error().is_none() && reading.error.as_ref().is_none_or(passing) {
+            // A read that gave no usable answer gives no verdict, and takes none away.
             self.status.last_error.clone_from(&reading.error);
         }
         let wake = Wake::After(until(due, self.now));
@@ -527,17 +524,26 @@ impl<'a> Case<'a> {
     }
 
     /// Why no call may be made yet, although the number is not registered as far as is known.
-    fn hold_back(&self) -> Option<Decision> {
+    fn hold_back(&self, digests: &Digests) -> Option<Decision> {
         if let Some(window) = self.window().filter(|window| window.end > self.now) {
             return Some(self.wait_for_window(window));
         }
-        if self.request.is_none() {
-            if let Some(decision) = self.stall_unconfirmed() {
-                return Some(decision);
-            }
-            if let Some(due) = self.due().filter(|due| *due > self.now) {
-                return Some(self.wait_on(due));
-            }
+        if self.looked_too_early() {
+            return Some(Decision::Settle(
+                Box::new(self.status.clone()),
+                Wake::After(Duration::ZERO),
+            ));
+        }
+        if self.request.is_none()
+            && let Some(decision) = self.stall_unconfirmed(digests)
+        {
+            return Some(decision);
+        }
+        let due = self.own_due().filter(|due| *due > self.now);
+        if let Some(due) = due
+            && !(self.waits_for_token() && self.token_changed(digests))
+        {
+            return Some(self.wait_on(due));
         }
         let attempts = self.all_attempts();
         if let Some(end) = ledger::blocked_until(&attempts, self.now) {
@@ -592,7 +598,7 @@ impl<'a> Case<'a> {
     }
 
     /// The confirm window is over, and what Graph answered is not worth another attempt.
-    fn stall_unconfirmed(&self) -> Option<Decision> {
+    fn stall_unconfirmed(&self, digests: &Digests) -> Option<Decision> {
         let attempt = self
             .status
             .attempts
@@ -603,10 +609,11 @@ impl<'a> Case<'a> {
         let stalls = reason.next() == Next::ConfirmThenStall
             || self.is_unchecked()
             || attempt.is_unclear() && requested;
-        if !stalls {
+        if !stalls || self.is_lifted(digests) {
             return None;
         }
         let mut status = self.noted();
+        remember(&mut status, digests);
         status.next_attempt_time = None;
         let message = explain(
             &format!("{}, and the number is not registered", self.last_words()),
@@ -651,6 +658,10 @@ impl<'a> Case<'a> {
             self.now,
         );
         ledger::push(&mut status.attempts, claim, self.now);
+        if self.verdict_of_error().is_none() || self.is_lifted(digests) {
+            // What Graph said of other inputs is no verdict on these, should the call get no answer.
+            status.last_error = None;
+        }
         remember(&mut status, digests);
         status.graph_api_version = Some(self.version().to_owned());
         status.next_attempt_time = None;
@@ -713,6 +724,62 @@ impl<'a> Case<'a> {
         stored.or_else(|| conclude::due_after(&self.status.attempts, self.observed.policy))
     }
 
+    /// What the next call has to wait for by itself. A request waits for no backoff, only until the outcome before it
+    /// is confirmed, or where its own call was made and sent back.
+    fn own_due(&self) -> Option<Timestamp> {
+        if self.request.is_none() || self.is_handed_back() {
+            return self.due();
+        }
+        self.window()
+            .filter(|_| self.must_look())
+            .map(|window| window.end)
+    }
+
+    /// Whether the request's own call ended so that the annotation still asks for one.
+    fn is_handed_back(&self) -> bool {
+        let mut ended = self.status.attempts.iter().filter(|a| !a.is_open());
+        self.request.is_some()
+            && ended
+                .next()
+                .is_some_and(|a| a.request.as_deref() == self.request)
+    }
+
+    /// The annotation's value that was handled before a claim, as far as the ledger tells.
+    fn handled_before(&self, claim: &RegisterAttempt) -> Option<&str> {
+        let others = self.status.attempts.iter().filter(|a| a.id != claim.id);
+        others
+            .filter(|attempt| conclude::is_spent(attempt))
+            .find_map(|attempt| attempt.request.as_deref())
+    }
+
+    /// Whether the conditions of a registered number tell of a requested call that could not be made yet.
+    fn request_was_waiting(&self) -> bool {
+        is_true(&self.status, condition::RECONCILING)
+            || reason_of(&self.status, condition::FAILED).is_some_and(is_local)
+    }
+
+    /// Whether the wait is the token's: another token need not wait.
+    fn waits_for_token(&self) -> bool {
+        reason_of(&self.status, condition::FAILED) == Some(Reason::RateLimited)
+    }
+
+    /// Whether the read of this pass began before the confirm window was over.
+    fn looked_too_early(&self) -> bool {
+        let length = self.observed.policy.confirm_window;
+        let window = ledger::unclear_window(&self.status.attempts, length, self.now);
+        let read = self.observed.reading.as_ref().and(self.observed.last_read);
+        read.zip(window)
+            .is_some_and(|(read, window)| read < window.end)
+    }
+
+    /// What a wake-up becomes where a request goes on at once.
+    fn then_request(&self, otherwise: Wake) -> Wake {
+        match self.request {
+            Some(_) => Wake::After(Duration::ZERO),
+            None => otherwise,
+        }
+    }
+
     /// The time in which no call may be made because one before is not settled.
     fn window(&self) -> Option<ConfirmWindow> {
         let length = self.observed.policy.confirm_window;
@@ -765,14 +832,33 @@ impl<'a> Case<'a> {
 
     /// What the last error from Graph says, which outlasts a Secret that was missing or a suspension.
     fn verdict_of_error(&self) -> Option<Reason> {
-        let reason = classify(self.status.last_error.as_ref()?);
-        match reason.next() {
-            Next::Stall | Next::ConfirmThenStall => Some(reason),
-            Next::RetryFew(tries) => {
-                let made = ledger::in_a_row(&self.status.attempts, reason);
-                (made == 0 || made >= tries).then_some(reason)
-            }
-            Next::Rest | Next::Retry | Next::Confirm => None,
+        conclude::verdict(self.status.last_error.as_ref(), &self.status.attempts)
+    }
+
+    /// Whether what a call is made of has changed so that the verdict no longer stands.
+    fn is_lifted(&self, digests: &Digests) -> bool {
+        match self.change(digests) {
+            Change::Inputs => true,
+            Change::Token => !self.is_locked_by_pin(),
+            Change::None => false,
+        }
+    }
+
+    /// Whether a verdict on the PIN stands, which a new token does not lift.
+    fn is_locked_by_pin(&self) -> bool {
+        [self.stalled(), self.verdict_of_error()]
+            .into_iter()
+            .flatten()
+            .any(|reason| matches!(reason, Reason::PinMismatch | Reason::PinLocked))
+    }
+
+    /// Notes whose rate limit the wait is, so that a restarted process learns of it. The other digest stays that of
+    /// the last attempt, but where the PIN is refused: there it would look as if the PIN had changed.
+    fn note_limited_token(&mut self, digests: &Digests) {
+        if self.token_changed(digests) && self.is_locked_by_pin() {
+            remember(&mut self.status, digests);
+        } else {
+            self.status.token_digest = Some(digests.token.clone());
         }
     }
 
@@ -933,4 +1019,4 @@ fn note_trace(status: &mut WhatsAppPhoneNumberStatus, reading: &ReadOutcome) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -207,6 +207,8 @@ impl<'a> Pass<'a> {
     async fn read(&mut self) {
         let Some(inputs) = &self.inputs else { return };
         let started = Instant::now();
+        // The time before the call: what Graph says may be as old as that.
+        self.context.memory.read(&self.uid(), Timestamp::now());
         let version = self.context.policy.version(&self.resource);
         let call = Call {
             spec: &self.resource.spec,
@@ -219,7 +221,6 @@ impl<'a> Pass<'a> {
             .metrics
             .graph_request(Operation::Read, label, started.elapsed());
         debug!(trace = reading.fbtrace_id.as_deref(), "{}", reading.message);
-        self.context.memory.read(&self.uid(), Timestamp::now());
         self.reading = Some(reading);
     }
 
