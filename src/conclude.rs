@@ -175,7 +175,7 @@ fn fail(status: &mut WhatsAppPhoneNumberStatus, ending: &Ending<'_>, course: &Co
     let was_stalled = verdict(status.last_error.as_ref(), earlier).is_some();
     note_trace(status, outcome);
     // What is no answer of Graph's gives no verdict either, and neither it nor a passing fault takes one away.
-    let passing = matches!(reason.next(), Next::Retry | Next::Confirm);
+    let passing = !matches!(reason.next(), Next::Stall | Next::ConfirmThenStall);
     if outcome.error.is_some() && reason != Reason::OutcomeUnknown && !(was_stalled && passing) {
         status.last_error.clone_from(&outcome.error);
     }

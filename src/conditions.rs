@@ -83,6 +83,11 @@ pub fn is_true(status: &WhatsAppPhoneNumberStatus, type_: &str) -> bool {
     find(status, type_).is_some_and(|condition| condition.status == TRUE)
 }
 
+/// Whether a condition is Unknown.
+pub fn is_unknown(status: &WhatsAppPhoneNumberStatus, type_: &str) -> bool {
+    find(status, type_).is_some_and(|condition| condition.status == UNKNOWN)
+}
+
 /// The condition of a type.
 pub fn find<'a>(status: &'a WhatsAppPhoneNumberStatus, type_: &str) -> Option<&'a Condition> {
     status

@@ -287,9 +287,12 @@ impl<'a> Case<'a> {
                 None => return Decision::Read,
                 Some(reading) => match reading.verdict {
                     Verdict::Registered => return self.adopt(reading, digests),
-                    Verdict::Stall(reason) => return self.stall_by_read(reason, reading, digests),
                     Verdict::Wait(reason) => return self.wait_by_read(reason, reading, digests),
-                    Verdict::NotRegistered | Verdict::Unknown => {}
+                    Verdict::Stall(reason) if self.request.is_none() => {
+                        return self.stall_by_read(reason, reading, digests);
+                    }
+                    // A person asked for the call: the look only says whether the one before took effect.
+                    Verdict::Stall(_) | Verdict::NotRegistered | Verdict::Unknown => {}
                 },
             }
         }
@@ -299,7 +302,7 @@ impl<'a> Case<'a> {
 
     /// Waits until the time in the status; in the confirm window the number is read meanwhile.
     fn wait_for_its_time(&self) -> Option<Decision> {
-        if self.stalled().is_some() {
+        if self.verdict().is_some() {
             return None;
         }
         let due = self.own_due().filter(|due| *due > self.now)?;
@@ -355,11 +358,13 @@ impl<'a> Case<'a> {
 
     /// A Secret is missing or wrong: no call can be made.
     fn fault(mut self, fault: &SecretFault) -> Decision {
-        self.status.next_attempt_time = None;
         let situation = match fault.reason.next() {
             Next::Stall => Situation::Stalled,
             _ => Situation::Waiting,
         };
+        // A wait that is under way goes on beside that for the Secret.
+        let ahead = |due: &Timestamp| situation == Situation::Waiting && *due > self.now;
+        self.status.next_attempt_time = self.own_due().filter(ahead).map(Time);
         let standing = Standing {
             situation,
             reason: fault.reason,
@@ -457,7 +462,10 @@ impl<'a> Case<'a> {
             reason,
             message,
         };
-        let wake = self.then_request(Wake::OnChange);
+        let wake = match self.request {
+            Some(_) => Wake::After(Duration::ZERO),
+            None => Wake::OnChange,
+        };
         self.settle(&standing, wake)
     }
 
@@ -477,7 +485,7 @@ impl<'a> Case<'a> {
             reason,
             message,
         };
-        let wake = self.then_request(self.poll_if(true));
+        let wake = self.poll_if(true);
         self.settle(&standing, wake)
     }
 
@@ -772,14 +780,6 @@ impl<'a> Case<'a> {
             .is_some_and(|(read, window)| read < window.end)
     }
 
-    /// What a wake-up becomes where a request goes on at once.
-    fn then_request(&self, otherwise: Wake) -> Wake {
-        match self.request {
-            Some(_) => Wake::After(Duration::ZERO),
-            None => otherwise,
-        }
-    }
-
     /// The time in which no call may be made because one before is not settled.
     fn window(&self) -> Option<ConfirmWindow> {
         let length = self.observed.policy.confirm_window;
@@ -880,8 +880,7 @@ impl<'a> Case<'a> {
 
     /// How a wait shows: an outcome that is being confirmed stays unknown meanwhile.
     fn waiting(&self) -> Situation {
-        let unknown = reason_of(&self.status, condition::REGISTERED)
-            .is_some_and(|reason| matches!(reason.next(), Next::Confirm | Next::ConfirmThenStall));
+        let unknown = conditions::is_unknown(&self.status, condition::REGISTERED);
         if unknown && self.is_unconfirmed() {
             Situation::Confirming
         } else {

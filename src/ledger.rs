@@ -111,7 +111,7 @@ pub fn join_unsent(attempts: &mut Vec<RegisterAttempt>) {
         .iter()
         .filter(|a| unsent(a))
         .map(|a| a.count.unwrap_or(1))
-        .sum();
+        .fold(0, i32::saturating_add);
     let mut first = true;
     attempts.retain_mut(|attempt| {
         if !unsent(attempt) {

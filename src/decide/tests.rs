@@ -3,6 +3,7 @@
 
 mod adoption;
 mod gate;
+mod properties;
 
 mod requests;
 mod rest;
