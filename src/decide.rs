@@ -613,10 +613,10 @@ impl<'a> Case<'a> {
             .iter()
             .find(|attempt| attempt.counts())?;
         let reason = attempt.known_reason()?;
-        let requested = attempt.request.is_some() && self.verdict_of_error().is_some();
+        // A verdict may come with a 5xx, or a call that a person asked for in spite of it stay without an answer.
         let stalls = reason.next() == Next::ConfirmThenStall
             || self.is_unchecked()
-            || attempt.is_unclear() && requested;
+            || attempt.is_unclear() && self.verdict_of_error().is_some();
         if !stalls || self.is_lifted(digests) {
             return None;
         }

@@ -20,6 +20,7 @@ fn secrets_that_come_back_unchanged_lift_nothing() {
         pin_mismatch(),
         refused(401, 190, None),
         refused(422, 100, None),
+        refused(500, 133_000, None),
         rejected(),
     ];
     for outcome in stalling {

@@ -304,10 +304,10 @@ impl History {
 
     fn note_stall(&mut self) {
         let status = self.world.status();
-        if self.world.is(condition::REGISTERED) || self.odd {
+        if self.world.is(condition::REGISTERED) {
             self.stalled_with = None;
         }
-        if status.last_error.is_none() {
+        if self.odd || status.last_error.is_none() {
             return; // A read that said BANNED is asked again, which costs nothing.
         }
         let reason = reason_of(status, condition::STALLED);
@@ -329,9 +329,7 @@ impl History {
         if called || at_once {
             return;
         }
-        if self.odd || !self.sound_clock {
-            self.world.pass(); // What contradicts itself may take another pass to come right.
-        }
+        self.world.pass(); // A wait that shows up again after a fault takes another pass.
         let before = self.world.resource.status.clone();
         let again = self.world.pass();
         assert!(
@@ -468,7 +466,7 @@ fn statuses() -> impl Strategy<Value = WhatsAppPhoneNumberStatus> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 250, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn no_history_breaks_a_promise(events in prop::collection::vec(events(false), 1..60)) {
