@@ -42,3 +42,62 @@ fn rank(
         resource.name_any(),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::api::WhatsAppPhoneNumberStatus;
+    use crate::conditions::{Situation, Standing, set};
+    use crate::reason::Reason;
+
+    fn resource(name: &str, created: i64) -> WhatsAppPhoneNumber {
+        let mut resource = WhatsAppPhoneNumber::new(name, crate::secrets::fixtures::spec());
+        let created = Timestamp::from_second(created).unwrap();
+        resource.metadata.namespace = Some("shop".to_owned());
+        resource.metadata.creation_timestamp = Some(Time(created));
+        resource.status = Some(WhatsAppPhoneNumberStatus::unseen());
+        resource
+    }
+
+    fn registered(mut resource: WhatsAppPhoneNumber) -> WhatsAppPhoneNumber {
+        let standing = Standing {
+            situation: Situation::Registered,
+            reason: Reason::AlreadyRegistered,
+            message: String::new(),
+        };
+        let status = resource.status.get_or_insert_default();
+        set(status, &standing, 1, Timestamp::UNIX_EPOCH);
+        resource
+    }
+
+    fn claimed(mut resource: WhatsAppPhoneNumber) -> WhatsAppPhoneNumber {
+        let ttl = Duration::from_secs(60);
+        let claim = RegisterAttempt::claim("a", ttl, None, Timestamp::UNIX_EPOCH);
+        resource.status.get_or_insert_default().attempts.push(claim);
+        resource
+    }
+
+    #[test]
+    fn registered_then_claimed_then_oldest_then_by_name() {
+        let order = [
+            registered(resource("d", 4)),
+            claimed(resource("c", 3)),
+            resource("b", 1),
+            resource("a", 2),
+            resource("z", 2),
+        ];
+        for (i, own) in order.iter().enumerate() {
+            for (j, other) in order.iter().enumerate().filter(|(j, _)| *j != i) {
+                let goes_ahead = ahead(own, [other]).is_some();
+                assert_eq!(goes_ahead, j < i, "{j} before {i}");
+            }
+            let first = ahead(own, &order).map(ResourceExt::name_any);
+            assert_eq!(first.as_deref(), (i > 0).then_some("d"));
+        }
+        assert!(ahead(&order[3], []).is_none());
+    }
+}

@@ -211,13 +211,8 @@ impl History {
         let registered = self.world.is(condition::REGISTERED);
         self.world.record(&id, before.as_deref(), outcome);
         assert!(self.world.is(condition::REGISTERED) >= registered);
-        if !self
-            .world
-            .status()
-            .attempts
-            .iter()
-            .any(RegisterAttempt::is_unclear)
-        {
+        let newest = self.world.status().attempts.first();
+        if newest.is_some_and(|a| !a.is_open() && !a.is_unclear()) {
             self.unclear_since = None;
         }
         self.note_stall();
@@ -251,8 +246,7 @@ impl History {
         let window_ends = self.unclear_since.map(|since| plus(since, WINDOW));
         let was_open = world.status().attempts.iter().any(RegisterAttempt::is_open);
         let steps = world.pass();
-        if world.posts.len() > posts {
-            let (at, request) = world.posts.last().cloned().unwrap();
+        if let Some((at, request)) = world.posts.get(posts).cloned() {
             assert!(!was_open, "a call beside an open claim");
             assert!(!world.resource.spec.suspend, "a call while suspended");
             assert!(world.others.ahead.is_none(), "a duplicate's call");
