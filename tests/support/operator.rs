@@ -45,6 +45,11 @@ impl Operator {
         }
     }
 
+    /// Its process ID.
+    pub fn pid(&self) -> u32 {
+        self.program.pid().expect("the operator runs")
+    }
+
     /// Everything it has logged.
     pub fn log(&self) -> String {
         self.program.log()
@@ -89,7 +94,7 @@ impl Operator {
 
     /// Sends a signal by name.
     pub fn signal(&self, name: &str) {
-        let pid = self.program.pid().expect("the operator runs").to_string();
+        let pid = self.pid().to_string();
         let sent = Command::new("kill").args(["-s", name, &pid]).status();
         assert!(
             sent.expect("kill runs").success(),

@@ -1,0 +1,168 @@
+//! What is printed: a line for each round, medians, and what resting and starting cost.
+
+use std::time::Duration;
+
+use super::Args;
+use super::measure::{Requests, Usage};
+
+/// What it took to register all numbers.
+pub struct Round {
+    /// How many.
+    pub numbers: usize,
+    /// From the start of the process until the last resource said that it was registered.
+    pub took: Duration,
+    /// What the API server was asked for.
+    pub requests: Requests,
+    /// Reads of numbers that Graph was asked for.
+    pub reads: usize,
+    /// Register calls that Graph was asked for.
+    pub registers: usize,
+    /// What the process cost.
+    pub usage: Usage,
+    /// The load of the machine in the minute before: the benchmark itself makes about 2.
+    pub load: f64,
+}
+
+/// What it costs to rest with all numbers registered.
+pub struct Rest {
+    /// For how long it was watched.
+    pub lasted: Duration,
+    /// What the API server was asked for meanwhile.
+    pub requests: Requests,
+    /// Seconds of CPU meanwhile.
+    pub cpu: f64,
+    /// MiB of memory at the end.
+    pub resident: f64,
+    /// How long `/metrics` takes.
+    pub scrape: Duration,
+    /// The size of `/metrics` in bytes.
+    pub scraped: usize,
+}
+
+/// What it costs to start with all numbers registered.
+pub struct Startup {
+    /// From the start of the process until its watches were synced.
+    pub ready: Duration,
+    /// What the API server was asked for, until it was quiet.
+    pub requests: Requests,
+    /// What the process cost, until it was quiet.
+    pub usage: Usage,
+}
+
+/// The columns of a round.
+const HEADINGS: [&str; 8] = [
+    "seconds",
+    "numbers/s",
+    "API",
+    "reads",
+    "POSTs",
+    "peak MiB",
+    "CPU s",
+    "load",
+];
+
+/// Says what is measured, and the headings.
+pub fn print_setup(args: &Args) {
+    let Args {
+        numbers,
+        concurrency,
+        graph_latency,
+        ..
+    } = args;
+    println!(
+        "{numbers} numbers, {concurrency} at a time, Graph takes {graph_latency} ms; API, reads and POSTs for each number\n"
+    );
+    let headings = HEADINGS.map(|heading| format!("{heading:>11}"));
+    println!("{:18}{}", "", headings.concat());
+}
+
+/// The medians, and the requests of the round in the middle.
+pub fn print_medians(floors: &[Round], operators: &[Round]) {
+    println!();
+    for (name, rounds) in [("floor", floors), ("operator", operators)] {
+        print_row(&format!("{name}, median"), &medians(rounds));
+    }
+    println!();
+    for (name, rounds) in [("floor", floors), ("operator", operators)] {
+        let Some(last) = rounds.last() else { continue };
+        println!(
+            "{name}, API requests per number: {}",
+            last.requests.per(count(last.numbers))
+        );
+    }
+}
+
+impl Round {
+    /// Prints the round and hands it on.
+    pub fn printed(self, name: &str) -> Self {
+        print_row(name, &self.figures());
+        self
+    }
+
+    fn figures(&self) -> [f64; 8] {
+        let numbers = count(self.numbers);
+        let seconds = self.took.as_secs_f64();
+        [
+            seconds,
+            numbers / seconds,
+            self.requests.total() / numbers,
+            count(self.reads) / numbers,
+            count(self.registers) / numbers,
+            self.usage.peak,
+            self.usage.cpu,
+            self.load,
+        ]
+    }
+}
+
+impl Rest {
+    /// Prints it.
+    pub fn print(&self) {
+        println!(
+            "\nat rest for {} s: {} API requests, {:.2} s CPU, {:.1} MiB; /metrics: {:.1} ms, {} KiB",
+            self.lasted.as_secs(),
+            self.requests.total(),
+            self.cpu,
+            self.resident,
+            self.scrape.as_secs_f64() * 1000.0,
+            self.scraped / 1024,
+        );
+    }
+}
+
+impl Startup {
+    /// Prints it.
+    pub fn print(&self) {
+        println!(
+            "start with all registered: ready after {:.2} s; {} API requests ({}), {:.2} s CPU, peak {:.1} MiB",
+            self.ready.as_secs_f64(),
+            self.requests.total(),
+            self.requests.per(1.0),
+            self.usage.cpu,
+            self.usage.peak,
+        );
+    }
+}
+
+fn print_row(name: &str, figures: &[f64]) {
+    let figures: Vec<_> = figures
+        .iter()
+        .map(|figure| format!("{figure:>11.2}"))
+        .collect();
+    println!("{name:18}{}", figures.concat());
+}
+
+/// The median of each column.
+fn medians(rounds: &[Round]) -> Vec<f64> {
+    let rows: Vec<_> = rounds.iter().map(Round::figures).collect();
+    let column = |place: usize| {
+        let mut figures: Vec<f64> = rows.iter().map(|row| row[place]).collect();
+        figures.sort_by(f64::total_cmp);
+        figures[figures.len() / 2]
+    };
+    (0..HEADINGS.len()).map(column).collect()
+}
+
+fn count(number: usize) -> f64 {
+    u32::try_from(number).map_or(f64::INFINITY, f64::from)
+}
