@@ -114,12 +114,9 @@ impl Index {
             .collect()
     }
 
-    /// All resources that could be read.
-    pub fn all(&self) -> Vec<Arc<WhatsAppPhoneNumber>> {
-        let objects = self.stores.iter().flat_map(Store::state);
-        objects
-            .filter_map(|object| object.0.as_ref().ok().cloned().map(Arc::new))
-            .collect()
+    /// All resources as their watches last brought them.
+    pub fn all(&self) -> Vec<Arc<Watched>> {
+        self.stores.iter().flat_map(Store::state).collect()
     }
 
     /// A resource as its watch last brought it.

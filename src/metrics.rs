@@ -16,8 +16,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-use crate::api::WhatsAppPhoneNumber;
 use crate::graph::Verdict;
+use crate::index::Watched;
 use crate::reason::Reason;
 
 /// The media type of [`Metrics::encode`]'s text.
@@ -31,7 +31,7 @@ const RECONCILE_BUCKETS: [f64; 11] = [
 const GRAPH_BUCKETS: [f64; 10] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
 /// Gives the resources that the controller knows, at each scrape.
-pub type Resources = Box<dyn Fn() -> Vec<Arc<WhatsAppPhoneNumber>> + Send + Sync>;
+pub type Resources = Box<dyn Fn() -> Vec<Arc<Watched>> + Send + Sync>;
 
 /// Everything that the operator counts and measures.
 #[derive(Debug)]

@@ -47,9 +47,11 @@ impl fmt::Debug for Collector {
 
 impl collector::Collector for Collector {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        // Shared with the cache: there may be thousands, and Prometheus comes every few seconds.
         let resources = (self.resources)();
-        encode_states(&mut encoder, resources.iter().map(|number| state(number)))?;
-        encode_conditions(&mut encoder, resources.iter().map(AsRef::as_ref))
+        let readable = || resources.iter().filter_map(|number| number.0.as_ref().ok());
+        encode_states(&mut encoder, readable().map(state))?;
+        encode_conditions(&mut encoder, readable())
     }
 }
 

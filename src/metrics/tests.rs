@@ -1,10 +1,11 @@
 //! The text of `/metrics`.
 
+use kube::core::DeserializeGuard;
 use serde_json::json;
 
 use super::*;
 
-fn number(name: &str, suspend: bool, conditions: &[(&str, &str)]) -> Arc<WhatsAppPhoneNumber> {
+fn number(name: &str, suspend: bool, conditions: &[(&str, &str)]) -> Arc<Watched> {
     let conditions: Vec<_> = conditions
         .iter()
         .map(|(type_, status)| {
@@ -17,10 +18,11 @@ fn number(name: &str, suspend: bool, conditions: &[(&str, &str)]) -> Arc<WhatsAp
         "spec": {"phoneNumberID": "1", "tokenSecretRef": {"name": "t"}, "pinSecretRef": {"name": "p"}, "suspend": suspend},
         "status": {"observedGeneration": 1, "conditions": conditions},
     });
-    Arc::new(serde_json::from_value(object).expect("a valid resource"))
+    let number = serde_json::from_value(object).expect("a valid resource");
+    Arc::new(DeserializeGuard(Ok(number)))
 }
 
-fn text(numbers: Vec<Arc<WhatsAppPhoneNumber>>) -> String {
+fn text(numbers: Vec<Arc<Watched>>) -> String {
     Metrics::new(Box::new(move || numbers.clone()))
         .encode()
         .expect("metrics as text")
