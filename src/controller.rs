@@ -100,10 +100,9 @@ impl Context {
     /// Publishes the event for a change of status, if it is worth one, without waiting for it.
     pub fn announce(&self, before: &WhatsAppPhoneNumber, after: &WhatsAppPhoneNumber) {
         let unseen = WhatsAppPhoneNumberStatus::unseen();
-        let status = |resource: &WhatsAppPhoneNumber| {
-            resource.status.clone().unwrap_or_else(|| unseen.clone())
-        };
-        if let Some(notice) = notice::of_change(&status(before), &status(after)) {
+        let (before, now) = (before.status.as_ref(), after.status.as_ref());
+        let notice = notice::of_change(before.unwrap_or(&unseen), now.unwrap_or(&unseen));
+        if let Some(notice) = notice {
             info!(reason = notice.reason, "{}", notice.note);
             self.publish(after, notice);
         }
@@ -126,9 +125,9 @@ impl Context {
 
     fn publish(&self, resource: &WhatsAppPhoneNumber, notice: Notice) {
         let events = self.events.clone();
-        let resource = resource.clone();
+        let about = resource.object_ref(&());
         self.tasks
-            .spawn(async move { events.publish(&resource, notice).await }.in_current_span());
+            .spawn(async move { events.publish(&about, notice).await }.in_current_span());
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
-use kube::{Client, Resource, ResourceExt};
 use tracing::{debug, warn};
 
-use crate::api::{MANAGER, WhatsAppPhoneNumber};
+use crate::api::MANAGER;
 use crate::notice::Notice;
 use crate::record::Chain;
 
@@ -35,8 +36,8 @@ impl Events {
     }
 
     /// Publishes an event about a resource; what goes wrong is logged.
-    pub async fn publish(&self, resource: &WhatsAppPhoneNumber, notice: Notice) {
-        let name = resource.name_any();
+    pub async fn publish(&self, about: &ObjectReference, notice: Notice) {
+        let name = about.name.as_deref().unwrap_or_default();
         if name.len() > NAME_MAX_CHARS {
             debug!(
                 name,
@@ -56,8 +57,7 @@ impl Events {
             action: notice.action.to_owned(),
             secondary: None,
         };
-        let reference = resource.object_ref(&());
-        match tokio::time::timeout(TIMEOUT, self.recorder.publish(&event, &reference)).await {
+        match tokio::time::timeout(TIMEOUT, self.recorder.publish(&event, about)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => warn!(error = %Chain(&error), "Failed to publish an event"),
             Err(_) => warn!("Failed to publish an event: no answer from the API server"),
