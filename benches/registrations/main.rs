@@ -35,7 +35,7 @@ use self::support::bed::Bed;
 use self::support::control_plane::{ControlPlane, Program, program_dir};
 use self::support::operator::Operator;
 use self::support::simulator::Defaults;
-use self::table::{Rest, Round, Startup};
+use self::table::Round;
 
 /// How long the resting operator is watched.
 const AT_REST: Duration = Duration::from_secs(10);
@@ -80,6 +80,7 @@ async fn main() {
     let (mut floors, mut operators) = (Vec::new(), Vec::new());
     let mut last = None;
     for _ in 0..args.rounds.max(1) {
+        drop(last.take());
         let bed = prepare(control_plane, &args).await;
         let (round, _) = register_all(&bed, &args, start_floor).await;
         floors.push(round.printed("floor"));
@@ -92,9 +93,9 @@ async fn main() {
     let Some((bed, Contender::Operator(operator))) = last else {
         return;
     };
-    rest(&bed, &operator).await.print();
+    rest(&bed, &operator).await;
     operator.terminate().await;
-    start_up(&bed, &args).await.print();
+    start_up(&bed, &args).await;
 }
 
 /// A namespace with all resources in it, and a simulator that knows none of their numbers yet.
@@ -176,27 +177,26 @@ fn launch(bed: &Bed, args: &Args) -> Operator {
     Operator::launch(&bed.kubeconfig, &flags)
 }
 
-/// What the operator costs when there is nothing to do.
-async fn rest(bed: &Bed, operator: &Operator) -> Rest {
+/// Prints what the operator costs when there is nothing to do.
+async fn rest(bed: &Bed, operator: &Operator) {
     let (requests, usage) = (Requests::of(&bed.client).await, Usage::of(operator.pid()));
     tokio::time::sleep(AT_REST).await;
-    let after = Usage::of(operator.pid());
-    let requests = Requests::of(&bed.client).await.since(&requests);
+    let requests = Requests::of(&bed.client).await.since(&requests).total();
+    let now = Usage::of(operator.pid());
+    let (cpu, resident) = (now.cpu - usage.cpu, now.resident);
+    println!(
+        "\nat rest for {AT_REST:?}: {requests} API requests, {cpu:.2} s CPU, {resident:.1} MiB"
+    );
+
     let started = Instant::now();
     let metrics = reqwest::get(format!("http://{}/metrics", operator.address())).await;
-    let metrics = metrics.expect("the metrics").text().await;
-    Rest {
-        lasted: AT_REST,
-        requests,
-        cpu: after.cpu - usage.cpu,
-        resident: after.resident,
-        scrape: started.elapsed(),
-        scraped: metrics.expect("the metrics").len(),
-    }
+    let metrics = metrics.expect("an answer").text().await;
+    let kibibytes = metrics.expect("the metrics").len() / 1024;
+    println!("/metrics: {kibibytes} KiB in {:.0?}", started.elapsed());
 }
 
-/// What it costs to start when every number is registered.
-async fn start_up(bed: &Bed, args: &Args) -> Startup {
+/// Prints what it costs to start when every number is registered.
+async fn start_up(bed: &Bed, args: &Args) {
     let before = Requests::of(&bed.client).await;
     let calls = bed.simulator.totals().counts;
     let started = Instant::now();
@@ -205,11 +205,11 @@ async fn start_up(bed: &Bed, args: &Args) -> Startup {
     let ready = started.elapsed();
     let requests = Requests::when_quiet(&bed.client).await.since(&before);
     assert_eq!(bed.simulator.totals().counts, calls, "calls to Graph");
-    Startup {
-        ready,
-        requests,
-        usage: Usage::of(operator.pid()),
-    }
+    let Usage { cpu, peak, .. } = Usage::of(operator.pid());
+    println!(
+        "start with all registered: ready after {ready:.2?}, {cpu:.2} s CPU, peak {peak:.1} MiB; API requests: {}",
+        requests.per(1.0)
+    );
 }
 
 impl Contender {

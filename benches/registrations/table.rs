@@ -1,4 +1,4 @@
-//! What is printed: a line for each round, medians, and what resting and starting cost.
+//! The rounds as a table: a line for each, then the medians.
 
 use std::time::Duration;
 
@@ -21,32 +21,6 @@ pub struct Round {
     pub usage: Usage,
     /// The load of the machine in the minute before: the benchmark itself makes about 2.
     pub load: f64,
-}
-
-/// What it costs to rest with all numbers registered.
-pub struct Rest {
-    /// For how long it was watched.
-    pub lasted: Duration,
-    /// What the API server was asked for meanwhile.
-    pub requests: Requests,
-    /// Seconds of CPU meanwhile.
-    pub cpu: f64,
-    /// MiB of memory at the end.
-    pub resident: f64,
-    /// How long `/metrics` takes.
-    pub scrape: Duration,
-    /// The size of `/metrics` in bytes.
-    pub scraped: usize,
-}
-
-/// What it costs to start with all numbers registered.
-pub struct Startup {
-    /// From the start of the process until its watches were synced.
-    pub ready: Duration,
-    /// What the API server was asked for, until it was quiet.
-    pub requests: Requests,
-    /// What the process cost, until it was quiet.
-    pub usage: Usage,
 }
 
 /// The columns of a round.
@@ -112,35 +86,6 @@ impl Round {
             self.usage.cpu,
             self.load,
         ]
-    }
-}
-
-impl Rest {
-    /// Prints it.
-    pub fn print(&self) {
-        println!(
-            "\nat rest for {} s: {} API requests, {:.2} s CPU, {:.1} MiB; /metrics: {:.1} ms, {} KiB",
-            self.lasted.as_secs(),
-            self.requests.total(),
-            self.cpu,
-            self.resident,
-            self.scrape.as_secs_f64() * 1000.0,
-            self.scraped / 1024,
-        );
-    }
-}
-
-impl Startup {
-    /// Prints it.
-    pub fn print(&self) {
-        println!(
-            "start with all registered: ready after {:.2} s; {} API requests ({}), {:.2} s CPU, peak {:.1} MiB",
-            self.ready.as_secs_f64(),
-            self.requests.total(),
-            self.requests.per(1.0),
-            self.usage.cpu,
-            self.usage.peak,
-        );
     }
 }
 
