@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use clap::CommandFactory;
 use kube::CustomResourceExt;
+use kube::core::DeserializeGuard;
 use whatsapp_operator::api::{
     TokenSecretRef, WhatsAppPhoneNumber, WhatsAppPhoneNumberSpec, WhatsAppPhoneNumberStatus,
 };
@@ -52,7 +53,7 @@ fn flags() -> Vec<clap::Arg> {
 fn metrics() -> String {
     let mut number = WhatsAppPhoneNumber::new("support", spec());
     number.status = Some(WhatsAppPhoneNumberStatus::default());
-    let number = std::sync::Arc::new(number);
+    let number = std::sync::Arc::new(DeserializeGuard(Ok(number)));
     let metrics = Metrics::new(Box::new(move || vec![number.clone()]));
     metrics.encode().expect("metrics can be written")
 }

@@ -394,3 +394,16 @@ fn failed_reads_in_the_window_keep_the_verdict_open() {
     world.run_for(hours(1));
     assert_eq!(world.posts.len(), 1);
 }
+#[test]
+fn an_early_read_that_finds_the_number_registered_confirms_at_once() {
+    let mut world = World::after(unknown());
+    world.reading = reading(Verdict::Registered);
+    world.wait(secs(2));
+    let steps = world.pass();
+    assert!(steps.contains(&Step::Read), "{steps:?}");
+    assert_eq!(
+        world.shown(),
+        "Registered=True Failed=False OutcomeConfirmed"
+    );
+    assert_eq!(world.posts.len(), 1);
+}
