@@ -17,7 +17,7 @@ impl RegisterAttempt {
             id: id.to_owned(),
             start_time: Time(whole_seconds(now)),
             finish_time: None,
-            ttl_seconds: i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX),
+            ttl_seconds: i64::try_from(ttl.as_secs_f64().ceil() as u64).unwrap_or(i64::MAX),
             outcome: None,
             reason: None,
             request: request.map(str::to_owned),

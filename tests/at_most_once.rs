@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use futures::future::join_all;
 
+use whatsapp_operator::api::{AttemptOutcome, RegisterAttempt, WhatsAppPhoneNumber};
+
 use crate::support::bed::{Bed, is};
+use crate::support::operator::Operator;
+use crate::support::proxy::Proxy;
 use crate::support::simulator::{NumberConfig, Step};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -165,4 +169,67 @@ async fn a_number_whose_status_was_wiped_is_adopted() {
     let _operator = bed.operator(&[]).await;
     bed.until_registered("wiped", "AlreadyRegistered").await;
     assert_eq!(bed.posts("3007"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_that_was_answered_too_late_sends_nothing() {
+    let bed = Bed::new().await;
+    bed.secrets().await;
+    let url = bed.control_plane.url();
+    let server = url
+        .trim_start_matches("https://")
+        .parse()
+        .expect("an address");
+    let proxy = Proxy::to(server).await;
+    let kubeconfig = proxy.kubeconfig(&bed.kubeconfig, url);
+    bed.simulator.set(
+        "3010",
+        NumberConfig::fresh().script(vec![Step::wait().on_read()]),
+    );
+    // A claim may be sent on for 3 s: half of twice the timeout.
+    let _operator = Operator::start(&kubeconfig, &bed.args(&["--graph-timeout=3s"])).await;
+    // A connection that is open already: no answer is needed to send a claim on it.
+    bed.declare("first", "3011").await;
+    bed.until_registered("first", "RegistrationSucceeded").await;
+    bed.declare("late", "3010").await;
+    bed.simulator
+        .until("3010", |report| report.held == 1)
+        .await
+        .expect("the read is held");
+    proxy.freeze(true);
+    bed.simulator.release("3010");
+    let number = bed
+        .until("late", "claimed", |status| {
+            status
+                .attempts
+                .first()
+                .is_some_and(RegisterAttempt::is_open)
+        })
+        .await;
+    // Time itself is what this is about.
+    let claimed = tokio::time::Instant::now();
+    tokio::time::sleep_until(claimed + Duration::from_secs(4)).await;
+    proxy.freeze(false);
+    let closed = bed
+        .until("late", "closed", |status| {
+            status
+                .attempts
+                .first()
+                .is_some_and(|attempt| attempt.outcome == Some(AttemptOutcome::NotSent))
+        })
+        .await;
+    let id = |number: &WhatsAppPhoneNumber| {
+        number
+            .status
+            .as_ref()
+            .map(|status| status.attempts[0].id.clone())
+    };
+    assert_eq!(
+        id(&closed),
+        id(&number),
+        "the late claim is the one that was not sent"
+    );
+    assert_eq!(bed.posts("3010"), 0);
+    bed.until_registered("late", "RegistrationSucceeded").await;
+    assert_eq!(bed.posts("3010"), 1);
 }

@@ -3,6 +3,7 @@
 pub mod bed;
 pub mod control_plane;
 pub mod operator;
+pub mod proxy;
 pub mod simulator;
 
 use control_plane::{Binaries, ControlPlane};
