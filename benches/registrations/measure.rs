@@ -91,7 +91,7 @@ impl Requests {
 
     /// All together.
     pub fn total(&self) -> f64 {
-        self.0.values().sum()
+        self.0.values().fold(0.0, |sum, count| sum + count)
     }
 
     /// By resource and verb, each divided by this.
