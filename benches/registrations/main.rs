@@ -125,7 +125,10 @@ async fn register_all(
     let load = load();
     let started = Instant::now();
     let contender = start(bed, args).await;
-    registered.until(args.numbers).await;
+    tokio::select! {
+        () = registered.until(args.numbers) => {}
+        log = contender.ended() => panic!("it ended before every number was registered:\n{log}"),
+    }
     let took = started.elapsed();
     // Events come after the status that they are about.
     let requests = Requests::when_quiet(&bed.client).await.since(&before);
@@ -217,6 +220,20 @@ impl Contender {
         match self {
             Self::Floor(program) => program.pid().expect("the floor runs"),
             Self::Operator(operator) => operator.pid(),
+        }
+    }
+
+    /// Waits for its end, which nobody asked for; returns its log.
+    async fn ended(&self) -> String {
+        loop {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            match self {
+                Self::Floor(program) if program.exit_status().is_some() => return program.log(),
+                Self::Operator(operator) if operator.exit_status().is_some() => {
+                    return operator.log();
+                }
+                Self::Floor(_) | Self::Operator(_) => {}
+            }
         }
     }
 }

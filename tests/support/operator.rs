@@ -50,6 +50,11 @@ impl Operator {
         self.program.pid().expect("the operator runs")
     }
 
+    /// Its exit status, once it has ended.
+    pub fn exit_status(&self) -> Option<String> {
+        self.program.exit_status()
+    }
+
     /// Everything it has logged.
     pub fn log(&self) -> String {
         self.program.log()
@@ -59,7 +64,7 @@ impl Operator {
     pub async fn until_logged(&self, text: &str) {
         let deadline = Instant::now() + DEADLINE;
         while !self.log().contains(text) {
-            let ended = self.program.exit_status();
+            let ended = self.exit_status();
             assert!(
                 Instant::now() < deadline && ended.is_none(),
                 "the operator did not log {text:?} (exit status {ended:?}):\n{}",
@@ -107,7 +112,7 @@ impl Operator {
     pub async fn ended(&self) -> String {
         let deadline = Instant::now() + DEADLINE;
         loop {
-            if let Some(status) = self.program.exit_status() {
+            if let Some(status) = self.exit_status() {
                 return status;
             }
             assert!(
