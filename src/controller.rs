@@ -15,7 +15,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument, debug, info, warn};
+use tracing::{Instrument, debug, warn};
 
 use crate::api::{WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
 use crate::decide::Policy;
@@ -97,15 +97,17 @@ impl Scope {
 }
 
 impl Context {
-    /// Publishes the event for a change of status, if it is worth one, without waiting for it.
-    pub fn announce(&self, before: &WhatsAppPhoneNumber, after: &WhatsAppPhoneNumber) {
+    /// Publishes the event for a change of status, if it is worth one, without waiting for it; returns it.
+    pub fn announce(
+        &self,
+        before: &WhatsAppPhoneNumber,
+        after: &WhatsAppPhoneNumber,
+    ) -> Option<Notice> {
         let unseen = WhatsAppPhoneNumberStatus::unseen();
         let (before, now) = (before.status.as_ref(), after.status.as_ref());
-        let notice = notice::of_change(before.unwrap_or(&unseen), now.unwrap_or(&unseen));
-        if let Some(notice) = notice {
-            info!(reason = notice.reason, "{}", notice.note);
-            self.publish(after, notice);
-        }
+        let notice = notice::of_change(before.unwrap_or(&unseen), now.unwrap_or(&unseen))?;
+        self.publish(after, notice.clone());
+        Some(notice)
     }
 
     /// Publishes the remarks on a spec when a new generation of it was observed.
@@ -123,7 +125,8 @@ impl Context {
         }
     }
 
-    fn publish(&self, resource: &WhatsAppPhoneNumber, notice: Notice) {
+    /// Publishes an event without waiting for it.
+    pub fn publish(&self, resource: &WhatsAppPhoneNumber, notice: Notice) {
         let events = self.events.clone();
         let about = resource.object_ref(&());
         self.tasks

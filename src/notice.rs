@@ -1,6 +1,11 @@
 //! Which events a change of status is worth. Pure.
 
-use crate::api::{DeletionPolicy, WhatsAppPhoneNumberSpec, WhatsAppPhoneNumberStatus};
+use kube::ResourceExt;
+
+use crate::api::{
+    DeletionPolicy, REGISTER_REQUEST_MAX_BYTES, REGISTER_REQUESTED_AT, WhatsAppPhoneNumber,
+    WhatsAppPhoneNumberSpec, WhatsAppPhoneNumberStatus,
+};
 use crate::conditions::{find, reason_of};
 use crate::reason::{Reason, condition};
 
@@ -44,14 +49,23 @@ pub fn of_change(
     })
 }
 
+/// The remark on an annotation that asks for a register call in a text that is too long to be one.
+pub fn of_request(resource: &WhatsAppPhoneNumber) -> Option<Notice> {
+    let value = resource.annotations().get(REGISTER_REQUESTED_AT)?;
+    (value.len() > REGISTER_REQUEST_MAX_BYTES).then(|| {
+        remark(
+            "InvalidRegisterRequest",
+            &format!(
+                "The annotation {REGISTER_REQUESTED_AT} has {} bytes and is ignored. Give it a text of at most \
+                 {REGISTER_REQUEST_MAX_BYTES} bytes, such as the time.",
+                value.len()
+            ),
+        )
+    })
+}
+
 /// The remarks on a spec that the API server accepts and that people should think about once more.
 pub fn of_spec(spec: &WhatsAppPhoneNumberSpec) -> Vec<Notice> {
-    let remark = |reason: &str, note: &str| Notice {
-        warning: true,
-        reason: reason.to_owned(),
-        action: "Validate",
-        note: note.to_owned(),
-    };
     let mut remarks = Vec::new();
     if spec.data_localization_region.is_some() {
         remarks.push(remark(
@@ -77,6 +91,15 @@ pub fn of_spec(spec: &WhatsAppPhoneNumberSpec) -> Vec<Notice> {
     remarks
 }
 
+fn remark(reason: &str, note: &str) -> Notice {
+    Notice {
+        warning: true,
+        reason: reason.to_owned(),
+        action: "Validate",
+        note: note.to_owned(),
+    }
+}
+
 fn action_of(reason: Reason, called: bool) -> &'static str {
     match reason {
         Reason::SecretNotFound
@@ -90,5 +113,70 @@ fn action_of(reason: Reason, called: bool) -> &'static str {
         Reason::AlreadyRegistered | Reason::OutcomeConfirmed => "Read",
         _ if called => "Register",
         _ => "Read",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::conditions::{self, Situation, Standing};
+
+    fn status(standings: &[(Situation, Reason)]) -> WhatsAppPhoneNumberStatus {
+        let mut status = WhatsAppPhoneNumberStatus::unseen();
+        for (situation, reason) in standings {
+            let standing = Standing {
+                situation: *situation,
+                reason: *reason,
+                message: format!("about {reason}"),
+            };
+            conditions::set(&mut status, &standing, 1, Timestamp::UNIX_EPOCH);
+        }
+        status
+    }
+
+    fn change(
+        before: &[(Situation, Reason)],
+        after: &[(Situation, Reason)],
+    ) -> Option<(bool, String, &'static str)> {
+        let notice = of_change(&status(before), &status(after))?;
+        assert_eq!(notice.note, format!("about {}", notice.reason));
+        Some((notice.warning, notice.reason, notice.action))
+    }
+
+    const REGISTERED: (Situation, Reason) = (Situation::Registered, Reason::RegistrationSucceeded);
+    const CLAIMED: (Situation, Reason) = (Situation::Registering, Reason::Registering);
+    const WRONG_PIN: (Situation, Reason) = (Situation::Stalled, Reason::PinMismatch);
+
+    #[test]
+    fn a_change_is_worth_one_event_and_a_claim_none() {
+        assert_eq!(change(&[], &[CLAIMED]), None);
+        assert_eq!(change(&[WRONG_PIN], &[WRONG_PIN]), None);
+        let adopted = (Situation::Registered, Reason::AlreadyRegistered);
+        let expected = Some((false, "AlreadyRegistered".to_owned(), "Read"));
+        assert_eq!(change(&[], &[adopted]), expected);
+        let missing = (Situation::Waiting, Reason::SecretNotFound);
+        let expected = Some((true, "SecretNotFound".to_owned(), "Validate"));
+        assert_eq!(change(&[], &[missing]), expected);
+    }
+
+    #[test]
+    fn a_failed_request_of_a_registered_number_is_told() {
+        let notice = change(&[REGISTERED], &[REGISTERED, WRONG_PIN]);
+        assert_eq!(notice, Some((true, "PinMismatch".to_owned(), "Read")));
+    }
+
+    #[test]
+    fn an_annotation_that_is_too_long_is_remarked_upon() {
+        let mut resource = WhatsAppPhoneNumber::new("support", crate::secrets::fixtures::spec());
+        assert_eq!(of_request(&resource), None);
+        for (bytes, told) in [(256, false), (257, true)] {
+            let value = "x".repeat(bytes);
+            resource
+                .annotations_mut()
+                .insert(REGISTER_REQUESTED_AT.to_owned(), value);
+            assert_eq!(of_request(&resource).is_some(), told, "{bytes} bytes");
+        }
     }
 }

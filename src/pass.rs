@@ -22,6 +22,7 @@ use crate::graph::{Call, ReadOutcome, Verdict};
 use crate::index::{Key, key_of};
 use crate::memory::NumberGuard;
 use crate::metrics::{GraphOutcome, Operation};
+use crate::notice;
 use crate::reason::Reason;
 use crate::record::RecordError;
 use crate::secrets::{CallInputs, SecretFault, secret_names};
@@ -255,7 +256,12 @@ impl<'a> Pass<'a> {
             let after = context.recorder.write(&self.resource, status).await?;
             context.memory.wrote(&after);
             context.remark_on_spec(&self.resource, &after);
-            context.announce(&self.resource, &after);
+            if let Some(notice) = context.announce(&self.resource, &after) {
+                info!(reason = notice.reason, "{}", notice.note);
+            }
+        }
+        if let Some(remark) = notice::of_request(&self.resource) {
+            context.publish(&self.resource, remark);
         }
         Ok(match wake {
             Wake::OnChange => Action::await_change(),
