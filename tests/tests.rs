@@ -18,8 +18,6 @@ mod confidential;
 mod control_plane;
 /// The documentation says what is there, and nothing else.
 mod docs;
-/// The permissions that the README lists are enough.
-mod rbac;
 /// What becomes of a number, from its declaration to its conditions.
 mod registration;
 /// The resource on the API server: what it refuses, fills in, shows and keeps apart.
