@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::channel::mpsc;
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Secret;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::controller::{Action, Controller};
@@ -52,6 +52,9 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// What `kubectl describe` shows.
     pub events: Events,
+    /// How many watches have not brought all there is yet. Several may wait for one store of kube's, but only the last of
+    /// them is woken; hence this.
+    pub unsynced: watch::Sender<usize>,
     /// Whether this process is the one to work.
     pub leads: watch::Receiver<bool>,
     /// What is watched.
@@ -171,10 +174,31 @@ impl Watch {
     }
 }
 
+/// Wakes resources; the place is the number of the watch that brings them, as its controller alone knows them.
+type Wakes = Arc<[mpsc::UnboundedSender<Key>]>;
+
+/// What a controller is woken by beside its own watch.
+struct Triggers {
+    /// The number of its watch.
+    number: usize,
+    /// To the controllers of all watches.
+    wakes: Wakes,
+    /// From the controllers of all watches.
+    woken: mpsc::UnboundedReceiver<Key>,
+}
+
 /// Runs the watches until the shutdown; then waits for the passes under way.
 pub async fn run(context: Arc<Context>, watches: Vec<Watch>, leadership: &Leadership) {
-    let controllers = watches.into_iter().enumerate().map(|(number, watch)| {
-        run_watch(Arc::clone(&context), number, watch, leadership.changes())
+    let (wakes, woken): (Vec<_>, Vec<_>) = watches.iter().map(|_| mpsc::unbounded()).unzip();
+    let wakes: Wakes = wakes.into();
+    let controllers = watches.into_iter().zip(woken).enumerate();
+    let controllers = controllers.map(|(number, (watch, woken))| {
+        let triggers = Triggers {
+            number,
+            wakes: Arc::clone(&wakes),
+            woken,
+        };
+        run_watch(Arc::clone(&context), watch, triggers, leadership.changes())
     });
     futures::future::join_all(controllers).await;
     context.tasks.close();
@@ -183,11 +207,15 @@ pub async fn run(context: Arc<Context>, watches: Vec<Watch>, leadership: &Leader
 
 async fn run_watch(
     context: Arc<Context>,
-    number: usize,
     watch: Watch,
+    triggers: Triggers,
     leads: impl Stream<Item = bool> + Send + 'static,
 ) {
-    let (wake, woken) = mpsc::unbounded();
+    let Triggers {
+        number,
+        wakes,
+        woken,
+    } = triggers;
     let secrets = secret_changes(&context, &watch);
     let elected = leads
         .filter(|leads| futures::future::ready(*leads))
@@ -196,8 +224,9 @@ async fn run_watch(
     let config = kube::runtime::controller::Config::default().concurrency(concurrency);
     let reader = watch.store();
     let shutdown = context.shutdown.clone();
-    let triggers = resource_changes(Arc::clone(&context), number, watch, wake);
-    Controller::for_stream(triggers, reader)
+    let unsynced = stopped_unsynced(shutdown.clone(), watch.store());
+    let changes = resource_changes(Arc::clone(&context), number, watch, wakes);
+    let passes = Controller::for_stream(changes, reader)
         .with_config(config)
         .reconcile_on(woken.map(|key| reference(&key)))
         .reconcile_on(secrets)
@@ -212,8 +241,20 @@ async fn run_watch(
                 }
                 Err(error) => debug!(error = %Chain(&error), "A pass was not made"),
             }
-        })
-        .await;
+        });
+    tokio::select! {
+        () = passes => {}
+        () = unsynced => {}
+    }
+}
+
+/// Waits for a shutdown that comes before the watch has brought all there is. The controller holds its passes back
+/// until then, so that none is under way; and it would wait for ever.
+async fn stopped_unsynced(shutdown: CancellationToken, store: Store<Watched>) {
+    shutdown.cancelled().await;
+    if store.wait_until_ready().now_or_never().is_some() {
+        std::future::pending().await
+    }
 }
 
 /// The changes of resources that are worth a pass: the operator's own status writes are not.
@@ -221,20 +262,31 @@ fn resource_changes(
     context: Arc<Context>,
     number: usize,
     watch: Watch,
-    wake: mpsc::UnboundedSender<Key>,
+    wakes: Wakes,
 ) -> impl Stream<Item = Result<Watched, watcher::Error>> + Send {
     let api: Api<Watched> = watch.api(context.client.clone());
     let relevant = predicates::generation.combine(predicates::annotations);
+    let observer = Arc::clone(&context);
+    let mut synced = false;
     watcher(api, context.scope.config())
         .default_backoff()
         .modify(|object| object.meta_mut().managed_fields = None)
         .inspect_ok(move |event| {
-            for key in context.index.observe(number, event, &context.memory) {
-                // The receiver lives as long as the controller.
-                let _ = wake.unbounded_send(key);
+            for (watch, key) in observer.index.observe(number, event, &observer.memory) {
+                if let Some(wake) = wakes.get(watch) {
+                    // The receiver lives as long as the controller.
+                    let _ = wake.unbounded_send(key);
+                }
             }
         })
         .reflect(watch.writer)
+        .inspect_ok(move |event| {
+            if matches!(event, watcher::Event::InitDone) && !std::mem::replace(&mut synced, true) {
+                context
+                    .unsynced
+                    .send_modify(|left| *left = left.saturating_sub(1));
+            }
+        })
         .applied_objects()
         .predicate_filter(relevant, PredicateConfig::default())
 }
@@ -330,12 +382,9 @@ fn on_failure(object: Arc<Watched>, error: &PassError, context: Arc<Context>) ->
     Action::requeue(FAILURE_BASE.saturating_mul(factor).min(FAILURE_CAP))
 }
 
-/// Waits until every watch has brought all there is; false when a watch has ended before.
+/// Waits until every watch has brought all there is; false when the shutdown comes before.
 pub async fn synced(context: &Context) -> bool {
-    for store in context.index.stores() {
-        if store.wait_until_ready().await.is_err() {
-            return false;
-        }
-    }
-    true
+    let mut unsynced = context.unsynced.subscribe();
+    let all = unsynced.wait_for(|left| *left == 0);
+    matches!(context.shutdown.run_until_cancelled(all).await, Some(Ok(_)))
 }

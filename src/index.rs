@@ -58,14 +58,14 @@ impl Index {
         }
     }
 
-    /// The stores of all watches.
-    pub fn stores(&self) -> &[Store<Watched>] {
-        &self.stores
-    }
-
     /// Takes in what a watch says, before its store does. Returns the resources that should be looked at because
-    /// another one of their number is gone.
-    pub fn observe(&self, watch: usize, event: &Event<Watched>, memory: &Memory) -> Vec<Key> {
+    /// another one of their number is gone, each with the watch that brings it.
+    pub fn observe(
+        &self,
+        watch: usize,
+        event: &Event<Watched>,
+        memory: &Memory,
+    ) -> Vec<(usize, Key)> {
         match event {
             Event::Init => {
                 self.names().listed.insert(watch, HashSet::new());
@@ -144,7 +144,7 @@ impl Index {
             .insert(key.clone(), Entry::of(watch, &key, resource));
     }
 
-    fn remove(&self, key: &Key, memory: &Memory) -> Vec<Key> {
+    fn remove(&self, key: &Key, memory: &Memory) -> Vec<(usize, Key)> {
         if let Some(Ok(last)) = self.get(key).as_deref().map(|last| &last.0) {
             memory.remember(&last.spec.phone_number_id, attempts(last));
             memory.forget(&last.uid().unwrap_or_default());
@@ -176,8 +176,8 @@ impl Names {
         self.entries.insert(key, entry);
     }
 
-    /// Forgets a resource; returns the others of its number.
-    fn remove(&mut self, key: &Key) -> Vec<Key> {
+    /// Forgets a resource; returns the others of its number, each with its watch.
+    fn remove(&mut self, key: &Key) -> Vec<(usize, Key)> {
         let Some(entry) = self.entries.remove(key) else {
             return Vec::new();
         };
@@ -185,11 +185,9 @@ impl Names {
             remove_from(&mut self.by_secret, secret, key);
         }
         remove_from(&mut self.by_number, &entry.number, key);
-        self.by_number
-            .get(&entry.number)
-            .into_iter()
-            .flatten()
-            .cloned()
+        let others = self.by_number.get(&entry.number).into_iter().flatten();
+        others
+            .filter_map(|key| Some((self.entries.get(key)?.watch, key.clone())))
             .collect()
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kube::{Client, Config};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -170,6 +170,7 @@ fn context(
         memory: Memory::default(),
         metrics: Arc::new(Metrics::new(resources)),
         events: Events::new(clients.patient.clone(), hostname()),
+        unsynced: watch::Sender::new(watches.len()),
         leads: leadership.receiver(),
         scope,
         slots: Semaphore::new(usize::from(settings.concurrency)),

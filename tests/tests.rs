@@ -28,3 +28,5 @@ mod scale;
 mod simulator_contract;
 /// What the tests stand on.
 mod support;
+/// What the watches bring is not lost, and nothing hangs on them.
+mod watches;
