@@ -28,6 +28,7 @@ use crate::metrics::{Metrics, ReconcileResult};
 use crate::notice::{self, Notice};
 use crate::pass::{self, PassError};
 use crate::record::{Chain, Recorder};
+use crate::relist::stored_objects;
 
 /// The wait after a pass that failed, tripled for each further one up to [`FAILURE_CAP`].
 const FAILURE_BASE: Duration = Duration::from_millis(200);
@@ -268,7 +269,7 @@ fn resource_changes(
     let relevant = predicates::generation.combine(predicates::annotations);
     let observer = Arc::clone(&context);
     let mut synced = false;
-    watcher(api, context.scope.config())
+    let events = watcher(api, context.scope.config())
         .default_backoff()
         .modify(|object| object.meta_mut().managed_fields = None)
         .inspect_ok(move |event| {
@@ -286,9 +287,8 @@ fn resource_changes(
                     .unsynced
                     .send_modify(|left| *left = left.saturating_sub(1));
             }
-        })
-        .applied_objects()
-        .predicate_filter(relevant, PredicateConfig::default())
+        });
+    stored_objects(events).predicate_filter(relevant, PredicateConfig::default())
 }
 
 /// The resources that name a Secret which was touched; nothing where Secrets are not watched.
@@ -341,6 +341,9 @@ async fn reconcile(object: Arc<Watched>, context: Arc<Context>) -> Result<Action
     let Ok(_slot) = context.slots.acquire().await else {
         return Ok(Action::await_change());
     };
+    if context.shutdown.is_cancelled() {
+        return Ok(Action::await_change());
+    }
     let key = key_of(resource);
     let span = tracing::info_span!("pass", namespace = key.namespace, name = key.name);
     let started = Instant::now();

@@ -52,6 +52,7 @@
 //! - [`secrets`]: from Secrets to the inputs of a call, or to why there is none.
 //! - [`digest`]: how a change of those inputs is noticed without keeping them.
 //! - [`redact`]: takes secrets out of what Graph says.
+//! - [`relist`]: says which objects a watch has changed, when they stand in its store.
 //! - [`notice`]: which change is worth an event.
 //!
 //! I/O:
@@ -94,6 +95,7 @@ pub mod pass;
 pub mod reason;
 pub mod record;
 pub mod redact;
+pub mod relist;
 pub mod schedule;
 pub mod secrets;
 pub mod telemetry;
