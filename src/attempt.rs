@@ -17,7 +17,8 @@ use crate::controller::Context;
 use crate::decide::Claim;
 use crate::duplicates::has_open_claim;
 use crate::graph::{Call, RegisterOutcome};
-use crate::index::key_of;
+use crate::index::{attempts, key_of};
+use crate::ledger::others_window;
 use crate::memory::NumberGuard;
 use crate::metrics::{GraphOutcome, Operation};
 use crate::reason::Reason;
@@ -133,7 +134,7 @@ impl Attempt {
                 Ok(None) => {}
                 Ok(Some(rival)) => {
                     return Some(format!(
-                        "{rival} has an open claim for the same phone number"
+                        "{rival} has the same phone number, and a call for it is being made or was made moments ago"
                     ));
                 }
                 Err(error) => {
@@ -149,7 +150,8 @@ impl Attempt {
         })
     }
 
-    /// Another resource of the number with an open claim, as the API server has them now.
+    /// Another resource of the number that a call is being made for or was made for within the confirm window, as the
+    /// API server has them now.
     async fn rival(
         &self,
         context: &Context,
@@ -166,8 +168,13 @@ impl Attempt {
             let list = list
                 .await
                 .map_err(|_| kube::Error::Service("no answer in 10 s".into()))??;
+            let (now, window) = (Timestamp::now(), context.policy.confirm_window);
+            let called = |other: &WhatsAppPhoneNumber| {
+                let unsettled = others_window(attempts(other), window, now);
+                has_open_claim(other) || unsettled.is_some_and(|window| window.end > now)
+            };
             let mut others = list.items.iter().filter(|other| other.uid() != held.uid());
-            if let Some(rival) = others.find(|other| has_open_claim(other)) {
+            if let Some(rival) = others.find(|other| called(other)) {
                 let key = key_of(rival);
                 return Ok(Some(format!("{}/{}", key.namespace, key.name)));
             }

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use futures::future::join_all;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
 
 use whatsapp_operator::api::{AttemptOutcome, RegisterAttempt, WhatsAppPhoneNumber};
 
@@ -232,4 +234,35 @@ async fn a_claim_that_was_answered_too_late_sends_nothing() {
     assert_eq!(bed.posts("3010"), 0);
     bed.until_registered("late", "RegistrationSucceeded").await;
     assert_eq!(bed.posts("3010"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_another_operator_made_meanwhile_holds_this_one_back() {
+    let bed = Bed::new().await;
+    bed.secrets().await;
+    let script = vec![Step::wait().on_read()];
+    bed.simulator
+        .set("3008", NumberConfig::fresh().script(script));
+    // Of the same age or older, and the first by its name: it goes ahead.
+    bed.declare("mine", "3008").await;
+    bed.declare("theirs", "3008").await;
+    let _operator = bed.operator(&["--confirm-window=60s"]).await;
+    bed.simulator
+        .until("3008", |report| report.held == 1)
+        .await
+        .expect("the read is held");
+    // What the other operator writes, from the claim to the outcome, while this one looks.
+    let now = jiff::Timestamp::now();
+    let attempt = json!({
+        "id": "theirs", "startTime": now, "finishTime": now, "ttlSeconds": 20,
+        "outcome": "Failed", "reason": "GraphUnavailable", "httpStatus": 500,
+    });
+    let patch = Patch::Merge(json!({"status": {"attempts": [attempt]}}));
+    bed.numbers()
+        .patch_status("theirs", &PatchParams::default(), &patch)
+        .await
+        .expect("the other operator's record");
+    bed.simulator.release("3008");
+    bed.until_waiting("mine", "NotSent").await;
+    assert_eq!(bed.posts("3008"), 0);
 }
