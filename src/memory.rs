@@ -113,15 +113,19 @@ impl Memory {
         self.state().unsent.insert(id.to_owned());
     }
 
-    /// Remembers register calls of a number.
+    /// Remembers register calls of a number. How a call ended is not forgotten for an older version that shows it open.
     pub fn remember(&self, number: &str, attempts: &[RegisterAttempt]) {
         let now = Timestamp::now();
         let mut state = self.state();
         state.sweep(now);
         let known = state.attempts.entry(number.to_owned()).or_default();
         for attempt in attempts {
-            known.retain(|known| known.id != attempt.id);
-            known.insert(0, attempt.clone());
+            let same = known.iter_mut().find(|known| known.id == attempt.id);
+            match same {
+                Some(known) if attempt.is_open() && !known.is_open() => {}
+                Some(known) => known.clone_from(attempt),
+                None => known.push(attempt.clone()),
+            }
         }
         known.sort_by_key(|attempt| std::cmp::Reverse(attempt.start_time.0));
         ledger::prune(known, now);
@@ -243,4 +247,28 @@ fn open_claim(resource: &WhatsAppPhoneNumber) -> Option<String> {
 /// Resource versions of one object compare as numbers (KEP-5504; true of every release before as well).
 fn version_of(resource: &WhatsAppPhoneNumber) -> Option<u64> {
     resource.resource_version()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    use super::*;
+
+    #[test]
+    fn an_older_version_does_not_open_an_attempt_again() {
+        let memory = Memory::default();
+        let now = Timestamp::now();
+        let open = RegisterAttempt::claim("a", Duration::from_secs(60), None, now);
+        let ended = RegisterAttempt {
+            finish_time: Some(Time(now)),
+            reason: Some(Reason::RegistrationBlocked.to_string()),
+            ..open.clone()
+        };
+        memory.remember("1", std::slice::from_ref(&open));
+        memory.remember("1", std::slice::from_ref(&ended));
+        // The resource is deleted before its cached version shows the record.
+        memory.remember("1", std::slice::from_ref(&open));
+        assert_eq!(memory.attempts("1"), [ended]);
+    }
 }

@@ -188,10 +188,18 @@ fn policy(settings: &Settings) -> Policy {
             cap: settings.retry.cap,
         },
         confirm_window: settings.retry.confirm_window,
-        claim_ttl: settings.graph.timeout.saturating_mul(2),
+        claim_ttl: claim_ttl(settings.graph.timeout),
         graph_api_version: settings.graph_api_version.clone(),
         secret_poll: (!settings.secret_watch).then_some(SECRET_POLL),
     }
+}
+
+/// Twice the time that a call may take, in whole seconds as the claim's entry has it: rounded down, a call could still be
+/// under way when others take its claim for abandoned.
+fn claim_ttl(timeout: Duration) -> Duration {
+    let twice = timeout.saturating_mul(2);
+    let part = u64::from(twice.subsec_nanos() > 0);
+    Duration::from_secs(twice.as_secs().saturating_add(part))
 }
 
 fn scope(settings: &Settings) -> Scope {
@@ -240,4 +248,15 @@ fn cancel_on_signal(shutdown: CancellationToken) -> Result<(), OperatorError> {
         shutdown.cancel();
     });
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_lasts_twice_a_call_and_never_less() {
+        let ttl = |millis| claim_ttl(Duration::from_millis(millis)).as_secs();
+        assert_eq!([ttl(30_000), ttl(700), ttl(300)], [60, 2, 1]);
+    }
 }

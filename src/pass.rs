@@ -77,7 +77,8 @@ impl PassError {
 enum Ended {
     /// Nothing is left to do until then.
     Settled(Action),
-    /// An attempt was made, or lost to somebody else: decide again, on this version if the resource is still there.
+    /// An attempt was made, or lost to somebody else, or the resource is another one by now: decide again, on this
+    /// version if the resource is still there.
     Attempted(Option<Box<WhatsAppPhoneNumber>>),
 }
 
@@ -110,6 +111,10 @@ async fn make_one(
     } else {
         cached.clone()
     };
+    if resource.uid() != cached.uid() {
+        // Made anew meanwhile, and maybe for another number, whose lock this is not.
+        return Ok(Ended::Attempted(Some(Box::new(resource))));
+    }
     let mut pass = Pass::observe(context, resource, guard);
     for _ in 0..STEPS_MAX {
         match decide(&pass.observed(), Timestamp::now()) {
