@@ -1,5 +1,7 @@
 //! The README's permissions are enough: the operator's program, with them and no others, does the main job.
 
+use std::path::PathBuf;
+
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject};
@@ -62,6 +64,41 @@ async fn without_the_watch_get_on_secrets_is_enough() {
     ends_without_a_refusal(operator).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_that_may_not_be_watched_does_not_hold_up_the_end() {
+    let (bed, forbidden) = (Bed::new().await, Bed::new().await);
+    let kubeconfig = kubeconfig_with(&bed, rules()).await;
+    let namespaces = format!(
+        "--watch-namespace={},{}",
+        bed.namespace, forbidden.namespace
+    );
+    bed.declare("waiting", "6003").await;
+    let operator = Operator::launch(&kubeconfig, &bed.args(&[&namespaces]));
+    operator.until_logged("A watch failed").await;
+    let (status, log) = operator.terminate().await;
+    assert_eq!(status, "0", "{log}");
+    assert_eq!(bed.posts("6003"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_numbers_are_registered_once_the_last_namespace_may_be_watched() {
+    let (bed, late) = (Bed::new().await, Bed::new().await);
+    bed.secrets().await;
+    let kubeconfig = kubeconfig_with(&bed, rules()).await;
+    let namespaces = format!("--watch-namespace={},{}", bed.namespace, late.namespace);
+    let names = ["one", "two", "three"];
+    for (name, id) in names.iter().zip(["6004", "6005", "6006"]) {
+        bed.declare(name, id).await;
+    }
+    let operator = Operator::launch(&kubeconfig, &bed.args(&[&namespaces]));
+    operator.until_logged("A watch failed").await;
+    assert!(!operator.log().contains("The watches are synced"));
+    grant(&late, &bed, rules()).await;
+    for name in names {
+        bed.until_registered(name, "RegistrationSucceeded").await;
+    }
+}
+
 async fn ends_without_a_refusal(operator: Operator) {
     let (status, log) = operator.terminate().await;
     assert_eq!(status, "0", "{log}");
@@ -70,15 +107,33 @@ async fn ends_without_a_refusal(operator: Operator) {
 
 /// Starts an operator as a ServiceAccount with these permissions in the bed's namespace.
 async fn operator_with(bed: &Bed, rules: Vec<PolicyRule>, flags: &[&str]) -> Operator {
-    let named = || ObjectMeta {
-        name: Some(NAME.to_owned()),
-        ..ObjectMeta::default()
-    };
-    let params = PostParams::default();
+    let kubeconfig = kubeconfig_with(bed, rules).await;
+    Operator::start(&kubeconfig, &bed.args(flags)).await
+}
+
+/// The kubeconfig of a ServiceAccount with these permissions in the bed's namespace.
+async fn kubeconfig_with(bed: &Bed, rules: Vec<PolicyRule>) -> PathBuf {
     let account = ServiceAccount {
         metadata: named(),
         ..ServiceAccount::default()
     };
+    let params = PostParams::default();
+    bed.api::<ServiceAccount>()
+        .create(&params, &account)
+        .await
+        .expect("an account");
+    grant(bed, bed, rules).await;
+    let token = service_account_token(&bed.client, &bed.namespace, NAME)
+        .await
+        .expect("a token");
+    bed.control_plane
+        .kubeconfig_for_token(&token)
+        .expect("a kubeconfig")
+}
+
+/// Grants permissions in a bed's namespace to the ServiceAccount of another's, or of the same.
+async fn grant(bed: &Bed, to: &Bed, rules: Vec<PolicyRule>) {
+    let params = PostParams::default();
     let role = Role {
         metadata: named(),
         rules: Some(rules),
@@ -93,14 +148,10 @@ async fn operator_with(bed: &Bed, rules: Vec<PolicyRule>, flags: &[&str]) -> Ope
         subjects: Some(vec![Subject {
             kind: "ServiceAccount".to_owned(),
             name: NAME.to_owned(),
-            namespace: Some(bed.namespace.clone()),
+            namespace: Some(to.namespace.clone()),
             ..Subject::default()
         }]),
     };
-    bed.api::<ServiceAccount>()
-        .create(&params, &account)
-        .await
-        .expect("an account");
     bed.api::<Role>()
         .create(&params, &role)
         .await
@@ -109,14 +160,13 @@ async fn operator_with(bed: &Bed, rules: Vec<PolicyRule>, flags: &[&str]) -> Ope
         .create(&params, &binding)
         .await
         .expect("a binding");
-    let token = service_account_token(&bed.client, &bed.namespace, NAME)
-        .await
-        .expect("a token");
-    let kubeconfig = bed
-        .control_plane
-        .kubeconfig_for_token(&token)
-        .expect("a kubeconfig");
-    Operator::start(&kubeconfig, &bed.args(flags)).await
+}
+
+fn named() -> ObjectMeta {
+    ObjectMeta {
+        name: Some(NAME.to_owned()),
+        ..ObjectMeta::default()
+    }
 }
 
 /// The rows of the README's table as rules.
