@@ -323,7 +323,7 @@ fn reference(key: &Key) -> ObjectRef<Watched> {
 /// One pass, with everything around it that is the same for all.
 async fn reconcile(object: Arc<Watched>, context: Arc<Context>) -> Result<Action, PassError> {
     // Duplicates and cool-downs are only known when every watch has brought all there is.
-    if !*context.leads.borrow() || !synced(&context).await {
+    if !synced(&context).await || !*context.leads.borrow() {
         return Ok(Action::await_change());
     }
     let DeserializeGuard(parsed) = object.as_ref();

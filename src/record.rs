@@ -73,7 +73,7 @@ impl RecordError {
 pub enum Claimed {
     /// The claim is stored: this process, and no other, may call.
     Mine(Box<WhatsAppPhoneNumber>),
-    /// The claim is not there: decide again, on the newest version if there still is one.
+    /// Somebody else has written: decide again, on the newest version if there still is one.
     Lost(Option<Box<WhatsAppPhoneNumber>>),
 }
 
@@ -129,7 +129,8 @@ impl Recorder {
     /// is held. That takes no longer than until `deadline`.
     ///
     /// # Errors
-    /// When it cannot be found out in time; the claim may be stored then.
+    /// When it cannot be found out in time, or when the claim is not there and nobody else's write is why: to decide
+    /// again at once would only be refused again. The claim may be stored yet.
     pub async fn claim(
         &self,
         resource: &WhatsAppPhoneNumber,
@@ -148,7 +149,10 @@ impl Recorder {
                 Ok(newest) if holds_claim(&newest, resource, id) => {
                     return Ok(Claimed::Mine(Box::new(newest)));
                 }
-                Ok(newest) => return Ok(Claimed::Lost(Some(Box::new(newest)))),
+                Ok(newest) if refused.is_conflict() => {
+                    return Ok(Claimed::Lost(Some(Box::new(newest))));
+                }
+                Ok(_) => return Err(refused),
                 Err(error) if error.is_not_found() => return Ok(Claimed::Lost(None)),
                 Err(error) if Instant::now() + wait >= deadline => return Err(error),
                 Err(_) => tokio::time::sleep(wait).await,
