@@ -292,6 +292,7 @@ const fn ends_an_attempt(reason: Reason) -> bool {
         | Reason::Suspended
         | Reason::SecretNotFound
         | Reason::SecretKeyMissing
+        | Reason::SecretForbidden
         | Reason::InvalidToken
         | Reason::InvalidPin
         | Reason::InvalidBackup

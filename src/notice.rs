@@ -104,6 +104,7 @@ fn action_of(reason: Reason, called: bool) -> &'static str {
     match reason {
         Reason::SecretNotFound
         | Reason::SecretKeyMissing
+        | Reason::SecretForbidden
         | Reason::InvalidToken
         | Reason::InvalidPin
         | Reason::InvalidBackup

@@ -67,6 +67,11 @@ impl PassError {
         matches!(self, Self::Record(error) if error.is_conflict())
     }
 
+    /// Whether the operator may not read a Secret.
+    fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Secret { source, .. } if matches!(source.as_ref(), kube::Error::Api(status) if status.code == 403))
+    }
+
     /// Whether the resource is gone.
     pub fn is_gone(&self) -> bool {
         matches!(self, Self::Record(error) if error.is_not_found())
@@ -191,8 +196,16 @@ impl<'a> Pass<'a> {
         let api: Api<Secret> = Api::namespaced(self.context.client.clone(), &namespace);
         let mut found = BTreeMap::new();
         for name in secret_names(&self.resource.spec) {
-            if let Some(secret) = get_secret(&api, name).await? {
-                found.insert(name.to_owned(), secret.data.unwrap_or_default());
+            match get_secret(&api, name).await {
+                Ok(Some(secret)) => {
+                    found.insert(name.to_owned(), secret.data.unwrap_or_default());
+                }
+                Ok(None) => {}
+                Err(error) if error.is_forbidden() => {
+                    self.digests = Some(Err(forbidden(name)));
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
             }
         }
         let inputs = CallInputs::from_secrets(&self.resource.spec, |name| found.get(name));
@@ -310,6 +323,17 @@ fn others(context: &Context, resource: &WhatsAppPhoneNumber) -> Others {
     let own = crate::index::attempts(resource);
     attempts.retain(|attempt| own.iter().all(|own| own.id != attempt.id));
     Others { ahead, attempts }
+}
+
+fn forbidden(name: &str) -> SecretFault {
+    let reason = Reason::SecretForbidden;
+    SecretFault {
+        reason,
+        message: format!(
+            "The operator may not read the Secret {name}. {}",
+            reason.advice()
+        ),
+    }
 }
 
 async fn get_secret(api: &Api<Secret>, name: &str) -> Result<Option<Secret>, PassError> {

@@ -75,6 +75,8 @@ reasons! {
     SecretNotFound => "Create the Secret; the operator goes on by itself.",
     /// A Secret lacks the key that the resource names.
     SecretKeyMissing => "Add the key to the Secret or correct the key in the spec; the operator goes on by itself.",
+    /// The operator may not read a Secret that the resource names.
+    SecretForbidden => "Grant the operator get on Secrets in this namespace; it looks again every minute.",
     /// The token, or the app secret, cannot be one: empty, blanks inside, control characters, not text.
     InvalidToken => "Put the token as plain text into the Secret; the operator goes on by itself.",
     /// The PIN is not six ASCII digits.
@@ -166,6 +168,7 @@ impl Reason {
             Self::Suspended
             | Self::SecretNotFound
             | Self::SecretKeyMissing
+            | Self::SecretForbidden
             | Self::AttemptBudgetExhausted
             | Self::RecentlyDeregistered
             | Self::RegistrationBlocked

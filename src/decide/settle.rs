@@ -19,6 +19,9 @@ use crate::reason::{Next, Reason, condition};
 use crate::schedule::{later, until, whole_seconds, with_jitter};
 use crate::secrets::SecretFault;
 
+/// How often a Secret that may not be read is asked for again.
+const FORBIDDEN_POLL: Duration = Duration::from_secs(60);
+
 impl Case<'_> {
     /// Leaves everything as it is, but for the generation.
     pub(super) fn rest(mut self) -> Decision {
@@ -103,7 +106,11 @@ impl Case<'_> {
             reason: fault.reason,
             message: fault.message.clone(),
         };
-        let wake = self.poll_if(true);
+        // Nothing tells the operator of a permission that it was given.
+        let wake = match fault.reason {
+            Reason::SecretForbidden => Wake::After(FORBIDDEN_POLL),
+            _ => self.poll_if(true),
+        };
         self.settle(&standing, wake)
     }
 

@@ -6,11 +6,12 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject};
 use kube::ResourceExt;
-use kube::api::{ListParams, ObjectMeta, PostParams};
+use kube::api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams};
+use serde_json::json;
 
 use super::markdown::table;
 use super::text;
-use crate::support::bed::Bed;
+use crate::support::bed::{Bed, message};
 use crate::support::control_plane::service_account_token;
 use crate::support::operator::Operator;
 
@@ -97,6 +98,46 @@ async fn all_numbers_are_registered_once_the_last_namespace_may_be_watched() {
     for name in names {
         bed.until_registered(name, "RegistrationSucceeded").await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_may_not_be_read_is_said_so() {
+    let bed = Bed::new().await;
+    bed.secrets().await;
+    let secrets = |rule: &PolicyRule| rule.resources == Some(vec!["secrets".to_owned()]);
+    let denied = rules().into_iter().filter(|rule| !secrets(rule)).collect();
+    let _operator = operator_with(&bed, denied, &["--secret-watch=false"]).await;
+    bed.declare("modest", "6008").await;
+    let number = bed.until_waiting("modest", "SecretForbidden").await;
+    assert!(message(&number, "Failed").contains("whatsapp"));
+    assert_eq!(bed.simulator.number("6008").counts.reads, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_that_is_refused_is_tried_again_with_growing_waits() {
+    let bed = Bed::new().await;
+    bed.secrets().await;
+    let status = |rule: &PolicyRule| rule.verbs == ["update"];
+    let denied = rules().into_iter().filter(|rule| !status(rule)).collect();
+    let operator = operator_with(&bed, denied, &[]).await;
+    bed.declare("modest", "6007").await;
+    operator.until_logged("The pass could not be made").await;
+    let log = operator.log();
+    let passes = log.matches("The pass could not be made").count();
+    let reads = bed.simulator.number("6007").counts.reads;
+    assert!(
+        reads <= passes + 1,
+        "{reads} reads in {passes} passes: {log}"
+    );
+    let granted = Patch::Merge(json!({"rules": rules()}));
+    let params = PatchParams::default();
+    bed.api::<Role>()
+        .patch(NAME, &params, &granted)
+        .await
+        .expect("the role");
+    bed.until_registered("modest", "RegistrationSucceeded")
+        .await;
+    assert_eq!(bed.posts("6007"), 1);
 }
 
 async fn ends_without_a_refusal(operator: Operator) {
