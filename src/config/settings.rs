@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use rand::RngExt;
-use url::{Host, Url};
+use url::Url;
 
 use super::{LogFormat, RunArgs, selector};
-use crate::graph::GraphSettings;
+use crate::graph::{GraphSettings, check_base_url};
 use crate::telemetry;
 
 /// No duration may be longer: Meta's own memory is 72 hours, and so is the operator's.
@@ -160,35 +160,9 @@ fn base_url(text: &str, allow_insecure: bool) -> Result<Url, ConfigError> {
             ));
         }
     };
-    if !matches!(url.scheme(), "http" | "https") {
-        return refuse(format!(
-            "the scheme {} cannot be used; write https://",
-            url.scheme()
-        ));
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return refuse("it holds a user name or a password; write it without".to_owned());
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return refuse(
-            "it has a query or a fragment; write only scheme, host, port and path".to_owned(),
-        );
-    }
-    if url.scheme() == "http" && !allow_insecure && !is_loopback(&url) {
-        return refuse(
-            "plain http would send tokens and PINs unencrypted; write https://, or set --allow-insecure-graph"
-                .to_owned(),
-        );
-    }
-    Ok(url)
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
+    match check_base_url(&url, allow_insecure) {
+        Ok(()) => Ok(url),
+        Err(problem) => refuse(problem.to_owned()),
     }
 }
 

@@ -42,7 +42,7 @@ pub struct GraphSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum GraphClientError {
     /// The base URL cannot be used.
-    #[error("the Graph base URL {0}")]
+    #[error("the Graph base URL cannot be used: {0}")]
     BaseUrl(&'static str),
     /// The time limit is zero.
     #[error("the Graph timeout must be longer than zero")]
@@ -69,7 +69,8 @@ impl GraphClient {
     /// # Errors
     /// When a setting cannot be used.
     pub fn new(settings: &GraphSettings) -> Result<Self, GraphClientError> {
-        check_base_url(&settings.base_url, settings.allow_insecure)?;
+        check_base_url(&settings.base_url, settings.allow_insecure)
+            .map_err(GraphClientError::BaseUrl)?;
         if settings.timeout.is_zero() {
             return Err(GraphClientError::Timeout);
         }
@@ -192,19 +193,25 @@ fn causes(error: reqwest::Error) -> String {
     }
 }
 
-fn check_base_url(url: &Url, allow_insecure: bool) -> Result<(), GraphClientError> {
-    let wrong = if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-        "must be an https: URL with a host"
+/// Whether Graph can be called at this URL; else what is wrong, and what to write. The URL is not repeated: somebody may
+/// have put a password into it.
+///
+/// # Errors
+/// What is wrong with the URL.
+pub fn check_base_url(url: &Url, allow_insecure: bool) -> Result<(), &'static str> {
+    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+        Err("its scheme cannot be used; write https:// and a host")
     } else if !url.username().is_empty() || url.password().is_some() {
-        "must not hold a user name or password"
+        Err("it holds a user name or a password; write it without")
     } else if url.query().is_some() || url.fragment().is_some() {
-        "must not hold a query or fragment"
+        Err("it has a query or a fragment; write only scheme, host, port and path")
     } else if url.scheme() == "http" && !allow_insecure && !is_loopback(url) {
-        "must be an https: URL: access tokens would travel in the clear (--allow-insecure-graph allows it)"
+        Err(
+            "plain http would send tokens and PINs unencrypted; write https://, or set --allow-insecure-graph",
+        )
     } else {
-        return Ok(());
-    };
-    Err(GraphClientError::BaseUrl(wrong))
+        Ok(())
+    }
 }
 
 /// Whether the host is this machine.

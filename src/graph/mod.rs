@@ -24,7 +24,7 @@ pub mod request;
 pub mod response;
 pub mod usage;
 
-pub use client::{GraphClient, GraphClientError, GraphSettings};
+pub use client::{GraphClient, GraphClientError, GraphSettings, check_base_url};
 use codes::ErrorSignature;
 
 /// What one call is made of.

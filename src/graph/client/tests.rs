@@ -372,34 +372,40 @@ fn base_urls_are_checked() {
     for (bad, why) in [
         (
             "http://graph.example",
-            "must be an https: URL: access tokens would travel in the clear (--allow-insecure-graph allows it)",
+            "plain http would send tokens and PINs unencrypted; write https://, or set --allow-insecure-graph",
         ),
         (
             "http://localhost.example",
-            "must be an https: URL: access tokens would travel in the clear (--allow-insecure-graph allows it)",
+            "plain http would send tokens and PINs unencrypted; write https://, or set --allow-insecure-graph",
         ),
-        ("ftp://graph.example", "must be an https: URL with a host"),
-        ("data:text/plain,x", "must be an https: URL with a host"),
+        (
+            "ftp://graph.example",
+            "its scheme cannot be used; write https:// and a host",
+        ),
+        (
+            "data:text/plain,x",
+            "its scheme cannot be used; write https:// and a host",
+        ),
         (
             "https://user@graph.example",
-            "must not hold a user name or password",
+            "it holds a user name or a password; write it without",
         ),
         (
             "https://:secret@graph.example",
-            "must not hold a user name or password",
+            "it holds a user name or a password; write it without",
         ),
         (
             "https://graph.example/?a=b",
-            "must not hold a query or fragment",
+            "it has a query or a fragment; write only scheme, host, port and path",
         ),
         (
             "https://graph.example/#a",
-            "must not hold a query or fragment",
+            "it has a query or a fragment; write only scheme, host, port and path",
         ),
     ] {
         assert_eq!(
             result(bad, false),
-            Err(format!("the Graph base URL {why}")),
+            Err(format!("the Graph base URL cannot be used: {why}")),
             "{bad}"
         );
     }
