@@ -266,3 +266,35 @@ async fn a_call_that_another_operator_made_meanwhile_holds_this_one_back() {
     bed.until_waiting("mine", "NotSent").await;
     assert_eq!(bed.posts("3008"), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_claim_of_a_living_process_is_left_alone() {
+    let bed = Bed::new().await;
+    bed.secrets().await;
+    let script = vec![Step::wait_after()];
+    bed.simulator
+        .set("3012", NumberConfig::fresh().script(script));
+    let _caller = bed.operator(&["--graph-timeout=30s"]).await;
+    bed.declare("claimed", "3012").await;
+    bed.simulator
+        .until("3012", |report| report.held == 1)
+        .await
+        .expect("the call is held");
+    let finder = bed.operator(&["--graph-timeout=30s"]).await;
+    bed.patch("claimed", json!({"spec": {"deletionPolicy": "Deregister"}}))
+        .await;
+    // Only the finder can have looked: the caller waits for its answer.
+    bed.until("claimed", "observed", |status| {
+        status.observed_generation == 2
+    })
+    .await;
+    bed.simulator.release("3012");
+    let number = bed
+        .until_registered("claimed", "RegistrationSucceeded")
+        .await;
+    let attempts = number.status.expect("a status").attempts;
+    assert_eq!(attempts.len(), 1);
+    assert_eq!(attempts[0].outcome, Some(AttemptOutcome::Succeeded));
+    assert!(!finder.log().contains("OutcomeUnknown"), "{}", finder.log());
+    assert_eq!(bed.posts("3012"), 1);
+}
