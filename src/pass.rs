@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
 use thiserror::Error;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 use zeroize::Zeroize;
 
 use crate::api::{WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
@@ -356,7 +356,7 @@ pub fn log(result: &Result<Action, PassError>) {
         Err(error) if error.is_conflict() => debug!("Somebody else has written in between"),
         Err(error) if error.is_gone() => debug!("The resource is gone"),
         Err(error) => {
-            info!(error = %crate::record::Chain(error), "The pass could not be made; it is made again")
+            warn!(error = %crate::record::Chain(error), "The pass could not be made; it is made again")
         }
     }
 }

@@ -11,7 +11,7 @@ use kube::api::PostParams;
 use kube::{Api, Client, ResourceExt};
 use thiserror::Error;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{debug, warn};
 
 use crate::api::{MANAGER, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
 use crate::conclude::{Course, Ending, conclude};
@@ -142,7 +142,7 @@ impl Recorder {
             Ok(written) => return Ok(Claimed::Mine(Box::new(written))),
             Err(error) => error,
         };
-        info!(error = %Chain(&refused), "The claim's write was not answered with success; reading the resource to see");
+        debug!(error = %Chain(&refused), "The claim's write was not answered with success; reading the resource to see");
         let mut wait = RETRY_BASE;
         loop {
             match self.newest(resource).await {
@@ -274,9 +274,47 @@ impl std::fmt::Display for Chain<'_> {
         write!(f, "{}", self.0)?;
         let mut source = self.0.source();
         while let Some(error) = source {
+            if let Some(status) = api_status(error) {
+                // Its own text holds the whole answer, once more in Rust's words.
+                return write!(
+                    f,
+                    ": {} (HTTP {} {})",
+                    status.message, status.code, status.reason
+                );
+            }
             write!(f, ": {error}")?;
             source = error.source();
         }
         Ok(())
+    }
+}
+
+/// What the API server answered, if that is the error.
+fn api_status<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a kube::core::Status> {
+    let boxed = error.downcast_ref::<Box<kube::Error>>().map(AsRef::as_ref);
+    match boxed.or_else(|| error.downcast_ref())? {
+        kube::Error::Api(status) => Some(status),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    #[test]
+    fn what_the_api_server_said_is_one_short_line() {
+        let status = Status::failure("the object has been modified", "Conflict").with_code(409);
+        let error = RecordError::Api {
+            verb: "write the status of",
+            source: Box::new(kube::Error::Api(Box::new(status))),
+        };
+        assert!(error.is_conflict());
+        assert_eq!(
+            Chain(&error).to_string(),
+            "failed to write the status of the resource: the object has been modified (HTTP 409 Conflict)"
+        );
     }
 }
