@@ -18,6 +18,8 @@ mod confidential;
 mod control_plane;
 /// The documentation says what is there, and nothing else.
 mod docs;
+/// The core has no clock and does no I/O.
+mod purity;
 /// What becomes of a number, from its declaration to its conditions.
 mod registration;
 /// The resource on the API server: what it refuses, fills in, shows and keeps apart.
