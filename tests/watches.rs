@@ -1,7 +1,9 @@
 //! What the watches bring is not lost, and watches that bring nothing hold nothing up.
 
 use crate::support::bed::Bed;
+use crate::support::control_plane::{ControlPlane, apply_crds};
 use crate::support::operator::Operator;
+use crate::support::start_with_crd;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_whose_watches_never_synced_ends_when_told_to() {
@@ -36,4 +38,36 @@ async fn a_twin_in_another_watched_namespace_takes_over() {
         .until_registered("younger", "AlreadyRegistered")
         .await;
     assert_eq!(first.posts("3101"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_does_not_stop_the_others() {
+    // An API server of its own, whose definition lets a status through that this version cannot read.
+    let control_plane = start_with_crd().await.expect("a control plane");
+    let control_plane: &'static ControlPlane = Box::leak(Box::new(control_plane));
+    let bed = Bed::on(control_plane).await;
+    let strict = whatsapp_operator::api::crd_yaml().expect("the definition");
+    let lax = strict.replace("format: int32", "format: int64");
+    assert_ne!(strict, lax);
+    apply_crds(&bed.client, &lax)
+        .await
+        .expect("the lax definition");
+    bed.secrets().await;
+    bed.declare("odd", "3201").await;
+    let patch = r#"{"status": {"readFailures": 3000000000}}"#;
+    let odd = [
+        "patch",
+        "wapn",
+        "odd",
+        "--subresource=status",
+        "--type=merge",
+        "-p",
+        patch,
+    ];
+    bed.kubectl(&odd);
+    let operator = bed.operator(&[]).await;
+    bed.declare("sound", "3202").await;
+    bed.until_registered("sound", "RegistrationSucceeded").await;
+    operator.until_logged("The resource cannot be read").await;
+    assert_eq!(bed.posts("3201"), 0);
 }
