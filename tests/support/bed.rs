@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::ByteString;
@@ -18,6 +19,7 @@ use whatsapp_operator::api::{
 use whatsapp_operator::conditions::find;
 
 use super::control_plane::{ControlPlane, create_namespace};
+use super::gateway::{Conduct, Gate};
 use super::operator::Operator;
 use super::simulator::Simulator;
 
@@ -37,6 +39,30 @@ pub struct Bed {
     pub simulator: Simulator,
     pub kubeconfig: PathBuf,
     pub control_plane: &'static ControlPlane,
+}
+
+/// The gates of one operator, or of several.
+pub struct Gates {
+    #[allow(dead_code)]
+    pub api_server: Gate,
+    pub graph: Gate,
+    kubeconfig: PathBuf,
+}
+
+impl Gates {
+    /// An operator for the bed's namespace and simulator that goes through the gates.
+    pub async fn operator(&self, bed: &Bed, more: &[&str]) -> Operator {
+        let operator = self.launch(bed, more);
+        operator.until_logged("The watches are synced").await;
+        operator
+    }
+
+    /// The same, which may not come as far as its watches.
+    pub fn launch(&self, bed: &Bed, more: &[&str]) -> Operator {
+        let graph = format!("--graph-base-url={}", self.graph.url());
+        let more: Vec<&str> = more.iter().copied().chain([graph.as_str()]).collect();
+        Operator::launch(&self.kubeconfig, &bed.args(&more))
+    }
 }
 
 impl Bed {
@@ -83,6 +109,19 @@ impl Bed {
     /// An operator for this namespace and simulator.
     pub async fn operator(&self, more: &[&str]) -> Operator {
         Operator::start(&self.kubeconfig, &self.args(more)).await
+    }
+
+    /// Gates to the API server and to Graph, with one conduct.
+    pub async fn gates(&self, conduct: Arc<dyn Conduct>) -> Gates {
+        let config = self.control_plane.config().await.expect("a configuration");
+        let api_server = Gate::to_api_server(config, Arc::clone(&conduct)).await;
+        let graph = Gate::to_graph(self.simulator.base_url(), conduct).await;
+        let kubeconfig = api_server.kubeconfig(&self.kubeconfig, self.control_plane.url());
+        Gates {
+            api_server,
+            graph,
+            kubeconfig,
+        }
     }
 
     /// Creates or changes a Secret.

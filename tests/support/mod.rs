@@ -2,6 +2,7 @@
 
 pub mod bed;
 pub mod control_plane;
+pub mod gateway;
 pub mod operator;
 pub mod proxy;
 pub mod simulator;
