@@ -18,6 +18,8 @@ mod confidential;
 mod control_plane;
 /// The documentation says what is there, and nothing else.
 mod docs;
+/// Crashes, deletions and renames at every step.
+mod every_step;
 /// The gates that faults are made with.
 mod gates;
 /// The core has no clock and does no I/O.

@@ -20,6 +20,15 @@ pub struct Operator {
     program: Program,
 }
 
+impl Drop for Operator {
+    /// What it has logged goes with it, unless somebody will want to know.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the log of the operator:\n{}", self.log());
+        }
+    }
+}
+
 impl Operator {
     /// Starts the operator and waits until its watches are synced.
     pub async fn start(kubeconfig: &Path, args: &[String]) -> Self {
@@ -99,10 +108,8 @@ impl Operator {
 
     /// Sends a signal by name.
     pub fn signal(&self, name: &str) {
-        let pid = self.pid().to_string();
-        let sent = Command::new("kill").args(["-s", name, &pid]).status();
         assert!(
-            sent.expect("kill runs").success(),
+            send_signal(self.pid(), name),
             "the operator has ended:\n{}",
             self.log()
         );
@@ -123,4 +130,12 @@ impl Operator {
             tokio::time::sleep(POLL).await;
         }
     }
+}
+
+/// Sends a signal by name to a process; whether there was one.
+pub fn send_signal(pid: u32, name: &str) -> bool {
+    let sent = Command::new("kill")
+        .args(["-s", name, &pid.to_string()])
+        .status();
+    sent.expect("kill runs").success()
 }

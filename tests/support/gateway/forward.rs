@@ -34,6 +34,11 @@ impl Upstream {
         }
     }
 
+    /// Whether each connection carries one call to Graph.
+    pub fn is_graph(&self) -> bool {
+        matches!(self, Self::Graph { .. })
+    }
+
     /// Makes the request; an error where the server gave no answer.
     pub async fn forward(&self, mut parts: Parts, body: Bytes) -> io::Result<Response> {
         // These are the connection's, not the request's.

@@ -36,7 +36,7 @@ use watch::Watches;
 
 /// What becomes of everything that passes a gate. Each method may take its time; the request waits meanwhile.
 pub trait Conduct: Send + Sync + 'static {
-    /// A connection was accepted and nothing was read from it. Whether it is served.
+    /// A connection to Graph was accepted and nothing was read from it. Whether it is served.
     fn connected(&self) -> BoxFuture<'_, bool> {
         ready(true).boxed()
     }
@@ -160,7 +160,7 @@ async fn accept(listener: TcpListener, post: Arc<Post>, stop: CancellationToken)
     while let Ok((stream, _)) = listener.accept().await {
         let post = Arc::clone(&post);
         tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
-            if post.conduct.connected().await {
+            if !post.upstream.is_graph() || post.conduct.connected().await {
                 // How a connection ends is the operator's to see.
                 let _ = serve(stream, post).await;
             }

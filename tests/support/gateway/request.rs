@@ -43,6 +43,8 @@ pub enum Kind {
     Watch,
     /// Something with the Lease.
     Lease,
+    /// A call to Graph that was not read yet.
+    GraphCall,
     /// Graph is asked for the number.
     GraphRead,
     /// Graph is asked to register the number.

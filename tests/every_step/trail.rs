@@ -1,0 +1,184 @@
+//! The steps of a run as the outside sees them, and what is done at one of them.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use futures::future::{BoxFuture, FutureExt};
+use tokio::sync::watch;
+
+use crate::support::gateway::{After, Before, Conduct, Kind, Request};
+
+/// A place between two things that the operator does: each Kubernetes write and each Graph call has some.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Step {
+    kind: Kind,
+    moment: Moment,
+    /// Which one of its kind it is, from 1.
+    nth: usize,
+}
+
+/// Where in a request a step is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Moment {
+    /// Graph has accepted the connection; nothing was read from it.
+    Connected,
+    /// The server has not seen the request.
+    Before,
+    /// The server has done what was asked; the operator does not know.
+    After,
+}
+
+/// What is done at a step. It says whether the request goes on.
+pub type Deed = Box<dyn Fn() -> BoxFuture<'static, bool> + Send + Sync>;
+
+/// Takes down the steps of a run, and does the deed at one of them.
+pub struct Trail {
+    state: Mutex<State>,
+    struck: AtomicBool,
+    done: watch::Sender<bool>,
+    at: Option<Step>,
+    deed: Deed,
+}
+
+#[derive(Default)]
+struct State {
+    begun: bool,
+    counts: HashMap<Kind, usize>,
+    steps: Vec<Step>,
+}
+
+impl Trail {
+    /// A trail that does the deed at this step.
+    pub fn new(at: Option<Step>, deed: Deed) -> Self {
+        let (done, _) = watch::channel(false);
+        let state = Mutex::default();
+        Self {
+            state,
+            struck: AtomicBool::new(false),
+            done,
+            at,
+            deed,
+        }
+    }
+
+    /// What comes from now on counts.
+    pub fn begin(&self) {
+        self.state().begun = true;
+    }
+
+    /// Waits until the deed was done.
+    pub async fn done(&self) {
+        let mut done = self.done.subscribe();
+        // Cannot fail: the sender is held here.
+        let _ = done.wait_for(|done| *done).await;
+    }
+
+    /// Waits until every event was answered.
+    pub async fn quiet(&self) {
+        let count = |moment| {
+            let steps = self.steps();
+            let events = steps.iter().filter(|step| step.kind == Kind::Event);
+            events.filter(|step| step.moment == moment).count()
+        };
+        while count(Moment::Before) != count(Moment::After) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The steps so far, in their order; events have none, so they come last.
+    pub fn steps(&self) -> Vec<Step> {
+        let steps = self.state().steps.clone();
+        let event = |step: &Step| step.kind == Kind::Event;
+        let (events, others): (Vec<_>, Vec<_>) = steps.into_iter().partition(event);
+        [others, events].concat()
+    }
+
+    /// Takes down a step; does the deed if it is the one. Whether the request goes on.
+    async fn pass_by(&self, kind: Kind, moment: Moment) -> bool {
+        let step = {
+            let mut state = self.state();
+            if !state.begun || !is_step(kind) {
+                return true;
+            }
+            let nth = state.counts.entry(kind).or_default();
+            // What was done is what came last.
+            *nth += usize::from(moment != Moment::After);
+            let nth = *nth;
+            let step = Step { kind, moment, nth };
+            state.steps.push(step);
+            step
+        };
+        if self.at != Some(step) || self.struck.swap(true, Ordering::SeqCst) {
+            return true;
+        }
+        let on = (self.deed)().await;
+        self.done.send_replace(true);
+        on
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a request changes anything outside, or is a call to Graph.
+fn is_step(kind: Kind) -> bool {
+    !matches!(
+        kind,
+        Kind::ReadSecret
+            | Kind::ReadResource
+            | Kind::List
+            | Kind::Watch
+            | Kind::Lease
+            | Kind::Other
+    )
+}
+
+impl Conduct for Trail {
+    fn connected(&self) -> BoxFuture<'_, bool> {
+        // Which call it is for shows when it was read; until then it is the next one.
+        self.pass_by(Kind::GraphCall, Moment::Connected).boxed()
+    }
+
+    fn before<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Before> {
+        let passed = self.pass_by(request.kind, Moment::Before);
+        let passed = passed.map(|on| if on { Before::Pass } else { Before::Lose });
+        passed.boxed()
+    }
+
+    fn after<'a>(&'a self, request: &'a Request, _: StatusCode) -> BoxFuture<'a, After> {
+        let passed = self.pass_by(request.kind, Moment::After);
+        let passed = passed.map(|on| if on { After::Answer } else { After::Lose });
+        passed.boxed()
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, nth, .. } = self;
+        let which = match kind {
+            Kind::Claim => "claim",
+            Kind::Record => "record",
+            Kind::Status => "other write of the status",
+            Kind::Event => "event",
+            Kind::GraphRead => "read",
+            Kind::GraphRegister => "register call",
+            Kind::GraphCall => "call to Graph",
+            Kind::ListRivals => "list of the number's resources",
+            _ => "request",
+        };
+        let call = matches!(kind, Kind::GraphRead | Kind::GraphRegister);
+        let place = match self.moment {
+            Moment::Connected => "connected, not sent",
+            Moment::Before if call => "sent, not done",
+            Moment::After if call => "done, not answered",
+            Moment::Before => "not stored",
+            Moment::After => "stored, not answered",
+        };
+        write!(f, "{which} {nth}: {place}")
+    }
+}
