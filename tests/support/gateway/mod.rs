@@ -18,8 +18,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 use axum::response::Response;
 use futures::future::{BoxFuture, FutureExt, ready};
 use hyper::body::Incoming;
@@ -66,6 +67,8 @@ pub enum Before {
     Lose,
     /// It is answered with this status; the server never sees it.
     Refuse(u16),
+    /// It is answered 429 and told to come again after so many seconds; the server never sees it.
+    Throttle(u64),
 }
 
 /// What becomes of an answer.
@@ -154,6 +157,12 @@ impl Gate {
     pub fn expire_watches(&self) {
         self.watches.expire();
     }
+
+    /// Forgets everything before this version, as the API server does in time: also a watch that is only about to go on
+    /// from there is told to list anew. What was kept from the operator before comes to light.
+    pub fn forget_before(&self, version: u64) {
+        self.watches.forget_before(version);
+    }
 }
 
 async fn accept(listener: TcpListener, post: Arc<Post>, stop: CancellationToken) {
@@ -172,7 +181,7 @@ async fn serve(stream: TcpStream, post: Arc<Post>) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let service = service_fn(move |request| {
         let post = Arc::clone(&post);
-        async move { post.pass(request).await }
+        post.pass(request)
     });
     let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     connection.await.map_err(io::Error::other)
@@ -182,7 +191,7 @@ async fn serve(stream: TcpStream, post: Arc<Post>) -> io::Result<()> {
 
 impl Post {
     /// Takes a request to the server and its answer back. An error makes hyper close the connection without a byte.
-    async fn pass(&self, request: hyper::Request<Incoming>) -> io::Result<Response> {
+    async fn pass(self: Arc<Self>, request: hyper::Request<Incoming>) -> io::Result<Response> {
         let (parts, body) = request.into_parts();
         let body = axum::body::to_bytes(Body::new(body), usize::MAX).await;
         let body = body.map_err(io::Error::other)?;
@@ -191,11 +200,13 @@ impl Post {
             Before::Pass => {}
             Before::Lose => return Err(lost()),
             Before::Refuse(code) => return Ok(failure(code)),
+            Before::Throttle(seconds) => return Ok(throttle(seconds)),
         }
-        let answer = self.upstream.forward(parts, body).await?;
+        let since = request::version_asked_for(&parts.uri);
+        let answer = Arc::clone(&self).forward(parts, body).await?;
         match self.conduct.after(&request, answer.status()).await {
             After::Answer if request.kind == Kind::Watch => {
-                Ok(self.watches.guard(answer, Arc::clone(&self.conduct)))
+                Ok(self.watches.guard(answer, since, Arc::clone(&self.conduct)))
             }
             After::Answer => Ok(answer),
             After::Lose => Err(lost()),
@@ -204,8 +215,24 @@ impl Post {
     }
 }
 
+impl Post {
+    /// What has passed the gate is on its way: the server gets it even if the operator does not wait for the answer.
+    async fn forward(self: Arc<Self>, parts: Parts, body: Bytes) -> io::Result<Response> {
+        let forwarded = tokio::spawn(async move { self.upstream.forward(parts, body).await });
+        forwarded.await.map_err(io::Error::other)?
+    }
+}
+
 fn lost() -> io::Error {
     io::Error::other("told to lose it")
+}
+
+/// What the API server answers when it has too much to do.
+fn throttle(seconds: u64) -> Response {
+    let mut response = failure(429);
+    let value = seconds.to_string().parse().expect("a header");
+    response.headers_mut().insert("retry-after", value);
+    response
 }
 
 /// What the API server answers when it fails.
@@ -214,6 +241,7 @@ fn failure(code: u16) -> Response {
         409 => "Conflict",
         410 => "Expired",
         429 => "TooManyRequests",
+        503 => "ServiceUnavailable",
         504 => "Timeout",
         _ => "InternalError",
     };

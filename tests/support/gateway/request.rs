@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
 use axum::body::Bytes;
-use axum::http::Method;
 use axum::http::request::Parts;
+use axum::http::{Method, Uri};
 use serde_json::Value;
 
 /// A request of the operator's.
@@ -69,6 +69,13 @@ pub struct Memory {
 struct Seen {
     opened: HashSet<String>,
     ended: HashSet<String>,
+}
+
+/// The version that a watch goes on from; none where it asks for whatever there is.
+pub fn version_asked_for(uri: &Uri) -> Option<u64> {
+    let mut pairs = uri.query()?.split('&');
+    let version = pairs.find_map(|pair| pair.strip_prefix("resourceVersion="))?;
+    version.parse().ok().filter(|version| *version > 0)
 }
 
 impl Memory {

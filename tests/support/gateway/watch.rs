@@ -32,35 +32,52 @@ pub enum Passage {
     Replay,
     /// The watch ends instead.
     Cut,
+    /// The watch ends instead, as too old.
+    Expire,
 }
 
 /// The watches through a gate.
 pub struct Watches {
-    expired: watch::Sender<u64>,
+    /// What is older than this version is forgotten; every change ends the watches of then.
+    forgotten: watch::Sender<u64>,
 }
 
 impl Default for Watches {
     fn default() -> Self {
-        let (expired, _) = watch::channel(0);
-        Self { expired }
+        let (forgotten, _) = watch::channel(0);
+        Self { forgotten }
     }
 }
 
 impl Watches {
     /// Ends every watch of now.
     pub fn expire(&self) {
-        self.expired.send_modify(|times| *times += 1);
+        self.forgotten.send_modify(|_| {});
     }
 
-    /// Lets the answer to a watch pass as the conduct has it.
-    pub fn guard(&self, answer: Response, conduct: Arc<dyn Conduct>) -> Response {
+    /// Ends every watch of now, and later ones that go on from an older version.
+    pub fn forget_before(&self, version: u64) {
+        self.forgotten.send_replace(version);
+    }
+
+    /// Lets the answer to a watch, which goes on from a version, pass as the conduct has it.
+    pub fn guard(
+        &self,
+        answer: Response,
+        since: Option<u64>,
+        conduct: Arc<dyn Conduct>,
+    ) -> Response {
         let (parts, body) = answer.into_parts();
         let (sender, receiver) = mpsc::unbounded_channel();
-        let mut expired = self.expired.subscribe();
+        let mut forgotten = self.forgotten.subscribe();
+        if since.is_some_and(|since| since < *forgotten.borrow()) {
+            forgotten.mark_changed();
+        }
         tokio::spawn(async move {
             let ended = tokio::select! {
-                () = relay(body, &sender, conduct.as_ref()) => None,
-                Ok(()) = expired.changed() => Some(gone()),
+                biased;
+                Ok(()) = forgotten.changed() => Some(gone()),
+                ended = relay(body, &sender, conduct.as_ref()) => ended,
                 () = sender.closed() => None,
             };
             // Nobody is there to hear it: that is the operator's choice.
@@ -74,7 +91,12 @@ impl Watches {
     }
 }
 
-async fn relay(body: Body, sender: &mpsc::UnboundedSender<Bytes>, conduct: &dyn Conduct) {
+/// Takes changes to the operator until the watch ends; what the operator is told last.
+async fn relay(
+    body: Body,
+    sender: &mpsc::UnboundedSender<Bytes>,
+    conduct: &dyn Conduct,
+) -> Option<Bytes> {
     let mut chunks = body.into_data_stream();
     let (mut rest, mut delivered) = (Vec::new(), Vec::<Change>::new());
     while let Some(Ok(chunk)) = chunks.next().await {
@@ -87,15 +109,17 @@ async fn relay(body: Body, sender: &mpsc::UnboundedSender<Bytes>, conduct: &dyn 
                 Passage::Deliver => {}
                 Passage::Skip => continue,
                 Passage::Replay => lines.extend(change.older(&delivered)),
-                Passage::Cut => return,
+                Passage::Cut => return None,
+                Passage::Expire => return Some(gone()),
             }
             delivered.push(change);
             let sent: Result<(), _> = lines.into_iter().try_for_each(|line| sender.send(line));
             if sent.is_err() {
-                return;
+                return None;
             }
         }
     }
+    None
 }
 
 impl Change {
