@@ -20,6 +20,8 @@ mod control_plane;
 mod docs;
 /// Crashes, deletions and renames at every step.
 mod every_step;
+/// A faulty API server: random schedules of faults, checked against the invariants.
+mod fault_schedules;
 /// The gates that faults are made with.
 mod gates;
 /// The core has no clock and does no I/O.

@@ -6,6 +6,7 @@
 // Each test uses a part of it.
 #![allow(dead_code)]
 
+pub mod faults;
 mod forward;
 mod request;
 mod watch;

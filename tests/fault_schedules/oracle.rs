@@ -1,0 +1,507 @@
+//! What must hold whatever went wrong: one function for each invariant, each with the words of DESIGN that ask for it.
+//! They say what is wrong, in words; nothing means that it holds.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
+use std::time::Duration;
+
+use k8s_openapi::api::events::v1::Event;
+use kube::ResourceExt;
+use whatsapp_operator::api::{
+    AttemptOutcome, REGISTER_REQUESTED_AT, RegisterAttempt, WhatsAppPhoneNumber,
+};
+use whatsapp_operator::conditions::{is_registered, is_true, reason_of};
+use whatsapp_operator::reason::{Reason, condition};
+
+use super::observer::{Post, Seen, Version, attempts, open_claims};
+use super::plan::{Action, Number, Plan, pin, token};
+use crate::support::simulator::NumberReport;
+
+/// Everything that is known of a schedule that has ended.
+pub struct Evidence {
+    pub seen: Seen,
+    /// The simulator's account of each number of the plan, in its order.
+    pub reports: Vec<NumberReport>,
+    /// The resources as they are at the end.
+    pub last: Vec<WhatsAppPhoneNumber>,
+    pub logs: Vec<String>,
+    pub events: Vec<Event>,
+    /// Whether an operator died: then an answer may be on the way to nobody beside the next call.
+    pub crashed: bool,
+}
+
+/// The automatic calls that the operator allows itself: `--attempt-limit`.
+const ATTEMPT_LIMIT: usize = 8;
+
+/// How long before a call its inputs may have been read: a change of them from then on is worth another call.
+const INPUTS_READ_BEFORE: Duration = Duration::from_secs(3);
+
+/// How far ahead a time is that counts as rest.
+pub const REST: Duration = Duration::from_secs(20);
+
+/// The same, beside the plan.
+struct Judge<'a> {
+    plan: &'a Plan,
+    evidence: &'a Evidence,
+}
+
+impl Deref for Judge<'_> {
+    type Target = Evidence;
+
+    fn deref(&self) -> &Evidence {
+        self.evidence
+    }
+}
+
+impl Evidence {
+    /// Everything that does not hold.
+    pub fn violations(&self, plan: &Plan) -> Vec<String> {
+        let evidence = self;
+        Judge { plan, evidence }.violations()
+    }
+}
+
+impl Judge<'_> {
+    fn violations(&self) -> Vec<String> {
+        let checks = [
+            Self::no_call_for_a_registered_number,
+            Self::one_claim_one_call,
+            Self::one_request_one_call,
+            Self::the_budget_is_kept,
+            Self::stalled_until_something_changes,
+            Self::a_success_is_never_lost,
+            Self::what_was_answered_is_recorded,
+            Self::everything_settles,
+            Self::secrets_stay_inside,
+            Self::exactly_one_call,
+        ];
+        checks.iter().flat_map(|check| check(self)).collect()
+    }
+
+    /// I1: "Every POST is preceded by such a read in the same pass (look before you leap), unless the annotation asked
+    /// for it." (4.2)
+    fn no_call_for_a_registered_number(&self) -> Vec<String> {
+        let excess = self.numbers().filter_map(|(number, report)| {
+            let calls = report.counts.register_calls_while_registered;
+            let requested = self
+                .posts(number)
+                .filter(|post| self.is_requested(post))
+                .count();
+            (calls > requested).then(|| {
+                format!(
+                    "I1: {}: {calls} calls while registered, {requested} requested",
+                    number.id
+                )
+            })
+        });
+        excess.collect()
+    }
+
+    /// I2: "A claim leads to at most one POST, by the process that wrote it." (4.1) "One process never has two calls for
+    /// one number at a time" (4.4)
+    fn one_claim_one_call(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for (number, report) in self.numbers() {
+            let mut used = BTreeSet::new();
+            for post in self.posts(number) {
+                let free = self
+                    .claims(post)
+                    .into_iter()
+                    .find(|(_, id)| !used.contains(id));
+                match free {
+                    Some((_, id)) => {
+                        used.insert(id);
+                    }
+                    None => wrong.push(format!(
+                        "I2: {}: a call without a claim of its own: {post:?}",
+                        number.id
+                    )),
+                }
+            }
+            let (calls, passed) = (report.counts.register_calls, self.posts(number).count());
+            if calls != passed {
+                wrong.push(format!("I2: {}: {calls} calls, {passed} seen", number.id));
+            }
+            let sent = self.sent_claims(number);
+            if calls > sent.len() {
+                wrong.push(format!(
+                    "I2: {}: {calls} calls for {} claims that did not end as not sent",
+                    number.id,
+                    sent.len()
+                ));
+            }
+            let alone = self.plan.operators == 1 && !self.crashed && !self.plan.graph_fails;
+            if alone && report.counts.max_concurrent > 1 {
+                wrong.push(format!("I2: {}: two calls at a time", number.id));
+            }
+        }
+        wrong
+    }
+
+    /// I2: "It is stored as handled in the same write as the claim, so one value gives at most one POST that may have
+    /// acted" (2)
+    fn one_request_one_call(&self) -> Vec<String> {
+        let mut calls: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
+        for (uid, attempt) in self.ended_attempts() {
+            let may_have_acted =
+                attempt.counts() && attempt.known_reason() != Some(Reason::RateLimited);
+            if let (Some(value), true) = (&attempt.request, may_have_acted) {
+                calls
+                    .entry((uid, value.clone()))
+                    .or_default()
+                    .insert(attempt.id);
+            }
+        }
+        let twice = calls.into_iter().filter(|(_, ids)| ids.len() > 1);
+        twice
+            .map(|(request, ids)| {
+                format!("I2: {request:?} was asked for once and called for by {ids:?}")
+            })
+            .collect()
+    }
+
+    /// I3: "No more than --attempt-limit automatic attempts per number in 72 h" (4.3), "never an 11th POST" (2)
+    fn the_budget_is_kept(&self) -> Vec<String> {
+        let excess = self.numbers().filter_map(|(number, report)| {
+            let requested = self
+                .posts(number)
+                .filter(|post| self.is_requested(post))
+                .count();
+            let calls = report.counts.register_calls;
+            (calls > (ATTEMPT_LIMIT + requested).min(10)).then(|| {
+                format!(
+                    "I3: {}: {calls} calls, {requested} of them requested",
+                    number.id
+                )
+            })
+        });
+        excess.collect()
+    }
+
+    /// I4: "After Stalled: a change of what a call is made of, or the annotation; any other new generation, or a Secret
+    /// touched without a change, costs nothing." (4.4)
+    fn stalled_until_something_changes(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for (number, _) in self.numbers() {
+            let mut before: Option<&Post> = None;
+            for post in self.posts(number) {
+                let stalled = self.is_stalled_at(number, post);
+                let since = before.and_then(|before| before.at.checked_sub(INPUTS_READ_BEFORE));
+                let changed = self.seen.actions.iter().any(|(at, action)| {
+                    *at < post.at
+                        && since.is_none_or(|since| *at > since)
+                        && matches!(
+                            action,
+                            Action::Create(_)
+                                | Action::Delete(_)
+                                | Action::Request(..)
+                                | Action::Secret(..)
+                                | Action::BreakSecret(_)
+                                | Action::DeleteSecret(_)
+                        )
+                });
+                if stalled && !changed {
+                    wrong.push(format!(
+                        "I4: {}: a call after it was stalled: {post:?}",
+                        number.id
+                    ));
+                }
+                before = Some(post);
+            }
+        }
+        wrong
+    }
+
+    /// "conditions follow the newest entry, and a success is never overwritten by an older or failed result" (4.1);
+    /// "After Registered: only the annotation." (4.4)
+    fn a_success_is_never_lost(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for versions in self.by_uid().values() {
+            for pair in versions.windows(2) {
+                let [before, after] = [&pair[0].object, &pair[1].object];
+                let name = after.name_any();
+                let (Some(was), Some(is)) = (&before.status, &after.status) else {
+                    continue;
+                };
+                if is_registered(was) && !is_registered(is) {
+                    wrong.push(format!("I4: {name}: registered, and then not: {is:?}"));
+                }
+                if was.registration_time.is_some() && is.registration_time.is_none() {
+                    wrong.push(format!("I4: {name}: the registration time is gone"));
+                }
+                for attempt in was.attempts.iter().filter(|a| succeeded(a)) {
+                    let kept = is.attempts.iter().any(|now| now == attempt);
+                    if !kept {
+                        wrong.push(format!(
+                            "I4: {name}: a success is gone: {attempt:?}, {:?}",
+                            is.attempts
+                        ));
+                    }
+                }
+            }
+        }
+        wrong
+    }
+
+    /// "The result is written by claim ID against the newest version, again and again until it is stored or the process
+    /// ends." (4.1) What a dead process did not write is found out by a read.
+    fn what_was_answered_is_recorded(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for post in &self.seen.posts {
+            let [(uid, id)] = self.claims(post).try_into().unwrap_or_default();
+            let Some(last) = self
+                .last
+                .iter()
+                .find(|last| last.uid().as_ref() == Some(&uid))
+            else {
+                continue;
+            };
+            let entry = attempts(last).iter().find(|attempt| attempt.id == id);
+            let certain = !self.plan.graph_fails && !self.is_requested(post);
+            let recorded = match entry.and_then(|entry| entry.outcome) {
+                Some(AttemptOutcome::Succeeded) => true,
+                Some(AttemptOutcome::Failed | AttemptOutcome::Unknown) => !certain,
+                Some(AttemptOutcome::NotSent) | None => false,
+            };
+            if !recorded {
+                wrong.push(format!(
+                    "I4: {}: a call is not recorded: {post:?}: {entry:?}",
+                    last.name_any()
+                ));
+            }
+        }
+        wrong
+    }
+
+    /// I5: "last generation decided on, with every condition's, on each pass that finds a newer one" (2); every number
+    /// ends registered, stalled with a reason, suspended, or waiting with a time.
+    fn everything_settles(&self) -> Vec<String> {
+        let unsettled = self.last.iter().filter_map(|resource| {
+            let why = unsettled(resource)?;
+            Some(format!(
+                "I5: {}: {why}: {:?}",
+                resource.name_any(),
+                resource.status
+            ))
+        });
+        unsettled.collect()
+    }
+
+    /// I6: "Token, PIN and backup are SecretString from the API object to the request builder, cleared after use, and
+    /// never in a log, event, status, metric, panic or Debug." (4.5)
+    fn secrets_stay_inside(&self) -> Vec<String> {
+        let versions = self
+            .seen
+            .versions
+            .iter()
+            .map(|version| &version.object.status);
+        let mut texts: Vec<(&str, String)> =
+            self.logs.iter().map(|log| ("log", log.clone())).collect();
+        texts.extend(versions.map(|status| ("status", format!("{status:?}"))));
+        texts.push(("events", format!("{:?}", self.events)));
+        let mut wrong = Vec::new();
+        for (place, text) in &texts {
+            for n in 0..4 {
+                for secret in [token(n).as_str(), pin(n)] {
+                    wrong.extend(
+                        shown(text, secret)
+                            .map(|near| format!("I6: a secret in the {place}: {near}")),
+                    );
+                }
+            }
+            if let Some(at) = text.find("panicked at").filter(|_| *place == "log") {
+                wrong.push(format!("I6: a panic: {}", near(text, at)));
+            }
+        }
+        wrong
+    }
+
+    /// With a sound Graph it is known how many calls a number takes: one, "whatever happens to the API server or the
+    /// process", none where it was registered before; and one more for each value of the annotation.
+    fn exactly_one_call(&self) -> Vec<String> {
+        if self.plan.graph_fails {
+            return Vec::new();
+        }
+        let wrong = self.numbers().filter_map(|(number, report)| {
+            let posts: Vec<&Post> = self.posts(number).collect();
+            let asked = posts.iter().filter(|post| self.is_requested(post)).count();
+            let own = posts.len() - asked;
+            let wanted = self.last.iter().any(|resource| {
+                resource.spec.phone_number_id == number.id && !resource.spec.suspend
+            });
+            let right = match (number.registered_before, wanted && asked == 0) {
+                (true, _) => own == 0,
+                (false, true) => own == 1 && report.state.registered,
+                (false, false) => own <= 1,
+            };
+            (!right).then(|| format!("I2: {}: {own} calls, {asked} requested", number.id))
+        });
+        wrong.collect()
+    }
+
+    fn numbers(&self) -> impl Iterator<Item = (&Number, &NumberReport)> {
+        self.plan.numbers.iter().zip(&self.reports)
+    }
+
+    fn posts<'a>(&'a self, number: &'a Number) -> impl Iterator<Item = &'a Post> {
+        self.seen
+            .posts
+            .iter()
+            .filter(|post| post.number == number.id)
+    }
+
+    /// The claims that a call may have been made by: those that were open when it passed, and those of resources that
+    /// had been deleted with an open claim.
+    fn claims(&self, post: &Post) -> Vec<(String, String)> {
+        let gone = self.seen.versions.iter().filter(|version| {
+            version.deleted
+                && version.seen <= post.at + Duration::from_secs(1)
+                && version.object.spec.phone_number_id == post.number
+        });
+        let gone = gone.flat_map(|version| open_claims(&version.object));
+        let mut claims = post.claims.clone();
+        let known: Vec<_> = gone.filter(|claim| !claims.contains(claim)).collect();
+        claims.extend(known);
+        claims
+    }
+
+    /// Whether a call was made for the annotation: each of its claims was.
+    fn is_requested(&self, post: &Post) -> bool {
+        let claims = self.claims(post);
+        let requested = |id: &str| {
+            let versions = self.seen.versions.iter().flat_map(|v| attempts(&v.object));
+            versions.filter(|a| a.id == id).any(|a| a.request.is_some())
+        };
+        !claims.is_empty() && claims.iter().all(|(_, id)| requested(id))
+    }
+
+    /// The claims of a number that did not end as not sent.
+    fn sent_claims(&self, number: &Number) -> BTreeSet<String> {
+        let of_number = |v: &&Version| v.object.spec.phone_number_id == number.id;
+        let all = self
+            .seen
+            .versions
+            .iter()
+            .filter(of_number)
+            .flat_map(|v| attempts(&v.object));
+        let (mut claims, mut unsent) = (BTreeSet::new(), BTreeSet::new());
+        for attempt in all {
+            let known = if attempt.counts() {
+                &mut claims
+            } else {
+                &mut unsent
+            };
+            known.insert(attempt.id.clone());
+        }
+        &claims - &unsent
+    }
+
+    /// Every entry as it was when its resource was last seen with it.
+    fn ended_attempts(&self) -> Vec<(String, RegisterAttempt)> {
+        let mut last: BTreeMap<(String, String), RegisterAttempt> = BTreeMap::new();
+        for version in &self.seen.versions {
+            let uid = version.object.uid().unwrap_or_default();
+            for attempt in attempts(&version.object) {
+                last.insert((uid.clone(), attempt.id.clone()), attempt.clone());
+            }
+        }
+        last.into_iter()
+            .map(|((uid, _), attempt)| (uid, attempt))
+            .collect()
+    }
+
+    /// Whether every resource of a number was stalled by Graph when the claim of a call was written, as last seen.
+    fn is_stalled_at(&self, number: &Number, post: &Post) -> bool {
+        let claims = self.claims(post);
+        let before_claim = |version: &&Version| {
+            let claimed = attempts(&version.object)
+                .iter()
+                .any(|a| claims.iter().any(|(_, id)| *id == a.id));
+            version.seen < post.at && !claimed && version.object.spec.phone_number_id == number.id
+        };
+        let mut newest: BTreeMap<String, &Version> = BTreeMap::new();
+        for version in self.seen.versions.iter().filter(before_claim) {
+            newest.insert(version.object.uid().unwrap_or_default(), version);
+        }
+        newest.retain(|_, version| !version.deleted);
+        !newest.is_empty()
+            && newest
+                .values()
+                .all(|version| is_stalled_by_graph(&version.object))
+    }
+
+    fn by_uid(&self) -> BTreeMap<String, Vec<&Version>> {
+        let mut versions: BTreeMap<String, Vec<&Version>> = BTreeMap::new();
+        for version in &self.seen.versions {
+            let uid = version.object.uid().unwrap_or_default();
+            versions.entry(uid).or_default().push(version);
+        }
+        versions
+    }
+}
+
+/// Why a resource has not come to rest; nothing if it has.
+pub fn unsettled(resource: &WhatsAppPhoneNumber) -> Option<&'static str> {
+    let Some(status) = &resource.status else {
+        return Some("no status");
+    };
+    if Some(status.observed_generation) != resource.metadata.generation {
+        return Some("another generation was observed");
+    }
+    if attempts(resource).iter().any(RegisterAttempt::is_open) {
+        return Some("a claim is open");
+    }
+    let waits = status.next_attempt_time.as_ref().is_some_and(|next| {
+        let ahead = next.0.duration_since(jiff::Timestamp::now());
+        Duration::try_from(ahead).is_ok_and(|ahead| ahead > REST)
+    });
+    let (stalled, suspended) = (is_true(status, condition::STALLED), resource.spec.suspend);
+    if suspended
+        && (is_registered(status) || reason_of(status, condition::READY) == Some(Reason::Suspended))
+    {
+        return None;
+    }
+    let asked = resource.annotations().get(REGISTER_REQUESTED_AT);
+    let handled = status.last_handled_register_request.as_ref() == asked;
+    let duplicate = reason_of(status, condition::STALLED) == Some(Reason::DuplicatePhoneNumber);
+    if asked.is_some() && !handled && !duplicate && !waits {
+        return Some("a request is not handled");
+    }
+    let rests = is_registered(status) || stalled || waits;
+    (!rests).then_some("neither registered nor stalled nor waiting for long")
+}
+
+fn succeeded(attempt: &RegisterAttempt) -> bool {
+    attempt.outcome == Some(AttemptOutcome::Succeeded)
+}
+
+fn is_stalled_by_graph(resource: &WhatsAppPhoneNumber) -> bool {
+    let local = [
+        Reason::InvalidPin,
+        Reason::InvalidToken,
+        Reason::InvalidBackup,
+        Reason::DuplicatePhoneNumber,
+    ];
+    resource.status.as_ref().is_some_and(|status| {
+        let reason = reason_of(status, condition::STALLED);
+        is_true(status, condition::STALLED) && reason.is_some_and(|reason| !local.contains(&reason))
+    })
+}
+
+/// Where a text shows a secret. The six digits of a PIN also stand in fractions of seconds and in longer numbers.
+fn shown(text: &str, secret: &str) -> Option<String> {
+    let part = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric() || c == '.');
+    let whole = |at: &usize| {
+        secret.len() > 6
+            || !part(text[..*at].chars().next_back())
+                && !part(text[at + secret.len()..].chars().next())
+    };
+    let found = text.match_indices(secret).map(|(at, _)| at).find(whole)?;
+    Some(near(text, found))
+}
+
+fn near(text: &str, at: usize) -> String {
+    let before: String = text[..at].chars().rev().take(200).collect();
+    let after: String = text[at..].chars().take(300).collect();
+    before.chars().rev().chain(after.chars()).collect()
+}

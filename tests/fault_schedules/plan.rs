@@ -1,0 +1,271 @@
+//! What happens in one schedule beside the faults: which numbers and resources there are, what people do to them, and
+//! what Graph does. All of it follows from the seed.
+
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
+use serde_json::{Value, json};
+
+use crate::support::gateway::faults::{Fault, Mix};
+use crate::support::simulator::{NumberConfig, Step};
+
+/// One schedule.
+#[derive(Debug)]
+pub struct Plan {
+    pub seed: u64,
+    /// Whether Graph itself is at fault too: then it is not known how many calls a number takes.
+    pub graph_fails: bool,
+    pub numbers: Vec<Number>,
+    pub resources: Vec<Resource>,
+    pub actions: Vec<Action>,
+    /// How many operators there are; without a leader all of them work.
+    pub operators: usize,
+    pub leader_elect: bool,
+    pub graph_timeout: Duration,
+    pub mix: Mix,
+}
+
+/// A number of Graph's.
+#[derive(Debug)]
+pub struct Number {
+    pub id: String,
+    pub registered_before: bool,
+    pub script: Vec<Step>,
+}
+
+/// A resource, and the number and Secret that it names.
+#[derive(Clone, Debug)]
+pub struct Resource {
+    pub name: String,
+    pub number: usize,
+    pub secret: usize,
+}
+
+/// What somebody does, at some moment. Resources and Secrets go by their place.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    Create(usize),
+    Delete(usize),
+    /// A new generation that no call depends on.
+    Edit(usize),
+    /// The annotation, with this value.
+    Request(usize, u32),
+    Suspend(usize, bool),
+    /// A PIN of two digits.
+    BreakSecret(usize),
+    DeleteSecret(usize),
+    /// A sound token and PIN; the number says which.
+    Secret(usize, u32),
+}
+
+/// How many resources a schedule has at most.
+const RESOURCES_MAX: usize = 4;
+
+/// How many different PINs there are; the first one is what the Secrets begin and end with.
+const PINS: [&str; 2] = ["902741", "583920"];
+
+// === impl Plan ===
+
+impl Plan {
+    /// The plan of a seed. Leader election, which takes half a minute to notice a death, and answers that take longer
+    /// than the operator waits for, are rare.
+    pub fn of(seed: u64) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let leader_elect = seed % 40 == 39;
+        let long_delays = seed % 40 == 38;
+        let graph_fails = rng.random_bool(0.3);
+        let operators = if leader_elect || rng.random_bool(0.25) {
+            2
+        } else {
+            1
+        };
+        // Twins are told apart by what the operator has seen of them (DESIGN 4.4: "where the cache shows another
+        // resource of the number"): two operators without a leader may not have seen the other's.
+        let twins = operators == 1 || leader_elect;
+        let resources = resources(&mut rng, twins);
+        let count = resources.iter().map(|r| r.number + 1).max().unwrap_or(1);
+        let numbers = (0..count).map(|n| Number::by(&mut rng, n, graph_fails));
+        let numbers = numbers.collect();
+        let mut mix = Mix::of_seed(seed);
+        if long_delays {
+            mix = mix.longest(Duration::from_secs(11));
+        }
+        if leader_elect {
+            // Who leads is lost with the process: what else can happen to it is the other schedules' matter.
+            mix = mix.without(Fault::CrashAfter);
+        }
+        Self {
+            seed,
+            graph_fails,
+            numbers,
+            actions: actions(&mut rng, &resources),
+            resources,
+            operators,
+            leader_elect,
+            graph_timeout: Duration::from_secs(rng.random_range(1..3)),
+            mix,
+        }
+    }
+
+    /// The flags of this schedule's operators.
+    pub fn flags(&self, namespace: &str) -> Vec<String> {
+        let mut flags = vec![
+            format!("--graph-timeout={}s", self.graph_timeout.as_secs()),
+            "--confirm-window=1s".to_owned(),
+            "--retry-base=200ms".to_owned(),
+            "--retry-cap=1s".to_owned(),
+            "--concurrency=4".to_owned(),
+        ];
+        if self.leader_elect {
+            flags.push("--leader-elect=true".to_owned());
+            flags.push(format!("--lease-namespace={namespace}"));
+        }
+        flags
+    }
+
+    /// How long everything may take to settle when the faults have ended: as long as the longest wait that they may have
+    /// led to, which is that for the Lease or after failed passes.
+    pub fn settles_within(&self) -> Duration {
+        Duration::from_secs(if self.leader_elect { 150 } else { 90 })
+    }
+}
+
+/// Every token that a Secret may hold.
+pub fn token(generation: u32) -> String {
+    format!("EAAschedule{generation:02}TOKENabcdefghijklmnopqrstuvwxyz0123456789")
+}
+
+/// Every PIN that a Secret may hold.
+pub fn pin(generation: u32) -> &'static str {
+    PINS[generation as usize % PINS.len()]
+}
+
+// === impl Number ===
+
+impl Number {
+    fn by(rng: &mut StdRng, n: usize, graph_fails: bool) -> Self {
+        let steps = if graph_fails {
+            rng.random_range(1..5)
+        } else {
+            0
+        };
+        Self {
+            id: format!("70{n}"),
+            registered_before: rng.random_bool(0.15),
+            script: (0..steps).map(|_| step(rng)).collect(),
+        }
+    }
+
+    pub fn config(&self) -> NumberConfig {
+        let config = if self.registered_before {
+            NumberConfig::registered()
+        } else {
+            NumberConfig::fresh()
+        };
+        config.script(self.script.clone())
+    }
+}
+
+/// One thing that Graph does wrong. It does not lag: with a confirm window of a second that may cost a call (docs:
+/// "leave `--confirm-window` at 2 min or more").
+fn step(rng: &mut StdRng) -> Step {
+    let codes = [
+        1, 2, 4, 10, 100, 190, 131_000, 131_031, 133_004, 133_005, 133_006, 133_008, 133_015,
+        133_016,
+    ];
+    let others = [
+        json!("server_error"),
+        json!("html"),
+        json!("empty"),
+        json!("truncated"),
+        json!("hang_up_before"),
+        json!("hang_up_after"),
+        json!("success_false"),
+        json!("success_missing"),
+        json!("success_lie"),
+        json!("success_string"),
+        json!("natural"),
+        json!({"step": "slow", "millis": 400}),
+        json!({"step": "stall", "millis": 400}),
+        json!({"step": "rate_limited", "retry_after": "1"}),
+        json!({"step": "error", "code": 2, "acted": true}),
+        json!({"step": "empty", "http_status": 504, "acted": true}),
+        json!({"step": "html", "http_status": 422, "acted": true}),
+    ];
+    let mut step: Value = if rng.random_bool(0.35) {
+        json!({"step": "error", "code": codes.choose(rng)})
+    } else {
+        others.choose(rng).cloned().unwrap_or_default()
+    };
+    if step.is_string() {
+        step = json!({ "step": step });
+    }
+    let trigger = ["register", "register", "read"].choose(rng);
+    step["operation"] = json!(trigger);
+    serde_json::from_value(step).expect("a step")
+}
+
+fn resources(rng: &mut StdRng, twins: bool) -> Vec<Resource> {
+    let count = rng.random_range(1..=RESOURCES_MAX);
+    let mut number = 0;
+    let resources = (0..count).map(|n| {
+        let twin = n > 0 && twins && rng.random_bool(0.4);
+        number += usize::from(n > 0 && !twin);
+        Resource {
+            name: format!("r{n}"),
+            number,
+            secret: rng.random_range(0..2),
+        }
+    });
+    resources.collect()
+}
+
+/// What people do: every resource is created, some things happen to it, and in the end the Secrets are sound.
+fn actions(rng: &mut StdRng, resources: &[Resource]) -> Vec<Action> {
+    let mut actions = Vec::new();
+    let (mut there, mut suspended) = (vec![false; resources.len()], vec![false; resources.len()]);
+    let mut requests = rng
+        .random_bool(0.3)
+        .then_some(0)
+        .into_iter()
+        .flat_map(|_| 1..3);
+    let first = rng.random_range(1..=resources.len());
+    for (n, there) in there.iter_mut().enumerate().take(first) {
+        actions.push(Action::Create(n));
+        *there = true;
+    }
+    for _ in 0..rng.random_range(0..9) {
+        let n = rng.random_range(0..resources.len());
+        let secret = rng.random_range(0..2);
+        let action = match rng.random_range(0..9) {
+            _ if !there[n] => Action::Create(n),
+            0 | 1 => Action::Delete(n),
+            2 | 3 => Action::Edit(n),
+            4 => Action::Suspend(n, !suspended[n]),
+            5 => requests
+                .next()
+                .map_or(Action::Edit(n), |value| Action::Request(n, value)),
+            6 => Action::BreakSecret(secret),
+            7 => Action::DeleteSecret(secret),
+            _ => Action::Secret(secret, rng.random_range(1..4)),
+        };
+        match action {
+            Action::Create(_) => (there[n], suspended[n]) = (true, false),
+            Action::Delete(_) => there[n] = false,
+            Action::Suspend(_, now) => suspended[n] = now,
+            _ => {}
+        }
+        actions.push(action);
+    }
+    for n in 0..resources.len() {
+        if !there[n] && rng.random_bool(0.7) {
+            actions.push(Action::Create(n));
+        } else if suspended[n] && rng.random_bool(0.8) {
+            actions.push(Action::Suspend(n, false));
+        }
+    }
+    actions.extend([Action::Secret(0, 0), Action::Secret(1, 0)]);
+    actions
+}
