@@ -110,6 +110,11 @@ impl<'a> Case<'a> {
         }
     }
 
+    /// Whether Graph's last error is a verdict that stands for these inputs too.
+    pub(super) fn refuses(&self, digests: &Digests) -> bool {
+        self.verdict_of_error().is_some() && !self.is_lifted(digests)
+    }
+
     /// Whether a verdict on the PIN stands, which a new token does not lift.
     pub(super) fn is_locked_by_pin(&self) -> bool {
         [self.stalled(), self.verdict_of_error()]
@@ -122,15 +127,15 @@ impl<'a> Case<'a> {
         self.status.token_digest.as_deref() != Some(&digests.token)
     }
 
+    /// The digest of the inputs is keyed with the token, so it alone tells that nothing has changed. That of the token
+    /// may meanwhile be another one's, which met a rate limit.
     pub(super) fn change(&self, digests: &Digests) -> Change {
-        if self.status.token_digest.is_none() && self.status.inputs_digest.is_none() {
-            Change::Inputs
-        } else if self.token_changed(digests) {
-            Change::Token
-        } else if self.status.inputs_digest.as_deref() != Some(&digests.inputs) {
-            Change::Inputs
-        } else {
+        if self.status.inputs_digest.as_deref() == Some(&digests.inputs) {
             Change::None
+        } else if self.status.token_digest.is_some() && self.token_changed(digests) {
+            Change::Token
+        } else {
+            Change::Inputs
         }
     }
 

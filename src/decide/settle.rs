@@ -209,9 +209,12 @@ impl Case<'_> {
         reading: &ReadOutcome,
         digests: &Digests,
     ) -> Decision {
+        let keeps_verdict = reading.error.is_none() && self.refuses(digests);
         self.status = self.noted();
         remember(&mut self.status, digests);
-        self.status.last_error.clone_from(&reading.error);
+        if !keeps_verdict {
+            self.status.last_error.clone_from(&reading.error);
+        }
         self.status.next_attempt_time = None;
         let message = explain(&reading.message, reason, None);
         let standing = Standing {
@@ -280,7 +283,7 @@ impl Case<'_> {
             self.now,
         );
         ledger::push(&mut status.attempts, claim, self.now);
-        if self.verdict_of_error().is_none() || self.is_lifted(digests) {
+        if !self.refuses(digests) {
             // What Graph said of other inputs is no verdict on these, should the call get no answer.
             status.last_error = None;
         }

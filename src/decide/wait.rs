@@ -208,16 +208,24 @@ impl Case<'_> {
 
     /// Whether the request's own call ended so that the annotation still asks for one.
     pub(super) fn is_handed_back(&self) -> bool {
-        let mut ended = self.status.attempts.iter().filter(|a| !a.is_open());
-        self.request.is_some()
-            && ended
-                .next()
-                .is_some_and(|a| a.request.as_deref() == self.request)
+        let last = self.last_ended();
+        self.request.is_some() && last.is_some_and(|a| a.request.as_deref() == self.request)
     }
 
-    /// Whether the wait is the token's: another token need not wait.
+    /// Whether the wait is the token's: another token need not wait. Where no time is stored, because the resource was
+    /// suspended or a duplicate meanwhile, the wait is that of the last attempt.
     pub(super) fn waits_for_token(&self) -> bool {
-        reason_of(&self.status, condition::FAILED) == Some(Reason::RateLimited)
+        let reason = match self.status.next_attempt_time {
+            Some(_) => reason_of(&self.status, condition::FAILED),
+            None => self.last_ended().and_then(RegisterAttempt::known_reason),
+        };
+        reason == Some(Reason::RateLimited)
+    }
+
+    /// The newest attempt whose end is known.
+    fn last_ended(&self) -> Option<&RegisterAttempt> {
+        let mut ended = self.status.attempts.iter().filter(|a| !a.is_open());
+        ended.next()
     }
 
     /// Whether the read of this pass began before the confirm window was over.
@@ -246,12 +254,8 @@ impl Case<'_> {
 
     /// The standing after the last attempt, for a resource that waits for its next one.
     pub(super) fn last_attempt(&self, due: Timestamp) -> Standing {
-        let attempt = self
-            .status
-            .attempts
-            .iter()
-            .find(|attempt| !attempt.is_open());
-        let reason = attempt
+        let reason = self
+            .last_ended()
             .and_then(RegisterAttempt::known_reason)
             .unwrap_or(Reason::OutcomeUnknown);
         let situation = match reason.next() {

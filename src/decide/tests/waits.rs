@@ -4,7 +4,7 @@ use super::world::*;
 use crate::api::{AttemptOutcome, RegisterAttempt};
 use crate::decide::Wake;
 use crate::graph::{RegisterOutcome, Verdict};
-use crate::reason::Reason;
+use crate::reason::{Reason, condition};
 use crate::schedule::plus;
 
 #[test]
@@ -406,4 +406,57 @@ fn an_early_read_that_finds_the_number_registered_confirms_at_once() {
         "Registered=True Failed=False OutcomeConfirmed"
     );
     assert_eq!(world.posts.len(), 1);
+}
+
+// --- what a verdict outlasts ---
+
+#[test]
+fn a_refused_token_that_comes_back_after_another_ones_rate_limit_is_no_change() {
+    let mut world = World::after(refused(403, 10, None));
+    world.secrets = Ok(digests("other", "pin"));
+    let limited = plus(world.now, hours(1));
+    world.cool_downs.insert("other".to_owned(), limited);
+    world.pass();
+    assert_eq!(
+        world.shown(),
+        "Registered=False Failed=True Reconciling RateLimited"
+    );
+    world.secrets = Ok(digests("token", "pin"));
+    assert!(!world.run_for(hours(100)).contains(&Step::Claim));
+    assert_eq!(
+        world.shown(),
+        "Registered=False Failed=True Stalled PermissionDenied"
+    );
+}
+
+#[test]
+fn another_token_need_not_wait_after_a_suspension_either() {
+    let mut world = World::after(rate_limited(Some(hours(2))));
+    world.suspend(true);
+    world.pass();
+    world.suspend(false);
+    world.secrets = Ok(digests("other", "pin"));
+    assert!(world.pass().contains(&Step::Claim));
+}
+
+#[test]
+fn a_read_without_an_error_leaves_a_refused_pin_refused() {
+    let mut world = World::after(pin_mismatch());
+    world.annotate("again");
+    world.answer(unknown());
+    world.pass();
+    world.reading = reading(Verdict::Stall(Reason::AccountLocked));
+    world.wait(secs(2));
+    world.pass();
+    assert_eq!(
+        world.shown(),
+        "Registered=False Failed=True Stalled AccountLocked"
+    );
+    // What hides the stall does not lift it.
+    world.suspend(true);
+    world.pass();
+    world.suspend(false);
+    world.reading = reading(Verdict::NotRegistered);
+    assert!(!world.run_for(hours(100)).contains(&Step::Claim));
+    assert!(world.is(condition::STALLED));
 }
