@@ -15,10 +15,9 @@ use crate::api::{RegisterAttempt, WhatsAppPhoneNumber};
 use crate::conclude::{Course, Ending, conclude};
 use crate::controller::Context;
 use crate::decide::Claim;
-use crate::duplicates::has_open_claim;
+use crate::duplicates::is_called_for;
 use crate::graph::{Call, RegisterOutcome};
-use crate::index::{attempts, key_of};
-use crate::ledger::others_window;
+use crate::index::key_of;
 use crate::memory::NumberGuard;
 use crate::metrics::{GraphOutcome, Operation};
 use crate::reason::Reason;
@@ -169,12 +168,8 @@ impl Attempt {
                 .await
                 .map_err(|_| kube::Error::Service("no answer in 10 s".into()))??;
             let (now, window) = (Timestamp::now(), context.policy.confirm_window);
-            let called = |other: &WhatsAppPhoneNumber| {
-                let unsettled = others_window(attempts(other), window, now);
-                has_open_claim(other) || unsettled.is_some_and(|window| window.end > now)
-            };
             let mut others = list.items.iter().filter(|other| other.uid() != held.uid());
-            if let Some(rival) = others.find(|other| called(other)) {
+            if let Some(rival) = others.find(|other| is_called_for(other, window, now)) {
                 let key = key_of(rival);
                 return Ok(Some(format!("{}/{}", key.namespace, key.name)));
             }

@@ -1,12 +1,17 @@
-//! Which of several resources with one phone number ID goes ahead. Pure.
+//! Several resources with one phone number ID: which goes ahead, and what the calls for one mean for another. Pure.
 
 use std::cmp::Reverse;
+use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
 use crate::api::{RegisterAttempt, WhatsAppPhoneNumber};
 use crate::conditions::is_registered;
+use crate::decide::Others;
+use crate::index::{Key, attempts, key_of};
+use crate::ledger::others_window;
 
 /// The resource that goes ahead of `own` among the others with its phone number ID, if one does: the one that is
 /// registered, else the one with an open claim, else the oldest, else the first by namespace and name.
@@ -18,16 +23,38 @@ pub fn ahead<'a>(
     (rank(first) < rank(own)).then_some(first)
 }
 
+/// What is known of a number beyond one of its resources: from the others, and from what the process remembers.
+pub fn known(
+    resource: &WhatsAppPhoneNumber,
+    others: &[&WhatsAppPhoneNumber],
+    remembered: Vec<RegisterAttempt>,
+) -> Others {
+    let ahead = ahead(resource, others.iter().copied()).map(|ahead| {
+        let Key { namespace, name } = key_of(ahead);
+        format!("{namespace}/{name}")
+    });
+    let mut calls = remembered;
+    for attempt in others.iter().flat_map(|other| attempts(other)) {
+        calls.retain(|known| known.id != attempt.id);
+        calls.push(attempt.clone());
+    }
+    let own = attempts(resource);
+    calls.retain(|attempt| own.iter().all(|own| own.id != attempt.id));
+    Others {
+        ahead,
+        attempts: calls,
+    }
+}
+
+/// Whether a register call is being made for the resource, or was made within the confirm window.
+pub fn is_called_for(resource: &WhatsAppPhoneNumber, window: Duration, now: Timestamp) -> bool {
+    let unsettled = others_window(attempts(resource), window, now);
+    has_open_claim(resource) || unsettled.is_some_and(|window| window.end > now)
+}
+
 /// Whether somebody may be making a register call for the resource.
 pub fn has_open_claim(resource: &WhatsAppPhoneNumber) -> bool {
-    let attempts = resource
-        .status
-        .as_ref()
-        .map(|status| status.attempts.as_slice());
-    attempts
-        .unwrap_or_default()
-        .iter()
-        .any(RegisterAttempt::is_open)
+    attempts(resource).iter().any(RegisterAttempt::is_open)
 }
 
 /// The smaller, the further ahead.
@@ -45,10 +72,6 @@ fn rank(
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use jiff::Timestamp;
-
     use super::*;
     use crate::api::WhatsAppPhoneNumberStatus;
     use crate::conditions::{Situation, Standing, set};

@@ -13,7 +13,7 @@ use crate::conditions::reason_of;
 use crate::decide::OpenClaim;
 use crate::ledger;
 use crate::reason::{Reason, condition};
-use crate::schedule::sane_next;
+use crate::schedule::{sane_next, sane_past};
 
 /// How often what is too old is thrown away.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
@@ -23,7 +23,26 @@ pub type NumberGuard = OwnedMutexGuard<()>;
 
 /// What the process remembers.
 pub struct Memory {
+    clock: Clock,
     state: Mutex<State>,
+}
+
+/// The two clocks of a process; tests set them.
+#[derive(Clone)]
+pub struct Clock {
+    /// The time of day.
+    pub wall: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    /// A clock that nobody sets.
+    pub monotonic: Arc<dyn Fn() -> Instant + Send + Sync>,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self {
+            wall: Arc::new(Timestamp::now),
+            monotonic: Arc::new(Instant::now),
+        }
+    }
 }
 
 struct State {
@@ -48,6 +67,13 @@ struct State {
 
 impl Default for Memory {
     fn default() -> Self {
+        Self::new(Clock::default())
+    }
+}
+
+impl Memory {
+    /// The memory of a process that has just started.
+    pub fn new(clock: Clock) -> Self {
         let state = State {
             locks: HashMap::new(),
             attempts: HashMap::new(),
@@ -57,15 +83,14 @@ impl Default for Memory {
             reads: HashMap::new(),
             written: HashMap::new(),
             failures: HashMap::new(),
-            swept: Instant::now(),
+            swept: (clock.monotonic)(),
         };
         Self {
+            clock,
             state: Mutex::new(state),
         }
     }
-}
 
-impl Memory {
     /// Waits for the right to work on a number.
     pub async fn lock(&self, number: &str) -> NumberGuard {
         let lock = Arc::clone(self.state().locks.entry(number.to_owned()).or_default());
@@ -75,7 +100,7 @@ impl Memory {
     /// Takes note of a resource as a watch brings it: since when a claim is open, and whether its token cools down,
     /// which is how a restarted process learns of it.
     pub fn saw(&self, resource: &WhatsAppPhoneNumber) {
-        if let Some((digest, until)) = cool_down_of(resource) {
+        if let Some((digest, until)) = cool_down_of(resource, (self.clock.wall)()) {
             self.cool_down(digest, until);
         }
         let uid = resource.uid().unwrap_or_default();
@@ -88,7 +113,9 @@ impl Memory {
                     .get(&uid)
                     .is_some_and(|(seen, _)| *seen == id) => {}
             Some(id) => {
-                state.open_claims.insert(uid, (id, Instant::now()));
+                state
+                    .open_claims
+                    .insert(uid, (id, (self.clock.monotonic)()));
             }
             None => {
                 state.open_claims.remove(&uid);
@@ -103,7 +130,7 @@ impl Memory {
         let state = self.state();
         match state.open_claims.get(&uid) {
             Some((id, _)) if state.unsent.contains(id) => OpenClaim::Unsent,
-            Some((_, since)) => OpenClaim::SeenFor(since.elapsed()),
+            Some((_, since)) => OpenClaim::SeenFor((self.clock.monotonic)() - *since),
             None => OpenClaim::SeenFor(Duration::ZERO),
         }
     }
@@ -115,9 +142,9 @@ impl Memory {
 
     /// Remembers register calls of a number. How a call ended is not forgotten for an older version that shows it open.
     pub fn remember(&self, number: &str, attempts: &[RegisterAttempt]) {
-        let now = Timestamp::now();
+        let now = (self.clock.wall)();
         let mut state = self.state();
-        state.sweep(now);
+        state.sweep(now, (self.clock.monotonic)());
         let known = state.attempts.entry(number.to_owned()).or_default();
         for attempt in attempts {
             let same = known.iter_mut().find(|known| known.id == attempt.id);
@@ -131,13 +158,19 @@ impl Memory {
         ledger::prune(known, now);
     }
 
-    /// The remembered register calls of a number.
+    /// The remembered register calls of a number. One from the future counts as now, and stays where it was put: else
+    /// the time in which nothing is sent after it would move on with the clock.
     pub fn attempts(&self, number: &str) -> Vec<RegisterAttempt> {
-        self.state()
-            .attempts
-            .get(number)
-            .cloned()
-            .unwrap_or_default()
+        let now = (self.clock.wall)();
+        let mut state = self.state();
+        let Some(known) = state.attempts.get_mut(number) else {
+            return Vec::new();
+        };
+        for attempt in known.iter_mut() {
+            attempt.start_time = sane_past(&attempt.start_time, now);
+            attempt.finish_time = attempt.finish_time.as_ref().map(|t| sane_past(t, now));
+        }
+        known.clone()
     }
 
     /// Forgets what belongs to a resource that is gone; the register calls of its number stay.
@@ -211,11 +244,11 @@ impl Memory {
 
 impl State {
     /// Throws away what is too old to matter, from time to time.
-    fn sweep(&mut self, now: Timestamp) {
-        if self.swept.elapsed() < SWEEP_EVERY {
+    fn sweep(&mut self, now: Timestamp, monotonic: Instant) {
+        if monotonic - self.swept < SWEEP_EVERY {
             return;
         }
-        self.swept = Instant::now();
+        self.swept = monotonic;
         self.attempts.retain(|_, attempts| {
             ledger::prune(attempts, now);
             attempts.iter().any(RegisterAttempt::counts)
@@ -228,10 +261,10 @@ impl State {
 }
 
 /// The cool-down that a resource's status tells of: the digest of its token, and the time.
-fn cool_down_of(resource: &WhatsAppPhoneNumber) -> Option<(&str, Timestamp)> {
+fn cool_down_of(resource: &WhatsAppPhoneNumber, now: Timestamp) -> Option<(&str, Timestamp)> {
     let status = resource.status.as_ref()?;
     let limited = reason_of(status, condition::FAILED) == Some(Reason::RateLimited);
-    let until = sane_next(status.next_attempt_time.as_ref()?, Timestamp::now()).0;
+    let until = sane_next(status.next_attempt_time.as_ref()?, now).0;
     let digest = status.token_digest.as_deref().filter(|_| limited)?;
     Some((digest, until))
 }
@@ -254,6 +287,17 @@ mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
     use super::*;
+
+    #[test]
+    fn a_call_from_the_future_is_put_to_now_once() {
+        let memory = Memory::default();
+        let ahead = Timestamp::now() + Duration::from_secs(7200);
+        let open = RegisterAttempt::claim("a", Duration::from_secs(60), None, ahead);
+        memory.remember("1", &[open]);
+        let first = memory.attempts("1");
+        assert!(first[0].start_time.0 <= Timestamp::now());
+        assert_eq!(memory.attempts("1"), first);
+    }
 
     #[test]
     fn an_older_version_does_not_open_an_attempt_again() {

@@ -19,7 +19,7 @@ use crate::decide::{Claim, Decision, Observed, OpenClaim, Others, Wake, decide};
 use crate::digest::Digests;
 use crate::duplicates;
 use crate::graph::{Call, ReadOutcome, Verdict};
-use crate::index::{Key, key_of};
+use crate::index::key_of;
 use crate::memory::NumberGuard;
 use crate::metrics::{GraphOutcome, Operation};
 use crate::notice;
@@ -302,27 +302,12 @@ impl<'a> Pass<'a> {
 /// What is known of the number beyond the resource.
 fn others(context: &Context, resource: &WhatsAppPhoneNumber) -> Others {
     let number = &resource.spec.phone_number_id;
-    let own = key_of(resource);
-    let watched = context.index.others(number, &own);
+    let watched = context.index.others(number, &key_of(resource));
     let others: Vec<&WhatsAppPhoneNumber> = watched
         .iter()
         .filter_map(|other| other.0.as_ref().ok())
         .collect();
-    let ahead = duplicates::ahead(resource, others.iter().copied()).map(|ahead| {
-        let Key { namespace, name } = key_of(ahead);
-        format!("{namespace}/{name}")
-    });
-    let mut attempts: Vec<_> = context.memory.attempts(number);
-    for attempt in others
-        .iter()
-        .flat_map(|other| crate::index::attempts(other))
-    {
-        attempts.retain(|known| known.id != attempt.id);
-        attempts.push(attempt.clone());
-    }
-    let own = crate::index::attempts(resource);
-    attempts.retain(|attempt| own.iter().all(|own| own.id != attempt.id));
-    Others { ahead, attempts }
+    duplicates::known(resource, &others, context.memory.attempts(number))
 }
 
 fn forbidden(name: &str) -> SecretFault {

@@ -245,7 +245,11 @@ pub struct Recorded {
 }
 
 /// Whether the resource is the same one and holds the open claim.
-fn holds_claim(newest: &WhatsAppPhoneNumber, claimed: &WhatsAppPhoneNumber, id: &str) -> bool {
+pub(crate) fn holds_claim(
+    newest: &WhatsAppPhoneNumber,
+    claimed: &WhatsAppPhoneNumber,
+    id: &str,
+) -> bool {
     newest.uid() == claimed.uid()
         && attempts(newest)
             .iter()

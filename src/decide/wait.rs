@@ -18,10 +18,16 @@ use crate::schedule::{ConfirmWindow, META_LIMIT, later, until};
 impl Case<'_> {
     /// Waits until the time in the status; in the confirm window the number is read meanwhile.
     pub(super) fn wait_for_its_time(&self) -> Option<Decision> {
-        if self.verdict().is_some() {
-            return None;
-        }
         let due = self.own_due().filter(|due| *due > self.now)?;
+        if self.verdict().is_some() {
+            // A stall has no time. Where a change has lifted it, the wait is that of a read which failed since.
+            match &self.observed.inputs {
+                _ if self.request.is_some() => return None,
+                None => return Some(Decision::LoadSecrets),
+                Some(Ok(digests)) if self.is_lifted(digests) => {}
+                Some(_) => return None,
+            }
+        }
         if self.waits_for_token() {
             match &self.observed.inputs {
                 None => return Some(Decision::LoadSecrets),
@@ -196,14 +202,18 @@ impl Case<'_> {
     }
 
     /// What the next call has to wait for by itself. A request waits for no backoff, only until the outcome before it
-    /// is confirmed, or where its own call was made and sent back.
+    /// is confirmed (and a read that failed meanwhile is waited out), or where its own call was made and sent back.
     pub(super) fn own_due(&self) -> Option<Timestamp> {
         if self.request.is_none() || self.is_handed_back() {
             return self.due();
         }
-        self.window()
-            .filter(|_| self.must_look())
-            .map(|window| window.end)
+        if !self.must_look() {
+            return None;
+        }
+        let window = self.window().map(|window| window.end);
+        let stored = self.status.next_attempt_time.as_ref().map(|time| time.0);
+        let failed = stored.filter(|_| self.status.read_failures > 0);
+        window.max(failed)
     }
 
     /// Whether the request's own call ended so that the annotation still asks for one.

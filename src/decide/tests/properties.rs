@@ -1,390 +1,125 @@
-//! Whatever happens, in whatever order: properties over random histories.
+//! Whatever happens, in whatever order: random histories of the [`super::model`], each checked against the invariants
+//! I1 to I6 of [`super::invariants`], and at the end of each all faults stop.
+//!
+//! `cargo test` runs few histories of one fixed seed, so that one that fails does so for everybody. Longer, with another
+//! seed: `PROPTEST_RNG_SEED=7 PROPTEST_CASES=20000 cargo test --lib properties`. What fails is printed as the shortest
+//! history that does.
 
-use std::collections::HashMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
-use super::world::*;
-use crate::api::{AttemptOutcome, RegisterAttempt, WhatsAppPhoneNumberStatus};
-use crate::conclude::verdict;
-use crate::conditions::{Situation, Standing, reason_of, set};
-use crate::graph::{ReadOutcome, RegisterOutcome, Verdict};
-use crate::ledger::with_sane_times;
-use crate::reason::{Reason, condition};
-use crate::schedule::{META_LIMIT, META_WINDOW, plus};
+use super::model::{Event, Fault, Inputs, Model, NAMES, Name, Phase, Plan, Reply, Trap};
+use super::world::{START, TTL, graph_error, secs};
+use crate::api::{AttemptOutcome, GraphErrorStatus, RegisterAttempt, WhatsAppPhoneNumberStatus};
+use crate::conditions::{Situation, Standing, set};
+use crate::reason::Reason;
 
-/// What may happen to a resource.
-#[derive(Clone, Debug)]
-enum Event {
-    /// The operator is woken by something else than the clock, and makes a pass.
-    Pass,
-    /// Time passes, and the operator comes back whenever it said it would.
-    Run(u64),
-    /// The clock is set.
-    Jump(i64),
-    /// What becomes of the next claim.
-    Fate(Fate),
-    /// What the next reads say.
-    Read(ReadOutcome),
-    /// The number is registered, or no longer, by somebody else.
-    Elsewhere(bool),
-    Secrets(Option<(u8, u8)>),
-    Suspend(bool),
-    Annotate,
-    RemoveAnnotation,
-    Duplicate(bool),
-    OtherAttempt(Reason),
-    /// An outcome that was lost is recorded after all.
-    Late(RegisterOutcome),
-    Restart,
+const CODES: [i64; 17] = [
+    0, 2, 4, 10, 33, 100, 190, 368, 131_045, 133_000, 133_004, 133_005, 133_006, 133_008, 133_015,
+    133_016, 999_999,
+];
+
+/// The first resource mostly: there is a second one only where it was created.
+fn names() -> impl Strategy<Value = Name> {
+    prop_oneof![4 => Just(NAMES[0]), 1 => Just(NAMES[1])]
 }
 
-fn outcomes() -> impl Strategy<Value = RegisterOutcome> {
+fn coded() -> impl Strategy<Value = (u16, i64, Option<i64>)> {
+    let statuses = prop::sample::select(vec![200_u16, 400, 401, 403, 422, 429, 500, 503]);
+    let subcodes = prop::option::of(prop::sample::select(vec![33_i64, 2_388_001]));
     prop_oneof![
-        3 => Just(success()),
-        2 => Just(unknown()),
-        2 => Just(unreachable()),
-        1 => Just(rejected()),
-        1 => Just(RegisterOutcome::without_answer(Reason::NotSent, "too late")),
-        1 => Just(rate_limited(None)),
-        1 => Just(rate_limited(Some(hours(2)))),
-        2 => Just(pin_mismatch()),
-        10 => (
-            prop::sample::select(vec![200_u16, 400, 401, 403, 422, 429, 500, 503]),
-            prop::sample::select(vec![
-                0_i64, 2, 4, 10, 33, 100, 190, 368, 131_045, 133_000, 133_004, 133_005, 133_006,
-                133_008, 133_015, 133_016, 999_999,
-            ]),
-            prop::option::of(prop::sample::select(vec![33_i64, 2_388_001])),
-        )
-            .prop_map(|(status, code, subcode)| refused(status, code, subcode)),
+        1 => Just((400, 133_005, None)),
+        2 => (statuses, prop::sample::select(CODES.to_vec()), subcodes),
     ]
 }
 
-fn readings() -> impl Strategy<Value = ReadOutcome> {
-    let failing = |reason, status, code| {
-        failed_reading(Verdict::Wait(reason), graph_error(status, code, None))
-    };
+fn errors() -> impl Strategy<Value = GraphErrorStatus> {
+    coded().prop_map(|(status, code, subcode)| graph_error(status, code, subcode))
+}
+
+fn replies() -> impl Strategy<Value = Reply> {
+    let retry_after = || prop::option::of(prop::sample::select(vec![600_u64, 7200]));
     prop_oneof![
-        6 => Just(reading(Verdict::NotRegistered)),
-        2 => Just(reading(Verdict::Unknown)),
-        1 => Just(reading(Verdict::Stall(Reason::AccountLocked))),
-        1 => Just(failed_reading(
-            Verdict::Stall(Reason::TokenRejected),
-            graph_error(401, 190, None)
-        )),
-        1 => Just(failing(Reason::RateLimited, 400, 4)),
-        1 => Just(failing(Reason::GraphUnavailable, 500, 100)),
-        1 => Just(ReadOutcome {
-            error: None,
-            ..failing(Reason::GraphUnreachable, 500, 1)
-        }),
+        3 => Just(Reply::Truth),
+        1 => Just(Reply::Lie),
+        8 => (coded(), retry_after()).prop_map(|((status, code, sub), after)| Reply::Error(status, code, sub, after)),
+        2 => prop::sample::select(vec![200_u16, 302, 403, 429, 502]).prop_map(Reply::Page),
+        1 => Just(Reply::Object),
+        2 => Just(Reply::Lost),
+        2 => Just(Reply::Unreachable),
+    ]
+}
+
+fn plans() -> impl Strategy<Value = Plan> {
+    let takes = prop_oneof![4 => Just(0), 1 => 1_u64..35_000].prop_map(Duration::from_millis);
+    (any::<bool>(), replies(), takes).prop_map(|(acts, reply, takes)| Plan { acts, reply, takes })
+}
+
+/// Half a second to some minutes, and hours to days.
+fn times() -> impl Strategy<Value = Duration> {
+    let short = (0_u64..600).prop_map(|halves| Duration::from_millis(halves * 500));
+    prop_oneof![3 => short, 2 => (0_u64..100 * 3600).prop_map(secs)]
+}
+
+/// What happens to the processes and on their ways to the API server.
+fn mishaps() -> impl Strategy<Value = Event> {
+    let number = || 0_usize..2;
+    let back = || prop_oneof![2 => Just(0_usize), 1 => 1_usize..5];
+    let phases = vec![
+        Phase::Claiming,
+        Phase::Stored,
+        Phase::Sent,
+        Phase::Answered,
+        Phase::Recorded,
+    ];
+    let traps = prop::sample::select(vec![Trap::Crash, Trap::Stop]);
+    let faults = prop::sample::select(vec![Fault::Refused, Fault::AnswerLost, Fault::LandsLate]);
+    prop_oneof![
+        4 => (number(), prop::sample::select(phases), traps).prop_map(|(n, phase, trap)| Event::Trap(n, phase, trap)),
+        3 => number().prop_map(Event::Go),
+        2 => (number(), back()).prop_map(|(n, back)| Event::Crash(n, back)),
+        2 => (number(), any::<bool>()).prop_map(|(n, deaf)| Event::Deaf(n, deaf)),
+        2 => (number(), names(), 0_usize..5).prop_map(|(n, name, back)| Event::Replay(n, name, back)),
+        3 => (number(), faults).prop_map(|(n, fault)| Event::Fault(n, fault)),
+        1 => Just(Event::Land),
+    ]
+}
+
+/// What people do.
+fn edits() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        4 => prop::option::weighted(0.8, (0_u8..2, 0_u8..3)).prop_map(Event::Secrets),
+        2 => (names(), any::<bool>()).prop_map(|(name, suspend)| Event::Suspend(name, suspend)),
+        1 => (names(), any::<bool>(), any::<bool>()).prop_map(|(name, r, v)| Event::Spec(name, r, v)),
+        3 => names().prop_map(Event::Annotate),
+        1 => names().prop_map(Event::RemoveAnnotation),
+        2 => names().prop_map(Event::Create),
+        1 => names().prop_map(Event::Delete),
     ]
 }
 
 fn events(clock_jumps: bool) -> impl Strategy<Value = Event> {
-    let fates = prop_oneof![
-        6 => outcomes().prop_map(|outcome| Fate::Answered(Box::new(outcome))),
-        1 => Just(Fate::Conflict),
-        1 => Just(Fate::StoredUnsent),
-        1 => Just(Fate::Crash),
+    let jumps = prop_oneof![
+        -100_i64..100,
+        (-200_i64..200).prop_map(|hours| hours * 3600)
     ];
-    let others = prop::sample::select(vec![Reason::PinMismatch, Reason::RegistrationBlocked]);
+    let reads = prop::option::weighted(0.6, replies());
     prop_oneof![
-        6 => Just(Event::Pass),
-        4 => (0_u64..300).prop_map(Event::Run),
-        4 => (0_u64..100 * 3600).prop_map(Event::Run),
-        u32::from(clock_jumps) * 2 + 1 => (-200_i64..200).prop_map(move |jump| {
-            if clock_jumps { Event::Jump(jump * 3600) } else { Event::Pass }
-        }),
-        10 => fates.prop_map(Event::Fate),
-        5 => readings().prop_map(Event::Read),
+        14 => times().prop_map(Event::Run),
+        2 => (0_usize..2, names()).prop_map(|(number, name)| Event::Pass(number, name)),
+        10 => plans().prop_map(Event::Plan),
+        5 => reads.prop_map(Event::Reads),
         1 => any::<bool>().prop_map(Event::Elsewhere),
-        4 => prop::option::weighted(0.8, (0_u8..2, 0_u8..3)).prop_map(Event::Secrets),
-        2 => any::<bool>().prop_map(Event::Suspend),
-        3 => Just(Event::Annotate),
-        1 => Just(Event::RemoveAnnotation),
-        1 => any::<bool>().prop_map(Event::Duplicate),
-        1 => others.prop_map(Event::OtherAttempt),
-        1 => outcomes().prop_map(Event::Late),
-        1 => Just(Event::Restart),
+        1 => (0_u64..90).prop_map(|lag| Event::Lag(secs(lag))),
+        1 => (0.0..1.0).prop_map(Event::Jitter),
+        8 => mishaps(),
+        12 => edits(),
+        u32::from(clock_jumps) * 3 => jumps.prop_map(Event::Jump),
     ]
-}
-
-/// The world with what only an outsider can check.
-struct History {
-    world: World,
-    /// Whether the clock can be trusted, so that times can be checked.
-    sound_clock: bool,
-    /// Whether the status that it began with was none that the operator writes.
-    odd: bool,
-    inputs: (u8, u8),
-    values: u32,
-    /// The inputs with which the resource stalled, while nothing that lifts the stall has come.
-    stalled_with: Option<(Reason, (u8, u8))>,
-    /// When the last call whose outcome is not clear was made.
-    unclear_since: Option<Timestamp>,
-    /// How many calls that may have acted were made for a value of the annotation.
-    spent: HashMap<String, u32>,
-}
-
-impl History {
-    fn new(sound_clock: bool) -> Self {
-        Self {
-            world: World::new(),
-            sound_clock,
-            odd: false,
-            inputs: (0, 0),
-            values: 0,
-            stalled_with: None,
-            unclear_since: None,
-            spent: HashMap::new(),
-        }
-    }
-
-    fn secrets(&mut self, inputs: Option<(u8, u8)>) {
-        match inputs {
-            None => self.world.lose_secret(),
-            Some((token, pin)) => {
-                self.inputs = (token, pin);
-                self.world.secrets = Ok(digests(&token.to_string(), &pin.to_string()));
-            }
-        }
-    }
-
-    fn apply(&mut self, event: Event) {
-        let world = &mut self.world;
-        match event {
-            Event::Pass => {
-                self.pass();
-            }
-            Event::Run(seconds) => self.run(seconds),
-            Event::Jump(seconds) => {
-                let to = world.now.as_second() + seconds;
-                world.now = Timestamp::from_second(to).unwrap();
-                // The other resources' own passes mend their ledgers.
-                world.others.attempts = with_sane_times(&world.others.attempts, world.now);
-            }
-            Event::Fate(fate) => {
-                world.fates.clear();
-                world.fate(fate);
-            }
-            Event::Read(outcome) => world.reading = outcome,
-            Event::Elsewhere(true) => world.reading = reading(Verdict::Registered),
-            Event::Elsewhere(false) => world.reading = reading(Verdict::NotRegistered),
-            Event::Secrets(inputs) => self.secrets(inputs),
-            Event::Suspend(suspend) => world.suspend(suspend),
-            Event::Annotate => {
-                self.values += 1;
-                world.annotate(&format!("value-{}", self.values));
-            }
-            Event::RemoveAnnotation => world.remove_annotation(),
-            Event::Duplicate(ahead) => {
-                world.others.ahead = ahead.then(|| "shop/older".to_owned());
-            }
-            Event::OtherAttempt(reason) => {
-                let id = format!("other-{}", world.others.attempts.len());
-                let made = attempt(&id, world.now, reason);
-                world.others.attempts.push(made);
-            }
-            Event::Late(outcome) => self.late(&outcome),
-            Event::Restart => {
-                world.last_read = None;
-                world.cool_downs.clear();
-            }
-        }
-    }
-
-    fn late(&mut self, outcome: &RegisterOutcome) {
-        let gives_back = [
-            Reason::NotSent,
-            Reason::GraphUnreachable,
-            Reason::RateLimited,
-        ];
-        if gives_back.contains(&outcome.reason) {
-            return; // It was sent, and counts as having acted.
-        }
-        let Some((id, before)) = self.world.lost.pop() else {
-            return;
-        };
-        let registered = self.world.is(condition::REGISTERED);
-        self.world.record(&id, before.as_deref(), outcome);
-        assert!(self.world.is(condition::REGISTERED) >= registered);
-        let newest = self.world.status().attempts.first();
-        if newest.is_some_and(|a| !a.is_open() && !a.is_unclear()) {
-            self.unclear_since = None;
-        }
-        self.note_stall();
-    }
-
-    fn run(&mut self, seconds: u64) {
-        let end = plus(self.world.now, secs(seconds));
-        for _ in 0..400 {
-            let wake = self.pass();
-            let wait = match wake {
-                Some(Step::Settle(crate::decide::Wake::OnChange)) => break,
-                Some(Step::Settle(crate::decide::Wake::After(wait))) => wait,
-                _ => secs(0),
-            };
-            if plus(self.world.now, wait) > end {
-                break;
-            }
-            self.world.wait(wait);
-        }
-        if end > self.world.now {
-            let rest = end.duration_since(self.world.now).unsigned_abs();
-            self.world.wait(rest);
-        }
-    }
-
-    /// One pass, with what must hold of a call that it makes.
-    fn pass(&mut self) -> Option<Step> {
-        let world = &mut self.world;
-        let posts = world.posts.len();
-        let recent = recent_calls(world);
-        let window_ends = self.unclear_since.map(|since| plus(since, WINDOW));
-        let was_open = world.status().attempts.iter().any(RegisterAttempt::is_open);
-        let newest = |world: &World| world.status().attempts.first().cloned();
-        let before = newest(world).map(|attempt| attempt.id);
-        let steps = world.pass();
-        if let Some((at, request)) = world.posts.get(posts).cloned() {
-            assert!(!was_open, "a call beside an open claim");
-            assert!(!world.resource.spec.suspend, "a call while suspended");
-            assert!(world.others.ahead.is_none(), "a duplicate's call");
-            assert_ne!(steps.len(), 1);
-            if request.is_none() {
-                assert!(steps.contains(&Step::Read), "a call without a look");
-                if let Some((reason, inputs)) = self.stalled_with {
-                    assert_ne!(inputs, self.inputs, "tried again after {reason}");
-                }
-            }
-            if self.sound_clock {
-                let limit = if request.is_none() { 8 } else { META_LIMIT };
-                assert!(recent < limit, "{recent} calls before this one");
-                assert!(window_ends.is_none_or(|end| at >= end), "in the window");
-            }
-            self.note_call(request);
-        } else if let Some(claim) = newest(&self.world).filter(|a| Some(&a.id) != before.as_ref()) {
-            self.note_claim(claim.request.is_some());
-        }
-        let world = &self.world;
-        if steps.contains(&Step::Read) && world.is(condition::REGISTERED) {
-            self.unclear_since = None; // a read has confirmed it
-        }
-        self.note_stall();
-        self.check_rest(&steps);
-        steps.last().copied()
-    }
-
-    fn note_call(&mut self, request: Option<String>) {
-        let world = &self.world;
-        let last = world.last_attempt();
-        let unclear = last.is_open() || last.is_unclear();
-        self.unclear_since = unclear.then_some(world.now);
-        if let Some(value) = &request
-            && last.known_reason() != Some(Reason::RateLimited)
-        {
-            let spent = self.spent.entry(value.clone()).or_default();
-            *spent += 1;
-            assert_eq!(*spent, 1, "two calls for {value}");
-        }
-        self.note_claim(request.is_some());
-    }
-
-    /// A claim for other inputs lifts the stall, also where nothing was sent; one that a person asked for does not.
-    fn note_claim(&mut self, requested: bool) {
-        let keeps = |(reason, inputs): &(Reason, (u8, u8))| {
-            let pin = matches!(reason, Reason::PinMismatch | Reason::PinLocked);
-            let same = *inputs == self.inputs || pin && inputs.0 != self.inputs.0;
-            requested && same
-        };
-        self.stalled_with = self.stalled_with.take().filter(keeps);
-        if let Some((_, inputs)) = &mut self.stalled_with {
-            *inputs = self.inputs;
-        }
-    }
-
-    fn note_stall(&mut self) {
-        let status = self.world.status();
-        if self.world.is(condition::REGISTERED) {
-            self.stalled_with = None;
-        }
-        if self.odd || status.last_error.is_none() {
-            return; // A read that said BANNED is asked again, which costs nothing.
-        }
-        let reason = reason_of(status, condition::STALLED);
-        let Some(reason) = reason.filter(|reason| from_graph(*reason)) else {
-            return;
-        };
-        let digests = digests(&self.inputs.0.to_string(), &self.inputs.1.to_string());
-        if status.inputs_digest.as_deref() == Some(&digests.inputs) {
-            // A verdict outlasts what a requested call met in passing, and gives way to another verdict.
-            let newest = verdict(status.last_error.as_ref(), &status.attempts) == Some(reason);
-            let first = self.stalled_with.filter(|_| !newest);
-            let reason = first.map_or(reason, |(first, _)| first);
-            self.stalled_with = Some((reason, self.inputs));
-        }
-    }
-
-    /// Where nothing was called, another pass at the same time changes nothing.
-    fn check_rest(&mut self, steps: &[Step]) {
-        let called = steps.iter().any(|s| matches!(s, Step::Read | Step::Claim));
-        let at_once = matches!(steps.last(), Some(Step::Settle(crate::decide::Wake::After(wait))) if wait.is_zero());
-        if called || at_once {
-            return;
-        }
-        // A wait that shows up again after a fault takes another pass; where that one reads, it may find out something.
-        if self.world.pass().contains(&Step::Read) {
-            if self.world.is(condition::REGISTERED) {
-                self.unclear_since = None; // a read has confirmed it
-            }
-            return;
-        }
-        let before = self.world.resource.status.clone();
-        let again = self.world.pass();
-        assert!(
-            !again.contains(&Step::Claim),
-            "{steps:?} and then {again:?}"
-        );
-        if !again.contains(&Step::Read) {
-            assert_eq!(before, self.world.resource.status);
-        }
-    }
-
-    /// All faults stop: the resource becomes registered, or stays stalled for a reason.
-    fn settles(&mut self) {
-        let world = &mut self.world;
-        world.fates.clear();
-        world.reading = reading(Verdict::NotRegistered);
-        world.others.ahead = None;
-        world.cool_downs.clear();
-        world.suspend(false);
-        self.secrets(Some(self.inputs));
-        self.run(400 * 3600);
-        let world = &mut self.world;
-        let stalled = reason_of(world.status(), condition::STALLED).is_some_and(from_graph);
-        assert!(
-            world.is(condition::REGISTERED) || stalled,
-            "{} {:#?}",
-            world.shown(),
-            world.status()
-        );
-        assert!(world.is_at_rest());
-    }
-}
-
-fn from_graph(reason: Reason) -> bool {
-    reason != Reason::DuplicatePhoneNumber && !reason.as_str().starts_with("Invalid")
-        || reason == Reason::InvalidRequest
-}
-
-/// The calls of the last 72 hours.
-fn recent_calls(world: &World) -> usize {
-    let recent = |at: &Timestamp| plus(*at, META_WINDOW) > world.now;
-    world.posts.iter().filter(|(at, _)| recent(at)).count()
 }
 
 fn statuses() -> impl Strategy<Value = WhatsAppPhoneNumberStatus> {
@@ -443,7 +178,7 @@ fn statuses() -> impl Strategy<Value = WhatsAppPhoneNumberStatus> {
         prop::option::of(odd_time()),
         prop::sample::select(situations),
         prop::sample::select(Reason::ALL),
-        prop::option::of(outcomes()),
+        prop::option::of(errors()),
         prop::option::of((0_u8..2, 0_u8..2)),
         prop::sample::select(vec![i32::MIN, 0, 1, i32::MAX]),
         -1_i64..2,
@@ -456,14 +191,21 @@ fn statuses() -> impl Strategy<Value = WhatsAppPhoneNumberStatus> {
                 let mut status = WhatsAppPhoneNumberStatus {
                     attempts,
                     next_attempt_time: next,
-                    last_error: error.and_then(|outcome| outcome.error),
+                    last_error: error,
                     read_failures: reads,
                     ..WhatsAppPhoneNumberStatus::default()
                 };
                 if let Some((token, pin)) = inputs {
-                    let digests = digests(&token.to_string(), &pin.to_string());
-                    status.token_digest = Some(digests.token);
-                    status.inputs_digest = Some(digests.inputs);
+                    let (region, version) = (false, false);
+                    let digests = Inputs {
+                        token,
+                        pin,
+                        region,
+                        version,
+                    }
+                    .digests();
+                    status.token_digest = Some(digests.token.clone());
+                    status.inputs_digest = Some(digests.inputs.clone());
                 }
                 let message = "found so".to_owned();
                 let standing = Standing {
@@ -478,18 +220,15 @@ fn statuses() -> impl Strategy<Value = WhatsAppPhoneNumberStatus> {
         )
 }
 
-/// A fixed seed, so that a history that fails does so for everybody. Longer runs, with other seeds:
-/// `PROPTEST_RNG_SEED=7 PROPTEST_CASES=20000 cargo test --lib properties`. In those about one history in ten thousand
-/// still ends in a call that the model would not make: inputs that are changed and changed back, around calls that a
-/// person asked for, count as changed, because a status remembers the last ones only.
 fn config() -> ProptestConfig {
     let given = |name: &str| std::env::var_os(name).is_some();
     let mut config = ProptestConfig {
         failure_persistence: None,
+        max_shrink_iters: 5_000,
         ..ProptestConfig::default()
     };
     if !given("PROPTEST_CASES") {
-        config.cases = 250;
+        config.cases = 100;
     }
     if !given("PROPTEST_RNG_SEED") {
         config.rng_seed = RngSeed::Fixed(20_261_122);
@@ -497,37 +236,31 @@ fn config() -> ProptestConfig {
     config
 }
 
+fn play(mut model: Model, events: Vec<Event>) -> Model {
+    for event in events {
+        model.apply(event);
+    }
+    model
+}
+
 proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn no_history_breaks_a_promise(events in prop::collection::vec(events(false), 1..60)) {
-        let mut history = History::new(true);
-        for event in events {
-            history.apply(event);
-        }
-        history.settles();
+    fn no_history_breaks_a_promise(processes in 1_usize..3, events in prop::collection::vec(events(false), 1..60)) {
+        play(Model::new(processes, true), events).settles();
     }
 
     #[test]
-    fn no_clock_makes_a_call_without_its_reasons(events in prop::collection::vec(events(true), 1..60)) {
-        let mut history = History::new(false);
-        for event in events {
-            history.apply(event);
-        }
-        history.settles();
-    }
-
-    #[test]
-    fn no_status_is_too_odd(
-        status in statuses(),
-        events in prop::collection::vec(events(true), 1..20),
+    fn no_clock_makes_a_call_without_its_reasons(
+        processes in 1_usize..3,
+        events in prop::collection::vec(events(true), 1..60),
     ) {
-        let mut history = History::new(false);
-        history.odd = true;
-        history.world.resource.status = Some(status);
-        for event in events {
-            history.apply(event);
-        }
+        play(Model::new(processes, false), events).settles();
+    }
+
+    #[test]
+    fn no_status_is_too_odd(status in statuses(), events in prop::collection::vec(events(true), 1..20)) {
+        play(Model::with_status(status), events);
     }
 }

@@ -460,3 +460,37 @@ fn a_read_without_an_error_leaves_a_refused_pin_refused() {
     assert!(!world.run_for(hours(100)).contains(&Step::Claim));
     assert!(world.is(condition::STALLED));
 }
+
+#[test]
+fn a_read_that_fails_after_a_change_has_lifted_a_stall_is_waited_out() {
+    for mut world in [
+        World::after(pin_mismatch()),
+        World::after(refused(403, 10, None)),
+    ] {
+        world.secrets = Ok(digests("token", "right pin"));
+        let failed = Verdict::Wait(Reason::GraphUnavailable);
+        world.reading = failed_reading(failed, graph_error(503, 2, None));
+        assert!(world.pass().contains(&Step::Read));
+        assert_eq!(world.next_in(), Some(secs(30)));
+        // Each read that failed was a write, which a watch brings at once.
+        assert!(world.is_at_rest());
+        world.wait(secs(30));
+        world.reading = reading(Verdict::NotRegistered);
+        assert!(world.pass().contains(&Step::Claim));
+    }
+}
+
+#[test]
+fn a_read_that_fails_before_a_requested_call_is_waited_out() {
+    let mut world = World::after(unknown());
+    world.annotate("again");
+    world.wait(WINDOW);
+    let failed = Verdict::Wait(Reason::GraphUnavailable);
+    world.reading = failed_reading(failed, graph_error(503, 2, None));
+    assert!(world.pass().contains(&Step::Read));
+    assert_eq!(world.next_in(), Some(secs(30)));
+    assert!(world.is_at_rest());
+    world.wait(secs(30));
+    world.reading = reading(Verdict::NotRegistered);
+    assert!(world.pass().contains(&Step::Claim));
+}

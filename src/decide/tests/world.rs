@@ -393,38 +393,11 @@ impl World {
     // --- what must hold after every pass ---
 
     fn check(&self) {
-        let status = self.status();
-        let bytes = serde_json::to_vec(status).expect("a status is JSON").len();
-        assert!(bytes < 16 * 1024, "a status of {bytes} bytes");
-        let generation = self.resource.metadata.generation.unwrap_or_default();
-        let truth = |type_| find(status, type_).map(|c| c.status.clone());
-        assert_eq!(truth(condition::REGISTERED), truth(condition::READY));
-        assert!(!(self.is(condition::STALLED) && self.is(condition::RECONCILING)));
-        assert!(!(self.is(condition::STALLED) && self.is(condition::REGISTERED)));
-        if self.is(condition::STALLED) {
-            let reason = |type_| reason_of(status, type_);
-            assert_eq!(reason(condition::STALLED), reason(condition::FAILED));
-        }
-        for condition in &status.conditions {
-            assert_eq!(
-                condition.observed_generation,
-                Some(status.observed_generation)
-            );
-            assert!(!condition.message.contains('\n'));
-        }
-        assert!(status.observed_generation <= generation);
-        let counted = status.attempts.iter().filter(|a| a.counts()).count();
-        assert!(counted <= 10 && status.attempts.len() <= 12);
+        check_status(&self.resource);
     }
 
-    /// Whoever waits says until when, or waits for something that wakes it.
     fn check_wake(&self, wake: Wake) {
-        let waits_for_change = [Reason::SecretNotFound, Reason::SecretKeyMissing];
-        let reason = reason_of(self.status(), condition::FAILED);
-        if self.is(condition::RECONCILING) && !reason.is_some_and(|r| waits_for_change.contains(&r))
-        {
-            assert_ne!(wake, Wake::OnChange, "{} for ever", self.shown());
-        }
+        check_wake(&self.resource, wake);
         if !self.lagging() {
             assert_eq!(
                 Some(self.status().observed_generation),
@@ -443,6 +416,42 @@ impl World {
                 .attempts
                 .first()
                 .is_some_and(|a| a.finish_time.is_some())
+    }
+}
+
+/// What must hold of every status that is stored.
+pub(crate) fn check_status(resource: &WhatsAppPhoneNumber) {
+    let status = resource.status.as_ref().expect("a status");
+    let bytes = serde_json::to_vec(status).expect("a status is JSON").len();
+    assert!(bytes < 16 * 1024, "a status of {bytes} bytes");
+    let truth = |type_| find(status, type_).map(|c| c.status.clone());
+    assert_eq!(truth(condition::REGISTERED), truth(condition::READY));
+    let is = |type_| is_true(status, type_);
+    assert!(!(is(condition::STALLED) && is(condition::RECONCILING)));
+    assert!(!(is(condition::STALLED) && is(condition::REGISTERED)));
+    if is(condition::STALLED) {
+        let reason = |type_| reason_of(status, type_);
+        assert_eq!(reason(condition::STALLED), reason(condition::FAILED));
+    }
+    for condition in &status.conditions {
+        let observed = condition.observed_generation;
+        assert_eq!(observed, Some(status.observed_generation));
+        assert!(!condition.message.contains('\n'));
+    }
+    let generation = resource.metadata.generation.unwrap_or_default();
+    assert!(status.observed_generation <= generation);
+    let counted = status.attempts.iter().filter(|a| a.counts()).count();
+    assert!(counted <= 10 && status.attempts.len() <= 12);
+}
+
+/// Whoever waits says until when, or waits for something that wakes it.
+pub(crate) fn check_wake(resource: &WhatsAppPhoneNumber, wake: Wake) {
+    let status = resource.status.as_ref().expect("a status");
+    let waits_for_change = [Reason::SecretNotFound, Reason::SecretKeyMissing];
+    let reason = reason_of(status, condition::FAILED);
+    let waits = is_true(status, condition::RECONCILING);
+    if waits && !reason.is_some_and(|reason| waits_for_change.contains(&reason)) {
+        assert_ne!(wake, Wake::OnChange, "for ever: {status:#?}");
     }
 }
 
