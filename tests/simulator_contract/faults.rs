@@ -198,6 +198,21 @@ async fn reads_can_lag_behind() -> Tested {
 }
 
 #[tokio::test]
+async fn reads_can_lag_for_a_time_behind_a_call_that_acted_unseen() -> Tested {
+    let step = json!({"step": "server_error", "acted": true, "lag_millis": 60_000});
+    let simulator = scripted(step).await?;
+    assert_eq!(register(&simulator, "123456").await?.status, 500);
+    assert!(simulator.number(ID).state.registered);
+    assert_eq!(read(&simulator, "status").await?.body["status"], "PENDING");
+    simulator.advance(Duration::from_secs(60));
+    assert_eq!(
+        read(&simulator, "status").await?.body["status"],
+        "CONNECTED"
+    );
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_held_call_acts_after_its_release() -> Tested {
     for (step, acted_while_held) in [(Step::wait(), false), (Step::wait_after(), true)] {
         let simulator = Simulator::start().await;

@@ -6,6 +6,7 @@ use std::sync::Weak;
 
 use axum::http::{header, request::Parts};
 use jiff::Timestamp;
+use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::config::Defaults;
@@ -13,7 +14,7 @@ use super::contract::{Call, Operation, Target};
 use super::graph_error::GraphError;
 use super::number::Number;
 use super::plan::Plan;
-use super::report::{Counts, LogEntry, NumberReport, NumberState, Outcome};
+use super::report::{Counts, LogEntry, NumberReport, NumberState, Outcome, Shown};
 use super::script::Script;
 use super::world::Ticket;
 
@@ -68,6 +69,7 @@ impl Entry {
             step: None,
             trace: trace.to_owned(),
             acted: false,
+            shown: None,
             outcome: Outcome::InProgress,
             http_status: None,
             code: None,
@@ -127,13 +129,15 @@ impl Entry {
         Plan::of(&step, token, trace)
     }
 
-    pub(super) fn acted(&mut self, ticket: &Ticket) {
+    pub(super) fn acted(&mut self, ticket: &Ticket, answer: &Value, now: Timestamp) {
         if ticket.target.operation == Operation::Register {
             self.counts.register_acted += 1;
-            self.number.lag(ticket.plan.lag_reads);
+            let plan = &ticket.plan;
+            self.number.lag(plan.lag_reads, plan.lag, now);
         }
         if let Some(entry) = self.log.get_mut(ticket.index) {
             entry.acted = true;
+            entry.shown = Shown::of(answer);
         }
     }
 

@@ -35,5 +35,7 @@ pub use self::action::{Action, ErrorStep};
 pub use self::config::{Defaults, NumberConfig};
 pub use self::contract::{Operation, Registration};
 pub use self::handle::{DeadlinePassed, Simulator};
-pub use self::report::{Counts, LogEntry, NumberReport, NumberState, Outcome, Totals, Violation};
-pub use self::script::{Step, Trigger};
+pub use self::report::{
+    Counts, LogEntry, NumberReport, NumberState, Outcome, Shown, Totals, Violation,
+};
+pub use self::script::{Script, Step, Trigger};

@@ -2,6 +2,7 @@
 //! the time is an argument.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::{SignedDuration, Timestamp};
@@ -58,6 +59,7 @@ pub struct Number {
     pin_guesses: Option<u32>,
     wrong_pins: u32,
     lagging_reads: u32,
+    lagging_until: Option<Timestamp>,
 }
 
 // === impl Number ===
@@ -90,6 +92,7 @@ impl Number {
             pin_guesses: None,
             wrong_pins: 0,
             lagging_reads: 0,
+            lagging_until: None,
         };
         number.set_registered(false);
         number
@@ -133,6 +136,7 @@ impl Number {
         self.status = status.to_owned();
         self.platform_type = platform.to_owned();
         self.lagging_reads = 0;
+        self.lagging_until = None;
     }
 
     /// How many register calls the last 72 hours saw.
@@ -225,14 +229,16 @@ impl Number {
         Ok(())
     }
 
-    /// Makes the next reads still show the state before the registration.
-    pub fn lag(&mut self, reads: u32) {
+    /// Makes the next reads, and those in this time, still show the state before the registration.
+    pub fn lag(&mut self, reads: u32, time: Duration, now: Timestamp) {
         self.lagging_reads = reads;
+        let time = SignedDuration::try_from(time).unwrap_or(SignedDuration::MAX);
+        self.lagging_until = now.checked_add(time).ok();
     }
 
     /// What a read shows: the fields asked for, the ID always.
-    pub fn read(&mut self, fields: Option<&[String]>) -> Value {
-        let lagging = self.lagging_reads > 0;
+    pub fn read(&mut self, fields: Option<&[String]>, now: Timestamp) -> Value {
+        let lagging = self.lagging_reads > 0 || self.lagging_until.is_some_and(|end| now < end);
         self.lagging_reads = self.lagging_reads.saturating_sub(1);
         let wanted = |name: &str| match fields {
             Some(names) => name == "id" || names.iter().any(|wanted| wanted == name),

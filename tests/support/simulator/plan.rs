@@ -16,6 +16,8 @@ pub struct Plan {
     pub acts: bool,
     /// How many reads after it still show the old state.
     pub lag_reads: u32,
+    /// For how long reads after it still show the old state.
+    pub lag: Duration,
     /// After acting.
     pub after: Hold,
     /// What is answered.
@@ -53,6 +55,7 @@ impl Plan {
             before: Hold::No,
             acts: true,
             lag_reads: 0,
+            lag: Duration::ZERO,
             after: Hold::No,
             ending: Ending::Natural(Delivery::Whole),
         }
@@ -61,6 +64,7 @@ impl Plan {
     /// The call goes as the step has it.
     pub fn of(step: &Step, token: &str, trace: &str) -> Self {
         let mut plan = Self::natural();
+        plan.lag = Duration::from_millis(step.lag_millis.unwrap_or(0));
         let action = &step.action;
         if let Some(answer) = action.scripted(token, trace) {
             plan.acts = step.acted.or(action.lies_with()).unwrap_or(false);

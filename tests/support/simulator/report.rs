@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::contract::{Operation, Registration};
 use super::number::Number;
@@ -95,12 +96,23 @@ pub struct LogEntry {
     pub trace: String,
     /// Whether what was asked was done.
     pub acted: bool,
+    /// What a read found of the number, whether or not it was answered so.
+    pub shown: Option<Shown>,
     /// What came of it: `in progress`, `answered`, `hung up`.
     pub outcome: Outcome,
     /// HTTP status of the answer.
     pub http_status: Option<u16>,
     /// `error.code` of the answer.
     pub code: Option<i64>,
+}
+
+/// What a read found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Shown {
+    /// `platform_type`.
+    pub platform_type: Option<String>,
+    /// `status`.
+    pub status: Option<String>,
 }
 
 /// What came of a call, as far as the simulator knows.
@@ -139,6 +151,20 @@ pub struct Totals {
     pub counts: Counts,
     /// Requests that the contract does not allow, also those that name no number.
     pub violations: usize,
+}
+
+// === impl Shown ===
+
+impl Shown {
+    /// What an answer shows of a number, if that is what it shows.
+    pub fn of(answer: &Value) -> Option<Self> {
+        let field = |name: &str| answer.get(name)?.as_str().map(str::to_owned);
+        let shown = Self {
+            platform_type: field("platform_type"),
+            status: field("status"),
+        };
+        (shown.platform_type.is_some() || shown.status.is_some()).then_some(shown)
+    }
 }
 
 // === impl NumberReport ===

@@ -2,6 +2,7 @@
 //! Pure.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -37,6 +38,9 @@ pub struct Step {
     /// own default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub acted: Option<bool>,
+    /// For how long reads still show the state before, once what was asked is done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lag_millis: Option<u64>,
     /// What happens.
     #[serde(flatten)]
     pub action: Action,
@@ -67,6 +71,7 @@ impl Step {
             operation: Trigger::Register,
             times: 1,
             acted: None,
+            lag_millis: None,
             action,
         }
     }
@@ -156,6 +161,15 @@ impl Step {
         Self { times, ..self }
     }
 
+    /// The same step, but what it does is shown by reads only after this time, as Meta's status
+    /// lags.
+    pub fn lagging(self, lag: Duration) -> Self {
+        Self {
+            lag_millis: u64::try_from(lag.as_millis()).ok(),
+            ..self
+        }
+    }
+
     /// The same step, but what was asked is done first: a server that lies.
     pub fn acted(self) -> Self {
         Self {
@@ -180,10 +194,12 @@ impl<'de> Deserialize<'de> for Step {
         let operation = take(&mut action, "operation").map_err(D::Error::custom)?;
         let times = take(&mut action, "times").map_err(D::Error::custom)?;
         let acted = take(&mut action, "acted").map_err(D::Error::custom)?;
+        let lag_millis = take(&mut action, "lag_millis").map_err(D::Error::custom)?;
         let step = Self {
             operation: operation.unwrap_or_default(),
             times: times.unwrap_or(1),
             acted,
+            lag_millis,
             action: serde_json::from_value(action.into()).map_err(D::Error::custom)?,
         };
         step.check().map_err(D::Error::custom)

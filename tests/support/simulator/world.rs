@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use axum::body::Bytes;
 use axum::http::request::Parts;
 use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
 use tokio::sync::{oneshot, watch};
 
 use super::answer::{Answer, Reply};
@@ -314,16 +315,17 @@ impl Inner {
         let number = &mut entry.number;
         let done = match ticket.call.as_ref().map(|call| &call.request) {
             None => Err(GraphError::new(1)),
-            Some(Request::Read(fields)) => Ok(Answer::json(200, &number.read(fields.as_deref()))),
-            Some(Request::Register(wanted)) => {
-                number.register(wanted, now).map(|()| Answer::success())
-            }
+            Some(Request::Read(fields)) => Ok(number.read(fields.as_deref(), now)),
+            Some(Request::Register(wanted)) => number
+                .register(wanted, now)
+                .map(|()| json!({"success": true})),
         };
         let headers = number.answer_headers.clone();
-        if done.is_ok() {
-            entry.acted(ticket);
+        if let Ok(answer) = &done {
+            entry.acted(ticket, answer, now);
         }
-        done.unwrap_or_else(|error| Answer::error(&error, &ticket.trace))
+        done.map(|answer| Answer::json(200, &answer))
+            .unwrap_or_else(|error| Answer::error(&error, &ticket.trace))
             .with_headers(headers)
     }
 }

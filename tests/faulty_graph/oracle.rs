@@ -1,0 +1,393 @@
+//! What must hold for every number, whatever its Graph does. Each function is one guarantee, named after it, and looks
+//! at the calls as the simulator saw them, not at what the operator says of them.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use whatsapp_operator::api::WhatsAppPhoneNumberStatus;
+use whatsapp_operator::conditions::{find, is_registered, is_true};
+use whatsapp_operator::graph::Verdict;
+use whatsapp_operator::reason::{Reason, condition};
+
+use super::draw::{Scenario, Start};
+use super::trace::Call;
+use super::{BASE, LIMIT, WINDOW};
+use crate::support::simulator::NumberReport;
+
+/// Meta's window.
+const META_WINDOW: SignedDuration = SignedDuration::from_hours(72);
+
+/// Jitter adds at most this to a wait, and at most a fifth of it (DESIGN 4.3).
+const JITTER: Duration = Duration::from_secs(600);
+
+/// A call and its record may take so long on a busy machine.
+const RECORD: Duration = Duration::from_secs(30);
+
+/// Everything that is known of a number at the end.
+pub struct Case<'a> {
+    pub scenario: &'a Scenario,
+    pub report: &'a NumberReport,
+    pub calls: &'a [Call],
+    pub status: &'a WhatsAppPhoneNumberStatus,
+    /// Until when a rate limit that another number met keeps its token from being used.
+    pub limited_until: Option<Timestamp>,
+    pub now: Timestamp,
+}
+
+/// How a number must end.
+#[derive(Debug, PartialEq)]
+enum End {
+    Registered(Reason),
+    Stalled(Reason),
+    /// Coming back by itself, for one of these reasons, so long after this time.
+    Waiting(Vec<Reason>, Timestamp, Duration),
+    /// Coming back by itself, when its token may be used again.
+    WaitingForToken,
+}
+
+type Held = Result<(), String>;
+
+/// Each guarantee with its name.
+const GUARANTEES: &[(&str, fn(&Case<'_>) -> Held)] = &[
+    (
+        "no POST after the simulator has the number registered",
+        no_post_when_registered,
+    ),
+    ("every POST is preceded by a read", looks_before_it_leaps),
+    (
+        "no call after a readable answer said registered",
+        rests_when_registered,
+    ),
+    ("no more POSTs than the attempt limit", keeps_the_limit),
+    ("one call at a time", one_call_at_a_time),
+    (
+        "the confirm window is waited out",
+        waits_out_the_confirm_window,
+    ),
+    (
+        "what cannot succeed is not sent again",
+        retries_only_what_may_pass,
+    ),
+    ("waits are not cut short", waits_as_asked),
+    ("every POST stands in the ledger", counts_every_post),
+    ("the contract is kept", keeps_the_contract),
+    (
+        "the number ends as the answers say",
+        ends_as_the_answers_say,
+    ),
+    ("healthy numbers take one POST", healthy_takes_one_post),
+];
+
+/// What is broken, one line each.
+pub fn violations(case: &Case<'_>) -> Vec<String> {
+    let broken = |(name, guarantee): &(&str, fn(&Case<'_>) -> Held)| {
+        let what = guarantee(case).err()?;
+        Some(format!("{}: {name}: {what}", case.scenario.id))
+    };
+    GUARANTEES.iter().filter_map(broken).collect()
+}
+
+/// DESIGN 4: no POST for a number that Graph reports as registered. An answer to the read that says neither yes nor no
+/// is no report ("Unknown counts as not registered, on budget", 4.2). Nothing else is excused: the scripts let reads lag
+/// only after unclear answers and for less than the window, and no read says "not registered" of a registered number.
+fn no_post_when_registered(case: &Case<'_>) -> Held {
+    let excused = case.posts_with(|before| before.verdict() == Some(Verdict::Unknown));
+    let seen = case.report.counts.register_calls_while_registered;
+    check(
+        seen <= excused,
+        format!(
+            "{seen} POSTs to a registered number, {excused} of them after a read that said neither"
+        ),
+    )
+}
+
+fn looks_before_it_leaps(case: &Case<'_>) -> Held {
+    let looked = |before: &Call| {
+        matches!(
+            before.verdict(),
+            Some(Verdict::NotRegistered | Verdict::Unknown)
+        )
+    };
+    let posts = case.posts().count();
+    let after_a_look = case.posts_with(looked);
+    check(
+        posts == after_a_look,
+        format!("{after_a_look} of {posts} POSTs follow a read that does not say registered"),
+    )
+}
+
+fn rests_when_registered(case: &Case<'_>) -> Held {
+    let said = case.calls.iter().position(Call::says_registered);
+    let after = said.map_or(0, |at| case.calls.len() - at - 1);
+    check(after == 0, format!("{after} calls after that answer"))?;
+    check(
+        said.is_some() == is_registered(case.status),
+        format!("an answer says registered: {}", said.is_some()),
+    )
+}
+
+fn keeps_the_limit(case: &Case<'_>) -> Held {
+    let times: Vec<Timestamp> = case.posts().map(|call| call.time).collect();
+    let most = most_in_a_window(&times);
+    check(most <= LIMIT, format!("{most} POSTs in 72 h"))?;
+    // Calls that others made are not known to the operator: it learns from one refusal.
+    let others = usize::from(matches!(case.scenario.start, Start::Spent(_)));
+    let over = case.report.counts.register_calls_over_limit;
+    check(over <= others, format!("{over} beyond Meta's own limit"))
+}
+
+fn one_call_at_a_time(case: &Case<'_>) -> Held {
+    let most = case.report.counts.max_concurrent;
+    check(most <= 1, format!("{most} at once"))
+}
+
+/// DESIGN 4.2: after an unclear outcome, and after any 5xx, no POST leaves before the window has passed, and a read
+/// after it still does not say registered.
+fn waits_out_the_confirm_window(case: &Case<'_>) -> Held {
+    for (at, call) in case.calls.iter().enumerate() {
+        if !call.is_post() || !call.answer.is_unclear() {
+            continue;
+        }
+        let Some(next) = (at + 1..case.calls.len()).find(|at| case.calls[*at].is_post()) else {
+            continue;
+        };
+        let read = case.calls[next - 1].time.duration_since(call.time);
+        check(
+            read >= signed(WINDOW),
+            format!("the read before the POST after {call:?} came {read:#} after it"),
+        )?;
+    }
+    Ok(())
+}
+
+fn retries_only_what_may_pass(case: &Case<'_>) -> Held {
+    let posts: Vec<&Call> = case.posts().collect();
+    let passes = |call: &&&Call| {
+        matches!(
+            call.reason(),
+            Some(Reason::OutcomeUnknown | Reason::GraphUnavailable | Reason::RateLimited)
+        )
+    };
+    let all_but_last = &posts[..posts.len().saturating_sub(1)];
+    match all_but_last.iter().find(|call| !passes(call)) {
+        None => Ok(()),
+        Some(call) => Err(format!("a POST follows {call:?}")),
+    }
+}
+
+/// Between two calls lies what the first one's answer asked for, and the backoff where it asked for nothing.
+fn waits_as_asked(case: &Case<'_>) -> Held {
+    for pair in case.calls.windows(2) {
+        let (call, gap) = (&pair[0], pair[1].time.duration_since(pair[0].time));
+        let waits = matches!(call.verdict(), Some(Verdict::Wait(_)))
+            || call.is_limited()
+            || call.reason() == Some(Reason::GraphUnavailable) && !call.answer.is_unclear();
+        let wait = match call.is_limited() {
+            true => call.asked_wait().unwrap_or(BASE),
+            false => BASE,
+        };
+        check(
+            !waits || gap >= signed(wait),
+            format!("{gap:#} instead of {wait:?} after {call:?}"),
+        )?;
+    }
+    Ok(())
+}
+
+fn counts_every_post(case: &Case<'_>) -> Held {
+    let ledger: Vec<_> = case.status.attempts.iter().filter(|a| a.counts()).collect();
+    let posts: Vec<&Call> = case.posts().collect();
+    check(
+        ledger.len() == posts.len(),
+        format!(
+            "{} entries count, {} POSTs arrived",
+            ledger.len(),
+            posts.len()
+        ),
+    )?;
+    for (entry, post) in ledger.iter().rev().zip(&posts) {
+        let confirmed = entry.known_reason() == Some(Reason::OutcomeConfirmed);
+        check(
+            confirmed && is_settled_by_read(post) || entry.known_reason() == post.reason(),
+            format!("{:?} is noted for {post:?}", entry.reason),
+        )?;
+    }
+    Ok(())
+}
+
+fn keeps_the_contract(case: &Case<'_>) -> Held {
+    let violations = case.report.counts.violations;
+    check(violations == 0, format!("{violations} bad calls"))
+}
+
+/// Registered, or Stalled with the reason that the last answer gave, or Reconciling with a time that fits it.
+fn ends_as_the_answers_say(case: &Case<'_>) -> Held {
+    let end = end(case)?;
+    let status = case.status;
+    let reason = find(status, condition::READY).map(|ready| ready.reason.clone());
+    let is = |expected: Reason| reason.as_deref() == Some(expected.as_str());
+    let next = status.next_attempt_time.as_ref().map(|time| time.0);
+    let comes_back = is_true(status, condition::RECONCILING) && next > Some(case.now);
+    let fits = match &end {
+        End::Registered(expected) => is_registered(status) && is(*expected) && next.is_none(),
+        End::Stalled(expected) => {
+            is_true(status, condition::STALLED) && is(*expected) && next.is_none()
+        }
+        End::WaitingForToken => comes_back,
+        End::Waiting(expected, from, wait) => {
+            let latest = *wait + JITTER.min(*wait / 5) + RECORD;
+            comes_back
+                && expected.iter().any(|expected| is(*expected))
+                && next >= Some(later(*from, *wait))
+                && next <= Some(later(*from, latest))
+        }
+    };
+    check(
+        fits,
+        format!("{end:?} was due, not {reason:?}, next {next:?}"),
+    )
+}
+
+fn end(case: &Case<'_>) -> Result<End, String> {
+    let post = case.posts().last();
+    let expected = match case.calls.last() {
+        None => None,
+        Some(last) if last.is_post() => after_post(last),
+        Some(last) => match last.answer.of_read() {
+            Verdict::Registered => Some(End::Registered(
+                match post.is_some_and(is_settled_by_read) {
+                    true => Reason::OutcomeConfirmed,
+                    false => Reason::AlreadyRegistered,
+                },
+            )),
+            Verdict::Stall(reason) => Some(End::Stalled(reason)),
+            Verdict::Wait(_) => last.asked_wait().map(|wait| {
+                let reasons = vec![Reason::RateLimited, Reason::OutcomeUnknown];
+                End::Waiting(reasons, last.time, wait)
+            }),
+            Verdict::NotRegistered | Verdict::Unknown => after_read(case, post),
+        },
+    };
+    match expected {
+        // The token's wait may be the longer one.
+        None | Some(End::Waiting(..)) if case.waits_for_token() => Ok(End::WaitingForToken),
+        Some(end) => Ok(end),
+        None => Err("it does not go on".to_owned()),
+    }
+}
+
+fn is_settled_by_read(post: &Call) -> bool {
+    post.answer.is_unclear() || post.answer.is_unchecked()
+}
+
+/// `None` where the next call must follow soon.
+fn after_post(last: &Call) -> Option<End> {
+    let reason = last.reason()?;
+    match long_wait(last) {
+        _ if reason == Reason::RegistrationSucceeded => Some(End::Registered(reason)),
+        Some(wait) => Some(End::Waiting(vec![reason], last.time, wait)),
+        None if is_final(reason) && !last.answer.is_unchecked() => Some(End::Stalled(reason)),
+        None => None,
+    }
+}
+
+/// The last read said that the number is not registered, or nothing; `None` where a POST must follow.
+fn after_read(case: &Case<'_>, post: Option<&Call>) -> Option<End> {
+    let (post, first) = (post?, case.posts().next()?);
+    let reason = post.reason()?;
+    if reason == Reason::RegistrationRejected || post.answer.is_unchecked() {
+        return Some(End::Stalled(reason));
+    }
+    if let Some(wait) = long_wait(post) {
+        return Some(End::Waiting(vec![reason], post.time, wait));
+    }
+    let wait = Duration::from_secs(72 * 3_600);
+    let reasons = vec![Reason::AttemptBudgetExhausted];
+    (case.posts().count() == LIMIT).then_some(End::Waiting(reasons, first.time, wait))
+}
+
+/// The waits that outlast the test (DESIGN 3).
+fn long_wait(post: &Call) -> Option<Duration> {
+    let hours = |hours: u64| Some(Duration::from_secs(hours * 3_600));
+    match post.reason()? {
+        Reason::RecentlyDeregistered => Some(Duration::from_secs(300)),
+        Reason::PinLocked => hours(1),
+        Reason::CertificateUnavailable => hours(2),
+        Reason::RegistrationBlocked => hours(72),
+        Reason::RateLimited => post.asked_wait().filter(|wait| wait.as_secs() > 60),
+        _ => None,
+    }
+}
+
+/// Whether nothing is tried again for this reason until something changes (DESIGN 3: "stall").
+fn is_final(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::TokenRejected
+            | Reason::PermissionDenied
+            | Reason::PhoneNumberNotFound
+            | Reason::PinMismatch
+            | Reason::AccountLocked
+            | Reason::OwnershipNotVerified
+            | Reason::InvalidRequest
+            | Reason::DeregistrationIncomplete
+    )
+}
+
+fn healthy_takes_one_post(case: &Case<'_>) -> Held {
+    let scenario = case.scenario;
+    if !scenario.script.is_empty() || case.waits_for_token() {
+        return Ok(());
+    }
+    let counts = case.report.counts;
+    let (posts, reads) = (counts.register_calls, counts.reads);
+    let expected = match scenario.start {
+        Start::Fresh => 1,
+        Start::Registered | Start::Restricted => 0,
+        _ => return Ok(()),
+    };
+    check(posts == expected, format!("{posts} POSTs, {reads} reads"))
+}
+
+/// The most of these times that lie within any 72 hours.
+pub fn most_in_a_window(times: &[Timestamp]) -> usize {
+    let within = |start: &Timestamp| {
+        let passed = times.iter().map(|time| time.duration_since(*start));
+        passed
+            .filter(|passed| !passed.is_negative() && *passed < META_WINDOW)
+            .count()
+    };
+    times.iter().map(within).max().unwrap_or(0)
+}
+
+fn check(held: bool, otherwise: String) -> Held {
+    held.then_some(()).ok_or(otherwise)
+}
+
+fn signed(time: Duration) -> SignedDuration {
+    SignedDuration::try_from(time).expect("a short time")
+}
+
+fn later(time: Timestamp, wait: Duration) -> Timestamp {
+    time.checked_add(signed(wait)).expect("a time")
+}
+
+// === impl Case ===
+
+impl Case<'_> {
+    fn posts(&self) -> impl Iterator<Item = &Call> {
+        self.calls.iter().filter(|call| call.is_post())
+    }
+
+    /// How many POSTs have such a call directly before them.
+    fn posts_with(&self, before: impl Fn(&Call) -> bool) -> usize {
+        let pairs = self.calls.windows(2);
+        pairs
+            .filter(|pair| pair[1].is_post() && before(&pair[0]))
+            .count()
+    }
+
+    fn waits_for_token(&self) -> bool {
+        self.limited_until.is_some_and(|until| until > self.now)
+    }
+}
