@@ -19,11 +19,13 @@ use std::time::Duration;
 use crate::support::simulator::Shown;
 use meaning::Said;
 
+mod budget;
 mod draw;
 mod meaning;
 mod numbers;
 mod oracle;
 mod trace;
+mod unreachable;
 
 /// `--graph-timeout`.
 const TIMEOUT: Duration = Duration::from_secs(3);

@@ -34,6 +34,9 @@ const AT_ONCE: usize = 32;
 /// A number that comes back later than this has come to rest: no wait of a script is as long and still passes.
 const AT_REST: Duration = Duration::from_secs(20);
 
+/// Longer than most waits between two calls of a number.
+const QUIET: Duration = Duration::from_millis(2_500);
+
 /// How long the numbers may take to come to rest; more of them take longer.
 fn deadline(numbers: usize) -> Duration {
     Duration::from_secs(120)
@@ -162,7 +165,7 @@ async fn until_at_rest(
 ) -> BTreeMap<String, WhatsAppPhoneNumberStatus> {
     let deadline = Instant::now() + deadline(scenarios.len());
     loop {
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        until_quiet(bed).await;
         let statuses = statuses(bed).await;
         let restless: Vec<_> = statuses.iter().filter(|(_, s)| !is_at_rest(s)).collect();
         let under_way = |s: &&Scenario| bed.simulator.number(&s.id).in_flight > 0;
@@ -177,6 +180,19 @@ async fn until_at_rest(
             scenarios.len(),
             restless.first()
         );
+    }
+}
+
+/// Waits until no call has come in for a while: listing all numbers is work that would slow them down.
+async fn until_quiet(bed: &Bed) {
+    let mut before = bed.simulator.totals();
+    let mut since = Instant::now();
+    while since.elapsed() < QUIET {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let now = bed.simulator.totals();
+        if now != before {
+            (before, since) = (now, Instant::now());
+        }
     }
 }
 

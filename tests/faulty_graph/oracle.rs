@@ -87,16 +87,19 @@ pub fn violations(case: &Case<'_>) -> Vec<String> {
     GUARANTEES.iter().filter_map(broken).collect()
 }
 
-/// DESIGN 4: no POST for a number that Graph reports as registered. An answer to the read that says neither yes nor no
-/// is no report ("Unknown counts as not registered, on budget", 4.2). Nothing else is excused: the scripts let reads lag
-/// only after unclear answers and for less than the window, and no read says "not registered" of a registered number.
+/// DESIGN 4: no POST for a number that Graph reports as registered. Two things are no report. An answer to the read that
+/// says neither yes nor no ("Unknown counts as not registered, on budget", 4.2). And what shows only when the confirm
+/// window is over, the documented limit of a read that is too old: the scripts keep within the window, a busy machine
+/// does not always.
 fn no_post_when_registered(case: &Case<'_>) -> Held {
-    let excused = case.posts_with(|before| before.verdict() == Some(Verdict::Unknown));
+    let unknown = case.posts_with(|before| before.verdict() == Some(Verdict::Unknown));
+    let late = case.posts_with(|before| case.shows_too_late(before));
     let seen = case.report.counts.register_calls_while_registered;
     check(
-        seen <= excused,
+        seen <= unknown + late,
         format!(
-            "{seen} POSTs to a registered number, {excused} of them after a read that said neither"
+            "{seen} POSTs to a registered number, {unknown} after a read that said neither, {late} after one that \
+             could not know"
         ),
     )
 }
@@ -385,6 +388,16 @@ impl Case<'_> {
         pairs
             .filter(|pair| pair[1].is_post() && before(&pair[0]))
             .count()
+    }
+
+    /// Whether this read is beyond the confirm window of a POST that shows in reads after it only.
+    fn shows_too_late(&self, read: &Call) -> bool {
+        let entries = self.status.attempts.iter().rev().filter(|a| a.counts());
+        self.posts().zip(entries).any(|(post, entry)| {
+            let finished = entry.finish_time.as_ref().map(|time| later(time.0, WINDOW));
+            let window_over = finished.is_some_and(|end| end <= read.time);
+            window_over && post.shown_time.is_some_and(|shown| shown > read.time)
+        })
     }
 
     fn waits_for_token(&self) -> bool {

@@ -17,6 +17,8 @@ pub struct Call {
     pub time: Timestamp,
     pub step: Option<Step>,
     pub answer: Answer,
+    /// Since when reads show what it did, if it did anything.
+    pub shown_time: Option<Timestamp>,
 }
 
 /// The calls of a number, oldest first.
@@ -33,10 +35,15 @@ pub fn of(scenario: &Scenario, report: &NumberReport) -> Vec<Call> {
             operation: entry.operation,
             time: entry.time,
             answer: answer(scenario, entry, step.as_ref()),
+            shown_time: entry.acted_time.map(|time| time + lag(step.as_ref())),
             step,
         }
     };
     report.log.iter().map(call).collect()
+}
+
+fn lag(step: Option<&Step>) -> Duration {
+    Duration::from_millis(step.and_then(|step| step.lag_millis).unwrap_or(0))
 }
 
 fn answer(scenario: &Scenario, entry: &LogEntry, step: Option<&Step>) -> Answer {

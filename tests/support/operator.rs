@@ -32,21 +32,31 @@ impl Drop for Operator {
 impl Operator {
     /// Starts the operator and waits until its watches are synced.
     pub async fn start(kubeconfig: &Path, args: &[String]) -> Self {
-        let operator = Self::launch(kubeconfig, args);
+        Self::start_in(kubeconfig, &[], args).await
+    }
+
+    /// The same with more in its environment, as `NAME=value`.
+    pub async fn start_in(kubeconfig: &Path, environment: &[&str], args: &[String]) -> Self {
+        let operator = Self::launch_in(kubeconfig, environment, args);
         operator.until_logged("The watches are synced").await;
         operator
     }
 
     /// Starts the operator.
     pub fn launch(kubeconfig: &Path, args: &[String]) -> Self {
+        Self::launch_in(kubeconfig, &[], args)
+    }
+
+    fn launch_in(kubeconfig: &Path, environment: &[&str], args: &[String]) -> Self {
         let dir = program_dir().expect("a directory for the operator");
         let mut command = vec![
             format!("KUBECONFIG={}", kubeconfig.display()),
             // A panic is a fault of its own, and is to be seen in the log.
             "RUST_BACKTRACE=1".to_owned(),
-            env!("CARGO_BIN_EXE_whatsapp-operator").to_owned(),
-            "run".to_owned(),
         ];
+        command.extend(environment.iter().map(|variable| (*variable).to_owned()));
+        let program = env!("CARGO_BIN_EXE_whatsapp-operator");
+        command.extend([program.to_owned(), "run".to_owned()]);
         command.extend_from_slice(args);
         let program = Program::start("operator", Path::new("/usr/bin/env"), dir, command);
         Self {

@@ -69,6 +69,7 @@ impl Entry {
             step: None,
             trace: trace.to_owned(),
             acted: false,
+            acted_time: None,
             shown: None,
             outcome: Outcome::InProgress,
             http_status: None,
@@ -137,6 +138,7 @@ impl Entry {
         }
         if let Some(entry) = self.log.get_mut(ticket.index) {
             entry.acted = true;
+            entry.acted_time = Some(now);
             entry.shown = Shown::of(answer);
         }
     }

@@ -96,6 +96,8 @@ pub struct LogEntry {
     pub trace: String,
     /// Whether what was asked was done.
     pub acted: bool,
+    /// When it was done.
+    pub acted_time: Option<Timestamp>,
     /// What a read found of the number, whether or not it was answered so.
     pub shown: Option<Shown>,
     /// What came of it: `in progress`, `answered`, `hung up`.
