@@ -123,6 +123,8 @@ async fn start(bed: &Bed) -> Operator {
     let limit = format!("--attempt-limit={LIMIT}");
     bed.operator(&[
         "--concurrency=200",
+        // The lines that `trace` reads; the libraries' own would be a thousand a second.
+        "--log-level=info,whatsapp_operator=debug",
         "--graph-timeout=3s",
         "--confirm-window=3s",
         "--retry-base=200ms",
