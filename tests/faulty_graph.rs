@@ -24,8 +24,10 @@ mod draw;
 mod meaning;
 mod numbers;
 mod oracle;
+mod scenario;
 mod trace;
 mod unreachable;
+mod verdict;
 
 /// `--graph-timeout`.
 const TIMEOUT: Duration = Duration::from_secs(3);

@@ -7,10 +7,11 @@ use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
 
-use super::meaning::{self, Answer};
+use super::meaning;
+use super::scenario::{Scenario, Start};
 use super::{RAW, TIMEOUT, WINDOW};
 use crate::support::bed::PIN;
-use crate::support::simulator::{Action, ErrorStep, NumberConfig, Step, Trigger};
+use crate::support::simulator::{Action, ErrorStep, Step, Trigger};
 
 /// Steps of one operation in a script, at most.
 const STEPS: usize = 4;
@@ -38,42 +39,6 @@ const MINUTES: &[u64] = &[0, 5, 60, 100_000, u64::MAX];
 
 /// The longest wait that is believed: 72 h.
 const MAX_WAIT: u64 = 72 * 3_600;
-
-/// A number, how it begins and what its Graph does.
-#[derive(Clone, Debug)]
-pub struct Scenario {
-    pub id: String,
-    pub start: Start,
-    pub script: Vec<Step>,
-    /// Whether held calls are released only when the client has gone.
-    pub late: bool,
-    /// The key of its token in the Secret; some numbers share one.
-    pub token_key: String,
-}
-
-/// How a number is when its resource is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Start {
-    Fresh,
-    Registered,
-    Restricted,
-    /// Registered, and Graph says PENDING: neither yes nor no.
-    PendingInCloud,
-    OnPremises,
-    Disconnected,
-    WrongPin,
-    PinGuessed,
-    Banned,
-    Deleted,
-    Migrated,
-    Missing,
-    DeregisteredJustNow,
-    /// Somebody else has made this many register calls.
-    Spent(usize),
-    NotVerified,
-    TokenOfAnother,
-    ProofRequired,
-}
 
 /// Where each start comes from: most numbers are fresh, as most faults hit those.
 const STARTS: &[Start] = &[
@@ -106,8 +71,8 @@ fn scenario(seed: u64, place: usize) -> Scenario {
     let salt = u64::try_from(place).expect("a place");
     let mut dice = StdRng::seed_from_u64(seed.wrapping_mul(1_000_003).wrapping_add(salt));
     let id = format!("7{place:05}");
-    // The last of ten shares the token of the one before.
-    let owner = place - usize::from(place % 10 == 9);
+    // The last three of ten share a token.
+    let owner = place - (place % 10).saturating_sub(7);
     let start = match dice.random_bool(0.6) {
         true => Start::Fresh,
         false => *STARTS.choose(&mut dice).expect("a start"),
@@ -272,6 +237,9 @@ fn error(dice: &mut StdRng, scenario: &Scenario) -> ErrorStep {
     let retried: Vec<i64> = meaning::retried_codes().collect();
     let odd = [100, 100, 7, 300, 999_999, 133_010, -1, i64::MAX, i64::MIN];
     let all: Vec<i64> = meaning::codes().chain(odd).collect();
+    if dice.random_bool(0.2) {
+        return unchecked(dice);
+    }
     let code = match dice.random_bool(0.6) {
         true => *retried.choose(dice).expect("a code"),
         false => *all.choose(dice).expect("a code"),
@@ -297,6 +265,15 @@ fn error(dice: &mut StdRng, scenario: &Scenario) -> ErrorStep {
         user_title,
         user_msg,
         headers: BTreeMap::new(),
+    }
+}
+
+/// The refusal that may mean "registered already", which a read must settle.
+fn unchecked(dice: &mut StdRng) -> ErrorStep {
+    ErrorStep {
+        code: *[100, 131_009, 999_999].choose(dice).expect("a code"),
+        http_status: Some(422),
+        ..ErrorStep::default()
     }
 }
 
@@ -357,68 +334,6 @@ pub fn asked_wait(action: &Action) -> Option<Duration> {
     let regain = regain_minutes.map(|minutes| minutes.saturating_mul(60).min(MAX_WAIT));
     let longest = seconds.max(regain).filter(|wait| *wait > 0);
     longest.map(Duration::from_secs)
-}
-
-// === impl Scenario ===
-
-impl Scenario {
-    /// The name of its resource.
-    pub fn name(&self) -> String {
-        format!("n{}", self.id)
-    }
-
-    /// Its token, of Meta's looks.
-    pub fn token(&self) -> String {
-        format!("{}{}", super::TOKENS, self.token_key.replace('-', "0"))
-    }
-
-    /// Whether a step keeps the client waiting until its timeout.
-    fn lingers(&self, step: &Step) -> bool {
-        let held = matches!(
-            step.action,
-            Action::Slow { .. } | Action::Stall { .. } | Action::Wait {} | Action::WaitAfter {}
-        );
-        let trickles = matches!(step.action, Action::Trickle { .. });
-        match meaning::of_action(&step.action, self.late) {
-            Some(Answer::Nothing) => held,
-            Some(_) => trickles,
-            None => false,
-        }
-    }
-
-    /// The number as the simulator has it.
-    pub fn config(&self) -> NumberConfig {
-        let fresh = NumberConfig::fresh().latency(Duration::from_millis(5));
-        let config = match self.start {
-            Start::Fresh => fresh,
-            Start::Registered => NumberConfig::registered().pin(PIN),
-            Start::Restricted => NumberConfig::registered().pin(PIN).status("RESTRICTED"),
-            Start::PendingInCloud => NumberConfig::registered().pin(PIN).status("PENDING"),
-            Start::OnPremises => fresh.platform_type("ON_PREMISE").status("CONNECTED"),
-            Start::Disconnected => fresh.status("DISCONNECTED"),
-            Start::WrongPin => fresh.pin("111111"),
-            Start::PinGuessed => fresh.pin("111111").pin_guesses(0),
-            Start::Banned => fresh.status("BANNED"),
-            Start::Deleted => fresh.status("DELETED"),
-            Start::Migrated => fresh.status("MIGRATED"),
-            Start::Missing => NumberConfig::missing(),
-            Start::DeregisteredJustNow => fresh.deregistered(Duration::from_secs(3)),
-            Start::Spent(calls) => fresh.spent(calls),
-            Start::NotVerified => fresh.code_verification_status("NOT_VERIFIED"),
-            Start::TokenOfAnother => fresh.token("EAAanother"),
-            Start::ProofRequired => fresh.app_secret("0123456789abcdef"),
-        };
-        config.script(self.script.clone())
-    }
-
-    /// The subcode that Graph's own errors have for this number.
-    pub fn subcode(&self, code: i64) -> Option<i64> {
-        let unknown = matches!(
-            self.start,
-            Start::Missing | Start::Deleted | Start::Migrated
-        );
-        (unknown && code == 100).then_some(33)
-    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! 500 numbers at once, each with a Graph of its own kind of fault.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
@@ -14,9 +14,9 @@ use whatsapp_operator::api::{WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
 use whatsapp_operator::conditions::{is_registered, is_true};
 use whatsapp_operator::reason::condition;
 
-use super::draw::{Scenario, scenarios};
-use super::oracle::{self, Case};
-use super::trace::{self, Call};
+use super::draw::scenarios;
+use super::scenario::Scenario;
+use super::verdict::Run;
 use super::{LIMIT, TOKENS, from_environment};
 use crate::support::bed::{Bed, PIN};
 use crate::support::operator::Operator;
@@ -56,43 +56,15 @@ async fn every_number_keeps_to_the_guarantees_whatever_its_graph_does() {
     let operator = start(&bed).await;
     declare(&bed, &scenarios).await;
     let statuses = settle(&bed, &scenarios).await;
-    let end = Timestamp::now();
-    let resources = everything_written(&bed).await;
+    let ended = Timestamp::now();
+    let written = everything_written(&bed).await;
     let (exit, log) = operator.terminate().await;
     assert_eq!(exit, "0");
-
-    let logged = by_number(&log);
-    let mut histories = BTreeMap::new();
-    let mut given_up = 0;
-    for scenario in &scenarios {
-        let mut calls = trace::of(scenario, &bed.simulator.number(&scenario.id));
-        given_up += trace::reconcile(&mut calls, lines_about(scenario, &logged));
-        histories.insert(scenario.id.as_str(), calls);
-    }
-    let mut violations = cooling_tokens_are_left_alone(&scenarios, &histories);
-    for scenario in &scenarios {
-        let report = bed.simulator.number(&scenario.id);
-        let case = Case {
-            scenario,
-            report: &report,
-            calls: &histories[scenario.id.as_str()],
-            status: &statuses[&scenario.id],
-            limited_until: limited_by_others(scenario, &scenarios, &histories),
-            now: end,
-        };
-        let broken = oracle::violations(&case);
-        if !broken.is_empty() && violations.len() < 10 {
-            violations.push(story(&case, lines_about(scenario, &logged)));
-        }
-        violations.extend(broken);
-    }
-    violations.extend(no_secret_and_no_panic(&resources, &log));
-    violations.extend(bed.simulator.violations().iter().map(|v| format!("{v:?}")));
-    figures(&scenarios, &histories, &statuses, given_up, started);
-    assert!(
-        given_up * 50 <= histories.values().flatten().count(),
-        "the operator gave up on {given_up} calls that were answered in time: the machine is too busy to judge"
-    );
+    let run = Run::new(&bed.simulator, scenarios, statuses, ended, &log);
+    println!("{}\n{:?}", run.figures(), started.elapsed());
+    run.assert_judgeable();
+    let mut violations = run.violations();
+    violations.extend(no_secret_and_no_panic(&written, &log));
     assert!(
         violations.is_empty(),
         "{} violations; again with GRAPH_FAULTS_SEED={seed} GRAPH_FAULTS_NUMBERS={numbers}:\n{}",
@@ -232,48 +204,6 @@ fn is_at_rest(status: &WhatsAppPhoneNumberStatus) -> bool {
             || is_true(status, condition::RECONCILING) && next.is_some_and(|next| next.0 > later))
 }
 
-/// Until when the rate limit of another number with the same token lasts.
-fn limited_by_others(
-    scenario: &Scenario,
-    scenarios: &[Scenario],
-    histories: &BTreeMap<&str, Vec<Call>>,
-) -> Option<Timestamp> {
-    let others = scenarios
-        .iter()
-        .filter(|other| other.token_key == scenario.token_key && other.id != scenario.id);
-    let calls = others.flat_map(|other| &histories[other.id.as_str()]);
-    let limited = calls.filter(|call| call.is_limited());
-    let until = limited.filter_map(|call| Some(call.time + call.asked_wait()?));
-    until.max()
-}
-
-/// DESIGN 4.3: a token that is rate limited cools down for every resource that uses it, reads included. Calls that were
-/// on their way when the answer came are let pass: they are let out before the answer is known.
-fn cooling_tokens_are_left_alone(
-    scenarios: &[Scenario],
-    histories: &BTreeMap<&str, Vec<Call>>,
-) -> Vec<String> {
-    const ON_THE_WAY: Duration = Duration::from_secs(3);
-    let mut violations = Vec::new();
-    for scenario in scenarios {
-        let sharing = |other: &&Scenario| other.token_key == scenario.token_key;
-        let sharing: Vec<&Scenario> = scenarios.iter().filter(sharing).collect();
-        let own = histories[scenario.id.as_str()].iter();
-        for limit in own.filter(|call| call.is_limited()) {
-            let end = limit.time + limit.asked_wait().unwrap_or_default();
-            let calls = sharing.iter().flat_map(|s| &histories[s.id.as_str()]);
-            let early = |call: &&Call| call.time > limit.time + ON_THE_WAY && call.time < end;
-            violations.extend(calls.filter(early).map(|call| {
-                format!(
-                    "{}: {call:?} while the token cools down after {limit:?}",
-                    scenario.id
-                )
-            }));
-        }
-    }
-    violations
-}
-
 /// The resources and events as they are stored.
 async fn everything_written(bed: &Bed) -> String {
     let params = ListParams::default();
@@ -308,78 +238,4 @@ fn no_secret_and_no_panic(resources: &str, log: &str) -> Vec<String> {
     let panics = log.lines().filter(|line| line.contains("panicked at"));
     found.extend(panics.map(|line| format!("a panic in the log: {line}")));
     found
-}
-
-/// Everything about a number whose guarantee is broken.
-fn story(case: &Case<'_>, lines: &[&str]) -> String {
-    format!(
-        "{:#?}\nlate: {}, start: {:?}, script: {:?}\nstatus: {}\nlog:\n{}",
-        case.calls,
-        case.scenario.late,
-        case.scenario.start,
-        case.scenario.script,
-        serde_json::to_string_pretty(case.status).expect("JSON"),
-        lines.join("\n")
-    )
-}
-
-/// The lines of the log by the name of their number.
-fn by_number(log: &str) -> BTreeMap<&str, Vec<&str>> {
-    let mut lines: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for line in log.lines() {
-        let name = line
-            .split_once("\"name\":\"")
-            .and_then(|(_, rest)| rest.split_once('"'));
-        if let Some((name, _)) = name {
-            lines.entry(name).or_default().push(line);
-        }
-    }
-    lines
-}
-
-fn lines_about<'a>(scenario: &Scenario, logged: &'a BTreeMap<&str, Vec<&'a str>>) -> &'a [&'a str] {
-    logged
-        .get(scenario.name().as_str())
-        .map_or(&[], Vec::as_slice)
-}
-
-/// What was done, so that a run that tests little is seen.
-fn figures(
-    scenarios: &[Scenario],
-    histories: &BTreeMap<&str, Vec<Call>>,
-    statuses: &BTreeMap<String, WhatsAppPhoneNumberStatus>,
-    given_up: usize,
-    started: Instant,
-) {
-    let (mut on_reads, mut on_posts) = (BTreeMap::new(), BTreeMap::new());
-    let (mut reads, mut posts) = (0, 0);
-    for call in histories.values().flatten() {
-        let (count, kinds) = match call.is_post() {
-            true => (&mut posts, &mut on_posts),
-            false => (&mut reads, &mut on_reads),
-        };
-        *count += 1;
-        if let Some(step) = &call.step {
-            *kinds.entry(step.action.name()).or_insert(0) += 1;
-        }
-    }
-    let mut ends: BTreeMap<(String, String), usize> = BTreeMap::new();
-    for status in statuses.values() {
-        let ready = whatsapp_operator::conditions::find(status, condition::READY);
-        let kind = match status.next_attempt_time {
-            _ if is_registered(status) => "registered",
-            Some(_) => "waiting",
-            None => "stalled",
-        };
-        let reason = ready.map(|ready| ready.reason.clone()).unwrap_or_default();
-        *ends.entry((kind.to_owned(), reason)).or_default() += 1;
-    }
-    let starts: BTreeSet<_> = scenarios.iter().map(|scenario| scenario.start).collect();
-    println!(
-        "{} numbers, {} starts, {reads} reads, {posts} POSTs, given up early {given_up}, {:?}\n\
-         steps on reads: {on_reads:?}\nsteps on POSTs: {on_posts:?}\nends: {ends:?}",
-        scenarios.len(),
-        starts.len(),
-        started.elapsed()
-    );
 }

@@ -9,7 +9,7 @@ use whatsapp_operator::conditions::{find, is_registered, is_true};
 use whatsapp_operator::graph::Verdict;
 use whatsapp_operator::reason::{Reason, condition};
 
-use super::draw::{Scenario, Start};
+use super::scenario::{Scenario, Start};
 use super::trace::Call;
 use super::{BASE, LIMIT, WINDOW};
 use crate::support::simulator::NumberReport;
@@ -47,8 +47,11 @@ enum End {
 
 type Held = Result<(), String>;
 
-/// Each guarantee with its name.
-const GUARANTEES: &[(&str, fn(&Case<'_>) -> Held)] = &[
+/// A guarantee: its name, and how it is looked for.
+type Guarantee = (&'static str, fn(&Case<'_>) -> Held);
+
+/// All of them.
+const GUARANTEES: &[Guarantee] = &[
     (
         "no POST after the simulator has the number registered",
         no_post_when_registered,
@@ -80,7 +83,7 @@ const GUARANTEES: &[(&str, fn(&Case<'_>) -> Held)] = &[
 
 /// What is broken, one line each.
 pub fn violations(case: &Case<'_>) -> Vec<String> {
-    let broken = |(name, guarantee): &(&str, fn(&Case<'_>) -> Held)| {
+    let broken = |(name, guarantee): &Guarantee| {
         let what = guarantee(case).err()?;
         Some(format!("{}: {name}: {what}", case.scenario.id))
     };

@@ -6,8 +6,9 @@ use jiff::Timestamp;
 use whatsapp_operator::graph::Verdict;
 use whatsapp_operator::reason::Reason;
 
-use super::draw::{self, Scenario};
+use super::draw;
 use super::meaning::{self, Answer, Said};
+use super::scenario::Scenario;
 use crate::support::simulator::{Action, LogEntry, NumberReport, Operation, Script, Step};
 
 /// One call and its answer.
