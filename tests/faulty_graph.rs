@@ -21,6 +21,7 @@ use meaning::Said;
 
 mod budget;
 mod draw;
+mod ending;
 mod meaning;
 mod numbers;
 mod oracle;

@@ -1,13 +1,16 @@
 //! 500 numbers at once, each with a Graph of its own kind of fault.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use k8s_openapi::api::events::v1::Event;
+use kube::Api;
 use kube::api::ListParams;
 use regex::Regex;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::time::Instant;
 use whatsapp_operator::api::{WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
@@ -185,12 +188,28 @@ fn release(bed: &Bed, scenarios: &[Scenario]) {
 }
 
 async fn statuses(bed: &Bed) -> BTreeMap<String, WhatsAppPhoneNumberStatus> {
-    let numbers = bed.numbers().list(&ListParams::default()).await;
     let of = |number: WhatsAppPhoneNumber| {
         let status = number.status.clone().unwrap_or_default();
         (number.spec.phone_number_id, status)
     };
-    numbers.expect("the numbers").into_iter().map(of).collect()
+    all(&bed.numbers()).await.into_iter().map(of).collect()
+}
+
+/// Every object, in pages: on a busy machine the API server gives up on an answer that is large.
+async fn all<K>(api: &Api<K>) -> Vec<K>
+where
+    K: Clone + DeserializeOwned + Debug,
+{
+    let mut found = Vec::new();
+    let mut params = ListParams::default().limit(100);
+    loop {
+        let page = api.list(&params).await.expect("a page of objects");
+        found.extend(page.items);
+        match page.metadata.continue_.filter(|next| !next.is_empty()) {
+            Some(next) => params = ListParams::default().limit(100).continue_token(&next),
+            None => return found,
+        }
+    }
 }
 
 /// Registered, stalled, or coming back in a while.
@@ -206,11 +225,8 @@ fn is_at_rest(status: &WhatsAppPhoneNumberStatus) -> bool {
 
 /// The resources and events as they are stored.
 async fn everything_written(bed: &Bed) -> String {
-    let params = ListParams::default();
-    let events = bed.api::<Event>().list(&params).await.expect("the events");
-    let numbers = bed.numbers().list(&params).await.expect("the numbers");
-    let events = serde_json::to_string(&events.items).expect("JSON");
-    let numbers = serde_json::to_string(&numbers.items).expect("JSON");
+    let events = serde_json::to_string(&all(&bed.api::<Event>()).await).expect("JSON");
+    let numbers = serde_json::to_string(&all(&bed.numbers()).await).expect("JSON");
     // The key of a token names it, and is no secret.
     assert!(
         events.len() > 1_000 && numbers.len() > 1_000,
