@@ -42,7 +42,7 @@ const QUIET: Duration = Duration::from_millis(2_500);
 
 /// How long the numbers may take to come to rest; more of them take longer.
 fn deadline(numbers: usize) -> Duration {
-    Duration::from_secs(120)
+    Duration::from_secs(300)
         + Duration::from_millis(100) * u32::try_from(numbers).unwrap_or(u32::MAX)
 }
 
