@@ -9,9 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use crate::api::WhatsAppPhoneNumberStatus;
 use crate::reason::{Reason, condition};
 use crate::schedule::whole_seconds;
-
-/// The longest message, in bytes: an event's note takes 1,024.
-const MESSAGE_MAX_BYTES: usize = 1_000;
+use crate::text::{Bound, cut, one_line};
 
 /// Where a number stands, why, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,7 +116,7 @@ pub fn set(
     let mut writer = Writer {
         status,
         reason: *reason,
-        message: one_line(message),
+        message: cut(&one_line(message), Bound::MESSAGE),
         now,
     };
     if !stays_registered {
@@ -183,20 +181,6 @@ impl Writer<'_> {
                 .retain(|condition| condition.type_ != type_);
         }
     }
-}
-
-/// A message in one line, cut where it is too long.
-fn one_line(message: &str) -> String {
-    let mut line: String = message
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
-    if line.len() > MESSAGE_MAX_BYTES {
-        let end = line.floor_char_boundary(MESSAGE_MAX_BYTES - "…".len());
-        line.truncate(end);
-        line.push('…');
-    }
-    line
 }
 
 #[cfg(test)]
@@ -357,7 +341,16 @@ mod tests {
 
     #[test]
     fn messages_are_one_bounded_line() {
-        let line = one_line(&format!("a\nb{}", "é".repeat(2_000)));
-        assert!(line.starts_with("a b") && line.ends_with('…') && line.len() <= MESSAGE_MAX_BYTES);
+        let mut status = WhatsAppPhoneNumberStatus::default();
+        let standing = Standing {
+            message: format!("a\nb\u{2028}{}", "é".repeat(2_000)),
+            ..standing(Situation::Waiting, Reason::NotSent)
+        };
+        set(&mut status, &standing, 1, at(0));
+        for condition in &status.conditions {
+            let line = &condition.message;
+            assert!(line.starts_with("a b é") && line.ends_with('…'), "{line}");
+            assert!(line.len() <= 1_000);
+        }
     }
 }

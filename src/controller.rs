@@ -332,7 +332,7 @@ async fn reconcile(object: Arc<Watched>, context: Arc<Context>) -> Result<Action
         Err(invalid) => {
             let key = key_of(object.as_ref());
             warn!(
-                namespace = key.namespace, name = key.name, error = %invalid,
+                namespace = key.namespace, name = key.name, error = %Chain(invalid),
                 "The resource cannot be read and is left alone; correct it"
             );
             return Ok(Action::await_change());

@@ -22,6 +22,7 @@ use crate::ledger;
 use crate::reason::Reason;
 use crate::schedule::{Backoff, sane_next};
 use crate::secrets::SecretFault;
+use crate::text::{Bound, cut, one_line, stored_bytes};
 
 mod facts;
 mod settle;
@@ -237,7 +238,7 @@ pub fn register_request(resource: &WhatsAppPhoneNumber) -> Option<&str> {
         .annotations
         .as_ref()?
         .get(REGISTER_REQUESTED_AT)?;
-    (!value.is_empty() && value.len() <= REGISTER_REQUEST_MAX_BYTES).then_some(value)
+    (!value.is_empty() && stored_bytes(value) <= REGISTER_REQUEST_MAX_BYTES).then_some(value)
 }
 
 /// A message for people: what happened, what to do, and when the operator comes back; never, where it stalls.
@@ -248,12 +249,14 @@ pub fn explain(what: &str, reason: Reason, next: Option<Timestamp>) -> String {
         .next()
         .map(|c| c.to_uppercase().to_string())
         .unwrap_or_default();
-    let mut text = format!("{first}{}. {}", letters.as_str(), reason.advice());
-    text.push_str(&match next {
-        Some(next) => format!(" Next attempt at {next}."),
-        None => " Nothing is tried again until then.".to_owned(),
-    });
-    text
+    let what = one_line(&format!("{first}{}", letters.as_str()));
+    let next = match next {
+        Some(next) => format!("Next attempt at {next}."),
+        None => "Nothing is tried again until then.".to_owned(),
+    };
+    let rest = format!(". {} {next}", reason.advice());
+    // Where Graph says much, it is not at the cost of what to do.
+    cut(&what, Bound::MESSAGE.without(&rest)) + &rest
 }
 
 #[cfg(test)]

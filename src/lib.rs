@@ -52,6 +52,7 @@
 //! - [`secrets`]: from Secrets to the inputs of a call, or to why there is none.
 //! - [`digest`]: how a change of those inputs is noticed without keeping them.
 //! - [`redact`]: takes secrets out of what Graph says.
+//! - [`text`]: one line of a bounded size.
 //! - [`relist`]: says which objects a watch has changed, when they stand in its store.
 //! - [`notice`]: which change is worth an event.
 //!
@@ -82,6 +83,8 @@ pub mod decide;
 pub mod digest;
 pub mod duplicates;
 pub mod events;
+#[cfg(test)]
+mod foreign_bytes;
 pub mod graph;
 pub mod health;
 pub mod index;
@@ -99,3 +102,4 @@ pub mod relist;
 pub mod schedule;
 pub mod secrets;
 pub mod telemetry;
+pub mod text;

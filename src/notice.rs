@@ -8,6 +8,7 @@ use crate::api::{
 };
 use crate::conditions::{find, reason_of};
 use crate::reason::{Reason, condition};
+use crate::text::stored_bytes;
 
 /// An event to publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,13 +53,13 @@ pub fn of_change(
 /// The remark on an annotation that asks for a register call in a text that is too long to be one.
 pub fn of_request(resource: &WhatsAppPhoneNumber) -> Option<Notice> {
     let value = resource.annotations().get(REGISTER_REQUESTED_AT)?;
-    (value.len() > REGISTER_REQUEST_MAX_BYTES).then(|| {
+    let bytes = stored_bytes(value);
+    (bytes > REGISTER_REQUEST_MAX_BYTES).then(|| {
         remark(
             "InvalidRegisterRequest",
             &format!(
-                "The annotation {REGISTER_REQUESTED_AT} has {} bytes and is ignored. Give it a text of at most \
-                 {REGISTER_REQUEST_MAX_BYTES} bytes, such as the time.",
-                value.len()
+                "The annotation {REGISTER_REQUESTED_AT} has {bytes} bytes as JSON and is ignored. Give it a text of at \
+                 most {REGISTER_REQUEST_MAX_BYTES} bytes, such as the time."
             ),
         )
     })

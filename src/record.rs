@@ -17,6 +17,7 @@ use crate::api::{MANAGER, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
 use crate::conclude::{Course, Ending, conclude};
 use crate::decide::Policy;
 use crate::index::attempts;
+use crate::text::{Bound, cut, one_line};
 
 /// How long one request to the API server may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -270,26 +271,25 @@ async fn bounded<T>(
     }
 }
 
-/// An error with its sources in one line.
+/// An error with its sources in one short line.
 pub struct Chain<'a>(pub &'a dyn std::error::Error);
 
 impl std::fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
+        let mut text = self.0.to_string();
         let mut source = self.0.source();
         while let Some(error) = source {
             if let Some(status) = api_status(error) {
                 // Its own text holds the whole answer, once more in Rust's words.
-                return write!(
-                    f,
-                    ": {} (HTTP {} {})",
-                    status.message, status.code, status.reason
-                );
+                let (code, reason) = (status.code, &status.reason);
+                text += &format!(": {} (HTTP {code} {reason})", status.message);
+                break;
             }
-            write!(f, ": {error}")?;
+            text += &format!(": {error}");
             source = error.source();
         }
-        Ok(())
+        // What stands between here and the API server may answer with a page of its own.
+        f.write_str(&cut(&one_line(&text), Bound::LOG))
     }
 }
 

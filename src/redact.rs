@@ -9,12 +9,10 @@ use url::form_urlencoded::byte_serialize;
 use zeroize::Zeroizing;
 
 use crate::secrets::CallInputs;
+use crate::text::{Bound, cut, one_line};
 
 /// The longest text that is looked at, in bytes; the rest is dropped.
 pub const MAX_INPUT_BYTES: usize = 64 * 1024;
-
-/// The longest text that is given back, in characters.
-pub const MAX_OUTPUT_CHARS: usize = 512;
 
 /// What stands in the place of a secret.
 const PLACEHOLDER: &str = "[redacted]";
@@ -93,8 +91,13 @@ impl Scrubber {
         scrubber
     }
 
-    /// The text as one line of at most [`MAX_OUTPUT_CHARS`] characters, without secrets and control characters.
+    /// The text as one line within [`Bound::TEXT`], without secrets and control characters.
     pub fn scrub(&self, text: &str) -> String {
+        self.scrub_to(text, Bound::TEXT)
+    }
+
+    /// The text as one line within a bound, without secrets and control characters.
+    pub fn scrub_to(&self, text: &str, bound: Bound) -> String {
         let bounded = prefix(text, MAX_INPUT_BYTES);
         let mut marked = Marked::new(bounded);
         for pattern in &self.secrets {
@@ -107,7 +110,11 @@ impl Scrubber {
         if bounded.len() < text.len() {
             marked.hide_end(self.longest());
         }
-        marked.write()
+        // Last, as their neighbours count: one that is hidden is none.
+        for pattern in &self.secrets {
+            marked.hide_placed(pattern.text.expose_secret(), pattern.place);
+        }
+        cut(marked.write().trim(), bound)
     }
 
     /// Adds a secret as it is, as it stands in JSON, and percent-encoded.
@@ -177,12 +184,9 @@ impl Marked {
 
     fn hide_pattern(&mut self, pattern: &Pattern) {
         let secret = pattern.text.expose_secret();
-        match pattern.place {
-            Place::Anywhere => {
-                self.hide_all(secret);
-                self.hide_beginnings(secret);
-            }
-            place => self.hide_placed(secret, place),
+        if matches!(pattern.place, Place::Anywhere) {
+            self.hide_all(secret);
+            self.hide_beginnings(secret);
         }
     }
 
@@ -214,14 +218,20 @@ impl Marked {
     /// Hides a short secret where its neighbours allow it. Overlapping matches are looked at too: the secret is short, so
     /// that stays linear.
     fn hide_placed(&mut self, secret: &str, place: Place) {
+        if matches!(place, Place::Anywhere) {
+            return;
+        }
         let mut from = 0;
         while let Some(found) = self.line.get(from..).and_then(|rest| rest.find(secret)) {
             let (start, end) = (from + found, from + found + secret.len());
+            let shown = |at: usize| self.hidden.get(at) == Some(&false);
             let before = self
                 .line
                 .get(..start)
-                .and_then(|text| text.chars().next_back());
-            let after = self.line.get(end..).and_then(|text| text.chars().next());
+                .filter(|_| shown(start.wrapping_sub(1)));
+            let before = before.and_then(|text| text.chars().next_back());
+            let after = self.line.get(end..).filter(|_| shown(end));
+            let after = after.and_then(|text| text.chars().next());
             if place.accepts(before, after) {
                 self.hide(start, end);
             }
@@ -291,7 +301,7 @@ impl Marked {
             }
             hiding = hidden;
         }
-        cut(text.trim())
+        text
     }
 }
 
@@ -309,35 +319,6 @@ fn other_forms(secret: &str) -> [Zeroizing<String>; 4] {
         form,
     ]
     .map(Zeroizing::new)
-}
-
-/// The text in one line: line breaks and tabs become blanks, other control characters and those that steer the direction
-/// or are invisible go.
-fn one_line(text: &str) -> String {
-    text.chars()
-        .filter_map(|c| match c {
-            '\t' | '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{85}' | '\u{2028}' | '\u{2029}' => {
-                Some(' ')
-            }
-            '\u{200b}'..='\u{200f}'
-            | '\u{202a}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}'
-            | '\u{feff}' => None,
-            c if c.is_control() => None,
-            c => Some(c),
-        })
-        .collect()
-}
-
-/// The text cut to [`MAX_OUTPUT_CHARS`] characters, with an ellipsis as the last one if something is missing.
-fn cut(text: &str) -> String {
-    if text.chars().nth(MAX_OUTPUT_CHARS).is_none() {
-        return text.to_owned();
-    }
-    text.chars()
-        .take(MAX_OUTPUT_CHARS - 1)
-        .chain(['…'])
-        .collect()
 }
 
 /// At most this many bytes from the beginning, whole characters only.

@@ -26,6 +26,7 @@ const PURE: &[&str] = &[
     "redact.rs",
     "schedule.rs",
     "secrets.rs",
+    "text.rs",
 ];
 
 /// What has no place there.

@@ -20,7 +20,8 @@ pub use status::{
 /// `reconcile.fluxcd.io/requestedAt`: any value other than `status.lastHandledRegisterRequest`.
 pub const REGISTER_REQUESTED_AT: &str = "whatsapp-operator.dev/register-requested-at";
 
-/// The longest value of [`REGISTER_REQUESTED_AT`] that is looked at, in bytes; a longer one is ignored, and an event says so.
+/// The longest value of [`REGISTER_REQUESTED_AT`] that is looked at, in bytes as JSON writes it
+/// ([`crate::text::stored_bytes`]): the ledger repeats it. A longer one is ignored, and an event says so.
 pub const REGISTER_REQUEST_MAX_BYTES: usize = 256;
 
 /// The name under which the operator writes to the API server: field manager, event reporter.

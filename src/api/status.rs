@@ -162,7 +162,7 @@ pub enum AttemptOutcome {
     NotSent,
 }
 
-/// An error as Graph gave it, with secrets removed and every text cut to 512 characters.
+/// An error as Graph gave it, with secrets removed and every text cut (`crate::text::Bound`).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GraphErrorStatus {

@@ -16,6 +16,9 @@ const LONGEST: Duration = Duration::from_hours(72);
 /// One call that takes longer than this has failed, whatever it still brings.
 const LONGEST_CALL: Duration = Duration::from_mins(10);
 
+/// As long as a version in a resource may be, in characters.
+const LONGEST_VERSION: usize = 16;
+
 /// The operator's settings, every one of them valid.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -168,10 +171,11 @@ fn base_url(text: &str, allow_insecure: bool) -> Result<Url, ConfigError> {
 
 fn api_version(text: String) -> Result<String, ConfigError> {
     let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-    let valid = text
-        .strip_prefix('v')
-        .and_then(|numbers| numbers.split_once('.'))
-        .is_some_and(|(major, minor)| is_number(major) && is_number(minor));
+    let valid = text.len() <= LONGEST_VERSION
+        && text
+            .strip_prefix('v')
+            .and_then(|numbers| numbers.split_once('.'))
+            .is_some_and(|(major, minor)| is_number(major) && is_number(minor));
     if valid {
         return Ok(text);
     }

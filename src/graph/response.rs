@@ -12,6 +12,7 @@ use super::{ReadOutcome, RegisterOutcome, Verdict, usage};
 use crate::api::{GraphErrorStatus, PhoneNumberStatus};
 use crate::reason::Reason;
 use crate::redact::Scrubber;
+use crate::text::Bound;
 
 /// How sending a request ended.
 #[derive(Debug)]
@@ -214,12 +215,13 @@ impl<'a> Reader<'a> {
 
     fn scrubbed(&self, number: &PhoneNumberStatus) -> PhoneNumberStatus {
         PhoneNumberStatus {
-            status: self.clean(number.status.as_deref()),
-            platform_type: self.clean(number.platform_type.as_deref()),
-            code_verification_status: self.clean(number.code_verification_status.as_deref()),
-            display_phone_number: self.clean(number.display_phone_number.as_deref()),
-            verified_name: self.clean(number.verified_name.as_deref()),
-            quality_rating: self.clean(number.quality_rating.as_deref()),
+            status: self.clean(number.status.as_deref(), Bound::WORD),
+            platform_type: self.clean(number.platform_type.as_deref(), Bound::WORD),
+            code_verification_status: self
+                .clean(number.code_verification_status.as_deref(), Bound::WORD),
+            display_phone_number: self.clean(number.display_phone_number.as_deref(), Bound::WORD),
+            verified_name: self.clean(number.verified_name.as_deref(), Bound::NAME),
+            quality_rating: self.clean(number.quality_rating.as_deref(), Bound::WORD),
             observed_time: None,
         }
     }
@@ -232,12 +234,12 @@ impl<'a> Reader<'a> {
         };
         GraphErrorStatus {
             http_status: Some(i32::from(self.answer.status)),
-            type_: self.clean(error.type_.as_deref()),
+            type_: self.clean(error.type_.as_deref(), Bound::WORD),
             code: error.code,
             subcode: error.subcode,
-            message: self.clean(error.message_with_details().as_deref()),
-            user_title: self.clean(error.user_title.as_deref()),
-            user_message: self.clean(error.user_message.as_deref()),
+            message: self.clean(error.message_with_details().as_deref(), Bound::TEXT),
+            user_title: self.clean(error.user_title.as_deref(), Bound::NAME),
+            user_message: self.clean(error.user_message.as_deref(), Bound::TEXT),
             fbtrace_id: self.fbtrace_id(),
             transient: error.transient,
         }
@@ -261,7 +263,7 @@ impl<'a> Reader<'a> {
             header("x-fb-request-id"),
         ]
         .into_iter()
-        .find_map(|text| self.clean(text))
+        .find_map(|text| self.clean(text, Bound::WORD))
     }
 
     /// The answer in one line.
@@ -288,10 +290,10 @@ impl<'a> Reader<'a> {
         if let Some(subcode) = error.subcode {
             line += &format!(", subcode {subcode}");
         }
-        if let Some(message) = self.clean(error.message.as_deref()) {
+        if let Some(message) = self.clean(error.message.as_deref(), Bound::TEXT) {
             line += &format!(": \"{message}\"");
         }
-        if let Some(details) = self.clean(error.details.as_deref()) {
+        if let Some(details) = self.clean(error.details.as_deref(), Bound::TEXT) {
             line += &format!(" (details: {details})");
         }
         line
@@ -306,8 +308,8 @@ impl<'a> Reader<'a> {
     }
 
     /// A text from outside as it may be shown; `None` if nothing of it is left.
-    fn clean(&self, text: Option<&str>) -> Option<String> {
-        text.map(|text| self.scrubber.scrub(text))
+    fn clean(&self, text: Option<&str>, bound: Bound) -> Option<String> {
+        text.map(|text| self.scrubber.scrub_to(text, bound))
             .filter(|text| !text.is_empty())
     }
 }

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::secrets::Backup;
 use crate::secrets::fixtures::{PIN, TOKEN, inputs};
+use crate::text::stored_bytes;
 
 fn scrub(text: &str) -> String {
     Scrubber::new(&inputs()).scrub(text)
@@ -64,6 +65,19 @@ fn the_pin_goes_where_it_is_a_number_of_its_own() {
     );
 }
 
+/// Found by fuzzing: what stands beside the PIN was hidden, and the PIN stood there alone.
+#[test]
+fn the_pin_goes_where_its_neighbours_are_hidden() {
+    let mut inputs = inputs();
+    inputs.app_secret = Some("0f1e2d3c4b5a69788796a5b4c3d2e1f0".into());
+    let scrubber = Scrubber::new(&inputs);
+    for neighbour in ["0f1e2d3c4b5a69788796a5b4c3d2e1f0", "EAAGm0PX4ZCps_"] {
+        let text = format!("x {neighbour}{PIN} {PIN}{neighbour}");
+        let clean = scrubber.scrub(&text);
+        assert!(!clean.contains(PIN), "{clean}");
+    }
+}
+
 #[test]
 fn other_secrets_go_in_all_their_forms() {
     let mut inputs = inputs();
@@ -89,10 +103,13 @@ fn other_secrets_go_in_all_their_forms() {
 #[test]
 fn the_result_is_one_short_line() {
     assert_eq!(scrub(" a\r\nb\tc\u{1b}[31m\u{202e}d\0 "), "a  b c[31md");
-    let long = scrub(&"\u{e9}".repeat(600));
-    assert_eq!(long.chars().count(), MAX_OUTPUT_CHARS);
-    assert!(long.ends_with("\u{e9}…"));
     assert_eq!(scrub(&"x".repeat(512)).len(), 512);
+    for letter in ["x", "\u{e9}", "<"] {
+        let long = scrub(&letter.repeat(600));
+        assert!(long.chars().count() <= Bound::TEXT.chars);
+        assert!(stored_bytes(&long) <= Bound::TEXT.bytes);
+        assert!(long.ends_with(&format!("{letter}…")));
+    }
 }
 
 #[test]
@@ -147,7 +164,7 @@ proptest! {
         let clean = Scrubber::new(&inputs).scrub(&text);
         prop_assert!(!clean.contains(&token));
         prop_assert!(!clean.split(|c: char| !c.is_ascii_digit()).any(|number| number == PIN));
-        prop_assert!(clean.chars().count() <= MAX_OUTPUT_CHARS);
+        prop_assert!(clean.chars().count() <= Bound::TEXT.chars);
         prop_assert!(!clean.chars().any(char::is_control));
     }
 

@@ -515,7 +515,7 @@ fn check(answer: impl Fn() -> Answer) -> Result<(), TestCaseError> {
         .into_iter()
         .flatten()
         {
-            prop_assert!(text.chars().count() <= crate::redact::MAX_OUTPUT_CHARS);
+            prop_assert!(text.chars().count() <= crate::text::Bound::TEXT.chars);
         }
     }
     let shown = format!("{register:?} {read:?}");
