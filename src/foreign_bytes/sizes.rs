@@ -112,3 +112,23 @@ fn the_fullest_status_is_small() {
         "{largest} bytes at most"
     );
 }
+
+/// A value whose JSON is too long counts as none: ten of them would fill the ledger.
+#[test]
+fn a_request_counts_by_its_size_as_json() {
+    let lost = || Exchange::Lost("no answer".to_owned());
+    let scrubber = Scrubber::new(&inputs());
+    for (value, handled) in [("\u{1}".repeat(42), true), ("\u{1}".repeat(43), false)] {
+        let mut player = Player::new(
+            WhatsAppPhoneNumber::new("support", spec()),
+            Ok(inputs().digests(&spec())),
+        );
+        let read = read_outcome(&lost(), &scrubber, player.now);
+        let register = register_outcome(&lost(), &scrubber, player.now);
+        player.pass(&read, &register);
+        player.request(&value);
+        player.pass(&read, &register);
+        let last = player.status().last_handled_register_request;
+        assert_eq!(last.as_deref() == Some(&value), handled, "{last:?}");
+    }
+}
