@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::events::v1::Event;
 use kube::ResourceExt;
+use serde_json::json;
 use whatsapp_operator::api::{
     AttemptOutcome, REGISTER_REQUESTED_AT, RegisterAttempt, WhatsAppPhoneNumber,
 };
@@ -58,6 +59,22 @@ impl Evidence {
     pub fn violations(&self, plan: &Plan) -> Vec<String> {
         let evidence = self;
         Judge { plan, evidence }.violations()
+    }
+
+    /// What was seen, for people.
+    pub fn account(&self) -> String {
+        let versions = self.seen.versions.iter().map(|version| {
+            let Version {
+                deleted, object, ..
+            } = version;
+            let (name, at) = (object.name_any(), object.resource_version());
+            let (uid, status) = (object.uid(), json!(object.status));
+            format!("{name} {uid:?} version {at:?} deleted: {deleted} {status}\n")
+        });
+        let posts = self.seen.posts.iter().map(|post| format!("{post:?}\n"));
+        let reports = self.reports.iter().map(|report| format!("{report:#?}\n"));
+        let logs = self.logs.iter().map(|log| format!("--- log\n{log}\n"));
+        versions.chain(posts).chain(reports).chain(logs).collect()
     }
 }
 
@@ -326,9 +343,10 @@ impl Judge<'_> {
             let posts: Vec<&Post> = self.posts(number).collect();
             let asked = posts.iter().filter(|post| self.is_requested(post)).count();
             let own = posts.len() - asked;
-            let wanted = self.last.iter().any(|resource| {
-                resource.spec.phone_number_id == number.id && !resource.spec.suspend
-            });
+            // A suspended one may be the one that goes ahead: "else oldest" (4.4).
+            let of_number = |r: &&WhatsAppPhoneNumber| r.spec.phone_number_id == number.id;
+            let mut all = self.last.iter().filter(of_number).peekable();
+            let wanted = all.peek().is_some() && all.all(|resource| !resource.spec.suspend);
             let right = match (number.registered_before, wanted && asked == 0) {
                 (true, _) => own == 0,
                 (false, true) => own == 1 && report.state.registered,
@@ -460,6 +478,11 @@ pub fn unsettled(resource: &WhatsAppPhoneNumber) -> Option<&'static str> {
         && (is_registered(status) || reason_of(status, condition::READY) == Some(Reason::Suspended))
     {
         return None;
+    }
+    if let (true, Some(Reason::InvalidPin | Reason::InvalidToken)) =
+        (stalled, reason_of(status, condition::STALLED))
+    {
+        return Some("a Secret is held to be wrong, and all are right in the end");
     }
     let asked = resource.annotations().get(REGISTER_REQUESTED_AT);
     let handled = status.last_handled_register_request.as_ref() == asked;

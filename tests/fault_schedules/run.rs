@@ -92,7 +92,12 @@ pub async fn run(control_plane: &'static ControlPlane, seed: u64) -> Outcome {
     Outcome {
         seed,
         violations,
-        trace: format!("{:#?}\n{}", run.plan, run.faults.trace()),
+        trace: format!(
+            "{:#?}\n{}\n{}",
+            run.plan,
+            run.faults.trace(),
+            evidence.account()
+        ),
         tally: run.faults.tally(),
         requests: evidence.seen.requests,
         posts: evidence.seen.posts.len(),

@@ -43,7 +43,6 @@ pub struct Bed {
 
 /// The gates of one operator, or of several.
 pub struct Gates {
-    #[allow(dead_code)]
     pub api_server: Gate,
     pub graph: Gate,
     kubeconfig: PathBuf,

@@ -17,6 +17,7 @@ pub struct Request {
     /// The name of the object that it is about, or the phone number ID; empty where it is about many.
     pub about: String,
     /// What it carries.
+    #[allow(dead_code)] // for conducts that look at more than the kind
     pub body: Value,
 }
 
