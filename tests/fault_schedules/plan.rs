@@ -273,7 +273,7 @@ fn actions(rng: &mut StdRng, resources: &[Resource]) -> Vec<Action> {
         };
         match action {
             Action::Create(_) => (there[n], suspended[n]) = (true, false),
-            Action::Delete(_) => there[n] = false,
+            Action::Delete(_) => (there[n], suspended[n]) = (false, false),
             Action::Suspend(_, now) => suspended[n] = now,
             _ => {}
         }
