@@ -280,6 +280,8 @@ impl Judge<'_> {
                 Some(AttemptOutcome::Failed | AttemptOutcome::Unknown) => !certain,
                 Some(AttemptOutcome::NotSent) | None => false,
             };
+            let status = entry.and_then(|entry| entry.http_status);
+            let recorded = recorded && self.heard(post).is_none_or(|heard| status == Some(heard));
             if !recorded {
                 wrong.push(format!(
                     "I4: {}: a call is not recorded: {post:?}: {entry:?}",
@@ -288,6 +290,14 @@ impl Judge<'_> {
             }
         }
         wrong
+    }
+
+    /// The HTTP status that an operator was given in good time, where it must be known to have lived on and where no
+    /// other one may have found the outcome out before it could record it.
+    fn heard(&self, post: &Post) -> Option<i32> {
+        let (after, status) = post.answered?;
+        let alone = self.plan.operators == 1 && !self.crashed;
+        (alone && after < self.plan.graph_timeout / 2).then_some(i32::from(status))
     }
 
     /// I5: "last generation decided on, with every condition's, on each pass that finds a newer one" (2); every number

@@ -174,8 +174,8 @@ impl Number {
 }
 
 /// One thing that Graph does wrong. It does not lag: with a confirm window of a second that may cost a call (docs:
-/// "leave `--confirm-window` at 2 min or more"). And reads have no answers that say nothing, such as `{}`: "Unknown
-/// counts as not registered, on budget" (DESIGN 4.2).
+/// "leave `--confirm-window` at 2 min or more"). And reads have no answers that say nothing, such as `{}` or code 1 with
+/// HTTP 400: "Unknown counts as not registered, on budget" (DESIGN 4.2).
 fn step(rng: &mut StdRng) -> Step {
     let step = match rng.random_range(0..10) {
         0..3 => read_step(rng),
@@ -187,7 +187,7 @@ fn step(rng: &mut StdRng) -> Step {
 
 fn read_step(rng: &mut StdRng) -> Value {
     let steps = [
-        json!({"step": "error", "code": 1}),
+        json!({"step": "error", "code": 1, "http_status": 500}),
         json!({"step": "error", "code": 10}),
         json!({"step": "error", "code": 190}),
         json!({"step": "error", "code": 131_000}),
