@@ -2,7 +2,7 @@
 //! call on its way to Graph, with the claims that were open then.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::http::StatusCode;
 use futures::future::{BoxFuture, FutureExt};
@@ -32,8 +32,6 @@ pub struct Version {
 pub struct Post {
     /// When it passed.
     pub at: Instant,
-    /// The HTTP status that the operator was given, and how long after it passed.
-    pub answered: Option<(Duration, u16)>,
     pub number: String,
     /// The open claims of the number's resources at that time: the UID of each and the claim's ID.
     pub claims: Vec<(String, String)>,
@@ -136,19 +134,9 @@ impl Observer {
         let claims = list.items.iter().flat_map(open_claims).collect();
         self.seen().posts.push(Post {
             at: Instant::now(),
-            answered: None,
             number: number.to_owned(),
             claims,
         });
-    }
-
-    /// Takes note of the answer to the last register call of a number.
-    fn answered(&self, number: &str, status: u16) {
-        let mut seen = self.seen();
-        let mut posts = seen.posts.iter_mut().rev();
-        if let Some(post) = posts.find(|post| post.number == number) {
-            post.answered = Some((post.at.elapsed(), status));
-        }
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -183,14 +171,7 @@ impl Conduct for Observed {
     }
 
     fn after<'a>(&'a self, request: &'a Request, status: StatusCode) -> BoxFuture<'a, After> {
-        let passage = async move {
-            let after = self.faults.after(request, status).await;
-            if (after, request.kind) == (After::Answer, Kind::GraphRegister) {
-                self.observer.answered(&request.about, status.as_u16());
-            }
-            after
-        };
-        passage.boxed()
+        self.faults.after(request, status)
     }
 
     fn changed<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, Passage> {

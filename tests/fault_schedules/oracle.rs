@@ -37,6 +37,9 @@ const ATTEMPT_LIMIT: usize = 8;
 /// How long before a call its inputs may have been read: a change of them from then on is worth another call.
 const INPUTS_READ_BEFORE: Duration = Duration::from_secs(3);
 
+/// What a status says of a claim whose process is gone (`src/decide/settle.rs`).
+const LEFT: &str = "rocess that made the call is gone";
+
 /// How far ahead a time is that counts as rest.
 pub const REST: Duration = Duration::from_secs(20);
 
@@ -88,6 +91,7 @@ impl Judge<'_> {
             Self::stalled_until_something_changes,
             Self::a_success_is_never_lost,
             Self::what_was_answered_is_recorded,
+            Self::nobody_leaves_a_claim_behind,
             Self::everything_settles,
             Self::secrets_stay_inside,
             Self::exactly_one_call,
@@ -280,8 +284,6 @@ impl Judge<'_> {
                 Some(AttemptOutcome::Failed | AttemptOutcome::Unknown) => !certain,
                 Some(AttemptOutcome::NotSent) | None => false,
             };
-            let status = entry.and_then(|entry| entry.http_status);
-            let recorded = recorded && self.heard(post).is_none_or(|heard| status == Some(heard));
             if !recorded {
                 wrong.push(format!(
                     "I4: {}: a call is not recorded: {post:?}: {entry:?}",
@@ -292,12 +294,20 @@ impl Judge<'_> {
         wrong
     }
 
-    /// The HTTP status that an operator was given in good time, where it must be known to have lived on and where no
-    /// other one may have found the outcome out before it could record it.
-    fn heard(&self, post: &Post) -> Option<i32> {
-        let (after, status) = post.answered?;
-        let alone = self.plan.operators == 1 && !self.crashed;
-        (alone && after < self.plan.graph_timeout / 2).then_some(i32::from(status))
+    /// The same, where nobody died: then no claim is left to be found by somebody else.
+    fn nobody_leaves_a_claim_behind(&self) -> Vec<String> {
+        if self.crashed || self.plan.operators > 1 {
+            return Vec::new();
+        }
+        let objects = self.seen.versions.iter().map(|version| &version.object);
+        let conditions =
+            objects.flat_map(|object| object.status.iter().flat_map(|s| &s.conditions));
+        let left = conditions
+            .map(|condition| &condition.message)
+            .find(|m| m.contains(LEFT));
+        left.map(|message| format!("I4: {message}"))
+            .into_iter()
+            .collect()
     }
 
     /// I5: "last generation decided on, with every condition's, on each pass that finds a newer one" (2); every number
