@@ -145,23 +145,17 @@ impl Leadership {
         *self.leads.borrow()
     }
 
-    /// Whether this process leads: now, and whenever that changes. With an election it ends after
+    /// Whether this process leads: now, and whenever that has changed. A term that was lost and won again before
+    /// anybody looked is told as well: passes may have been left out in between. With an election it ends after
     /// [`Self::release`]; at any other time that is a fault after which this process would never lead again.
     pub fn changes(&self) -> impl Stream<Item = bool> + Send + Unpin + use<> {
         let mut leads = self.leads.clone();
         leads.mark_changed();
-        Box::pin(futures::stream::unfold(
-            (leads, None),
-            async |(mut leads, last)| {
-                loop {
-                    leads.changed().await.ok()?;
-                    let now = *leads.borrow_and_update();
-                    if last != Some(now) {
-                        return Some((now, (leads, Some(now))));
-                    }
-                }
-            },
-        ))
+        Box::pin(futures::stream::unfold(leads, async |mut leads| {
+            leads.changed().await.ok()?;
+            let now = *leads.borrow_and_update();
+            Some((now, leads))
+        }))
     }
 
     /// Gives the Lease up, so that another replica need not wait for its end. Call it when the work is done.

@@ -7,7 +7,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::routing::get;
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use http::StatusCode;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -72,6 +72,19 @@ async fn without_an_election_it_always_leads() {
         "no change follows and no end"
     );
     leadership.release().await;
+}
+
+#[tokio::test]
+async fn a_term_that_was_lost_and_won_again_unseen_is_told() {
+    let leadership = Leadership::always();
+    let mut changes = leadership.changes();
+    assert_eq!(changes.next().await, Some(true));
+    let Campaign::Unopposed { _sender: sender } = &leadership.campaign else {
+        panic!("there is no election");
+    };
+    sender.send_replace(false);
+    sender.send_replace(true);
+    assert_eq!(changes.next().now_or_never(), Some(Some(true)));
 }
 
 /// How the stand-in answers.
