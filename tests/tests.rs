@@ -30,6 +30,8 @@ mod faulty_graph;
 mod purity;
 /// What becomes of a number, from its declaration to its conditions.
 mod registration;
+/// Several operators at once, paused leaders, and what goes away in the middle of a call.
+mod replicas;
 /// The resource on the API server: what it refuses, fills in, shows and keeps apart.
 mod resource;
 /// Two hundred numbers at once, and at rest.

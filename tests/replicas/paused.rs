@@ -1,0 +1,275 @@
+//! An operator that is stopped in the middle of a call for longer than its claim and its Lease hold, and goes on when
+//! another one has settled the number. With a leader election and, the worst case, without.
+//!
+//! The times: `--graph-timeout=2s`, so a claim holds for 4 s and may be sent on for 2 s; the confirm window is 3 s.
+
+use std::sync::Arc;
+
+use futures::future::join_all;
+use whatsapp_operator::api::AttemptOutcome::{self, Failed, NotSent, Succeeded, Unknown};
+
+use super::stops::{Stop, Stops};
+use super::witness::Witness;
+use super::{LEADS, LOST, age_lease, election, outcomes, until_any_registered, with};
+use crate::support::bed::{Bed, Gates};
+use crate::support::gateway::Kind;
+use crate::support::operator::Operator;
+use crate::support::simulator::{NumberConfig, Step};
+
+const ID: &str = "6900";
+const TIMEOUT: &str = "--graph-timeout=2s";
+
+/// Where the first operator is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    /// Between the read and the claim: the read's answer is on its way.
+    BeforeClaim,
+    /// The claim is stored and its answer on its way; nothing was sent.
+    BeforeSend,
+    /// Graph has the call and has not acted.
+    BeforeActing,
+    /// Graph has acted, and the answer was not read.
+    AfterActing,
+    /// The answer was read, and the record is on its way.
+    BeforeRecord,
+    /// The same with an answer that says that the PIN is wrong.
+    BeforeRecordOfFailure,
+}
+
+/// What is left when both have done what they do.
+struct Left {
+    calls: usize,
+    /// What the ledger may be, newest first.
+    outcomes: Vec<Vec<AttemptOutcome>>,
+}
+
+impl At {
+    const ALL: [Self; 6] = [
+        Self::BeforeClaim,
+        Self::BeforeSend,
+        Self::BeforeActing,
+        Self::AfterActing,
+        Self::BeforeRecord,
+        Self::BeforeRecordOfFailure,
+    ];
+
+    /// By DESIGN 4.1: the one that finds the claim waits for 4 s, calls it `OutcomeUnknown`, and reads the number in the
+    /// window of 3 s. Only what is not registered then is called for again.
+    fn left(self) -> Left {
+        let (calls, outcomes) = match self {
+            // The first one's claim is refused: its version is old.
+            Self::BeforeClaim => (1, vec![vec![Succeeded]]),
+            // The first one finds that its claim is older than 2 s, sends nothing and says so in its own entry. After 10 s
+            // it has given up its request to the API server, finds that the claim is no longer open, and leaves it.
+            Self::BeforeSend => (1, vec![vec![Succeeded, NotSent], vec![Succeeded, Unknown]]),
+            // The one place with two calls: nothing had come of the first when the window was over (4.1.4). Its late
+            // answer is none: the time for it has passed.
+            Self::BeforeActing => (2, vec![vec![Succeeded, Unknown]]),
+            Self::AfterActing | Self::BeforeRecord => (1, vec![vec![Succeeded]]),
+            // Nothing had come of this one either; what Graph said of it is still recorded, in its entry alone.
+            Self::BeforeRecordOfFailure => (2, vec![vec![Succeeded, Failed]]),
+        };
+        Left { calls, outcomes }
+    }
+
+    fn script(self) -> Vec<Step> {
+        match self {
+            Self::BeforeActing => vec![Step::wait()],
+            Self::AfterActing => vec![Step::wait_after()],
+            Self::BeforeRecordOfFailure => vec![Step::error(133_005)],
+            _ => Vec::new(),
+        }
+    }
+
+    /// The stop at a gate, with what the request is about; without one the simulator holds the call.
+    fn stop(self) -> Option<(Stop, &'static str)> {
+        match self {
+            Self::BeforeClaim => Some((Stop::After(Kind::GraphRead), ID)),
+            Self::BeforeSend => Some((Stop::After(Kind::Claim), "paused")),
+            Self::BeforeRecord | Self::BeforeRecordOfFailure => {
+                Some((Stop::Before(Kind::Record), "paused"))
+            }
+            Self::BeforeActing | Self::AfterActing => None,
+        }
+    }
+}
+
+/// A bed, and an operator whose call is held somewhere.
+struct Scene {
+    bed: Bed,
+    flags: Vec<String>,
+    stops: Arc<Stops>,
+    witness: Witness,
+    first: Operator,
+    /// There from the start, where a leader is elected.
+    standby: Option<Operator>,
+    _gates: Gates,
+}
+
+impl Scene {
+    /// One that elects a leader if wanted, whose first operator stands at a stop of its gates or of the simulator.
+    async fn new(script: Vec<Step>, stop: Option<(Stop, &str)>, elects: bool) -> Self {
+        let bed = Bed::new().await;
+        bed.secrets().await;
+        bed.simulator.set(ID, NumberConfig::fresh().script(script));
+        let stops = Stops::new();
+        let gates = bed.gates(Arc::clone(&stops) as _).await;
+        let flags = if elects { election(&bed) } else { Vec::new() };
+        let first = gates.operator(&bed, &with(&flags, &[TIMEOUT])).await;
+        first.until_logged(LEADS).await;
+        let standby = match elects {
+            true => Some(bed.operator(&with(&flags, &[TIMEOUT])).await),
+            false => None,
+        };
+        if let Some((stop, about)) = stop {
+            stops.hold(stop, about);
+        }
+        let witness = Witness::of(&bed);
+        bed.declare("paused", ID).await;
+        match stop {
+            Some((_, about)) => stops.until_held(about).await,
+            None => {
+                let held = bed.simulator.until(ID, |report| report.held == 1).await;
+                held.expect("the call is held");
+            }
+        }
+        Self {
+            bed,
+            flags,
+            stops,
+            witness,
+            first,
+            standby,
+            _gates: gates,
+        }
+    }
+
+    /// Stops the first operator; another one takes over.
+    async fn take_over(&mut self) -> Operator {
+        self.first.signal("STOP");
+        match self.standby.take() {
+            Some(standby) => {
+                age_lease(&self.bed).await;
+                standby.until_logged(LEADS).await;
+                standby
+            }
+            None => self.bed.operator(&with(&self.flags, &[TIMEOUT])).await,
+        }
+    }
+
+    /// Lets everything go that is still held.
+    fn release(&self) {
+        self.stops.release("paused");
+        self.stops.release(ID);
+        self.bed.simulator.release(ID);
+    }
+
+    /// Lets the first operator go on, and end when it has done what it was at.
+    async fn resume(&self) {
+        self.first.signal("CONT");
+        if !self.flags.is_empty() {
+            self.first.until_logged(LOST).await;
+        }
+        self.first.signal("TERM");
+        let status = self.first.ended().await;
+        assert_eq!(status, "0", "{}", self.first.log());
+    }
+}
+
+async fn paused(at: At, elects: bool) {
+    let mut scene = Scene::new(at.script(), at.stop(), elects).await;
+    let second = scene.take_over().await;
+    if matches!(at, At::BeforeClaim | At::BeforeSend) {
+        // What it waits for comes while it is stopped; it acts on it when it wakes up.
+        scene.release();
+    }
+    until_any_registered(&scene.bed, "paused").await;
+    scene.release();
+    scene.resume().await;
+    let (status, log) = second.terminate().await;
+    assert_eq!(status, "0", "{log}");
+    let report = scene.bed.simulator.number(ID);
+    let left = at.left();
+    let status = until_any_registered(&scene.bed, "paused").await;
+    let story = format!(
+        "{at:?}, election: {elects}: {report:#?}\n{status:#?}\n{}",
+        scene.first.log()
+    );
+    assert_eq!(report.counts.register_calls, left.calls, "{story}");
+    assert_eq!(report.counts.register_calls_while_registered, 0, "{story}");
+    let found: Vec<_> = outcomes(&status).into_iter().flatten().collect();
+    assert!(left.outcomes.contains(&found), "{found:?}: {story}");
+    scene.witness.assert_none_flipped();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_was_paused_in_a_call_makes_no_second_one() {
+    join_all(At::ALL.map(|at| paused(at, true))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_without_a_leader_that_was_paused_makes_no_second_call() {
+    join_all(At::ALL.map(|at| paused(at, false))).await;
+}
+
+/// The limit of DESIGN 4.1.4. The call has left the operator after its last check and is held on the way, with the
+/// process stopped, so that nobody gives it up. From the check to the arrival pass more than what is left of the claim
+/// and the confirm window; so the other operator has made its call when this one arrives. Meta takes no token that would
+/// tell the two apart.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_checked_and_is_paused_longer_than_claim_and_window_cannot_be_fenced() {
+    let on_the_way = (Stop::Before(Kind::GraphRegister), ID);
+    let mut scene = Scene::new(Vec::new(), Some(on_the_way), false).await;
+    let _second = scene.take_over().await;
+    until_any_registered(&scene.bed, "paused").await;
+    scene.release();
+    let arrived = scene
+        .bed
+        .simulator
+        .until(ID, |report| report.counts.register_calls == 2);
+    arrived.await.expect("the call that was paused arrives");
+    scene.resume().await;
+    let counts = scene.bed.simulator.number(ID).counts;
+    assert_eq!(counts.register_calls, 2);
+    assert_eq!(
+        counts.register_calls_while_registered, 1,
+        "this is the limit"
+    );
+    let status = until_any_registered(&scene.bed, "paused").await;
+    assert_eq!(outcomes(&status), [Some(Succeeded), Some(Unknown)]);
+    scene.witness.assert_none_flipped();
+}
+
+/// The same, but the call arrives before claim and window are over: the other operator reads that it has.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_checked_and_is_paused_for_less_is_the_only_call() {
+    let on_the_way = (Stop::Before(Kind::GraphRegister), ID);
+    let mut scene = Scene::new(Vec::new(), Some(on_the_way), false).await;
+    let _second = scene.take_over().await;
+    scene.bed.until_waiting("paused", "OutcomeUnknown").await;
+    scene.release();
+    scene
+        .bed
+        .until_registered("paused", "OutcomeConfirmed")
+        .await;
+    scene.resume().await;
+    assert_eq!(scene.bed.posts(ID), 1);
+    scene.witness.assert_none_flipped();
+}
+
+/// What holds the call up on the way is not enough for that limit: a process that runs gives the call up when
+/// `--graph-timeout` is over, and closes the connection that it would have come by.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_is_held_up_on_the_way_is_given_up() {
+    let on_the_way = (Stop::Before(Kind::GraphRegister), ID);
+    let scene = Scene::new(Vec::new(), Some(on_the_way), false).await;
+    scene.bed.until_waiting("paused", "OutcomeUnknown").await;
+    assert_eq!(scene.bed.posts(ID), 0);
+    scene.release();
+    scene
+        .bed
+        .until_registered("paused", "RegistrationSucceeded")
+        .await;
+    scene.resume().await;
+    assert_eq!(scene.bed.posts(ID), 1);
+}
