@@ -209,16 +209,10 @@ fn assert_calm(log: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_namespace_that_is_deleted_takes_no_call_that_was_not_claimed() {
+async fn a_namespace_that_is_deleted_and_made_again_takes_one_call_for_each_number() {
     tokio::join!(
         deleted(First::Numbers, Again::AfterRelease),
         deleted(First::Secrets, Again::AfterRelease),
-    );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_comes_of_calls_for_a_namespace_that_is_gone_does_not_touch_the_new_one() {
-    tokio::join!(
         deleted(First::Numbers, Again::BeforeRelease),
         deleted(First::Secrets, Again::BeforeRelease),
     );

@@ -80,7 +80,6 @@ impl Scene {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_lease_that_is_deleted_costs_no_second_call() {
     let scene = Scene::new(Step::wait(), PATIENT).await;
     let leases = scene.bed.api::<Lease>();
@@ -92,7 +91,6 @@ async fn a_lease_that_is_deleted_costs_no_second_call() {
     scene.finish().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn while_a_stranger_holds_the_lease_no_call_begins_and_the_one_under_way_is_recorded() {
     let scene = Scene::new(Step::wait(), PATIENT).await;
     let taken = Timestamp::now();
@@ -123,7 +121,6 @@ async fn while_a_stranger_holds_the_lease_no_call_begins_and_the_one_under_way_i
 }
 
 /// The first leader cannot see that its time is over, so for a while both lead.
-#[tokio::test(flavor = "multi_thread")]
 async fn two_that_both_take_themselves_for_the_leader_make_one_call() {
     let scene = Scene::new(Step::wait(), PATIENT).await;
     scene.stops.set_outage(Outage::Lease);
@@ -137,7 +134,6 @@ async fn two_that_both_take_themselves_for_the_leader_make_one_call() {
 }
 
 /// The leader cannot write down what Graph has answered; the other one finds out by itself.
-#[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_cannot_reach_the_api_server_costs_no_second_call() {
     let scene = Scene::new(Step::wait_after(), "--graph-timeout=4s").await;
     scene.stops.set_outage(Outage::ApiServer);
@@ -156,7 +152,6 @@ async fn a_leader_that_cannot_reach_the_api_server_costs_no_second_call() {
 }
 
 /// Nothing is hurried here: the Lease runs out by itself, for its holder as well, who cannot renew it.
-#[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_cannot_renew_stops_by_itself() {
     let scene = Scene::new(Step::wait_after(), PATIENT).await;
     scene.stops.set_outage(Outage::Lease);
@@ -171,4 +166,16 @@ async fn a_leader_that_cannot_renew_stops_by_itself() {
     );
     scene.register_more(6750).await;
     scene.finish().await;
+}
+
+/// They wait most of the time, the last one for the 30 s of the Lease.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_loses_its_lease_costs_no_second_call() {
+    tokio::join!(
+        a_lease_that_is_deleted_costs_no_second_call(),
+        while_a_stranger_holds_the_lease_no_call_begins_and_the_one_under_way_is_recorded(),
+        two_that_both_take_themselves_for_the_leader_make_one_call(),
+        a_leader_that_cannot_reach_the_api_server_costs_no_second_call(),
+        a_leader_that_cannot_renew_stops_by_itself(),
+    );
 }

@@ -203,21 +203,23 @@ async fn paused(at: At, elects: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leader_that_was_paused_in_a_call_makes_no_second_one() {
-    join_all(At::ALL.map(|at| paused(at, true))).await;
+async fn an_operator_that_was_paused_in_a_call_makes_no_second_one() {
+    let elected = At::ALL.map(|at| paused(at, true));
+    let at_will = At::ALL.map(|at| paused(at, false));
+    tokio::join!(join_all(elected), join_all(at_will));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operator_without_a_leader_that_was_paused_makes_no_second_call() {
-    join_all(At::ALL.map(|at| paused(at, false))).await;
+async fn only_a_pause_between_the_last_check_and_the_send_that_is_longer_than_all_cannot_be_fenced()
+{
+    tokio::join!(paused_for_longer(), paused_for_less(), held_up_on_the_way());
 }
 
 /// The limit of DESIGN 4.1.4. The call has left the operator after its last check and is held on the way, with the
 /// process stopped, so that nobody gives it up. From the check to the arrival pass more than what is left of the claim
 /// and the confirm window; so the other operator has made its call when this one arrives. Meta takes no token that would
 /// tell the two apart.
-#[tokio::test(flavor = "multi_thread")]
-async fn what_was_checked_and_is_paused_longer_than_claim_and_window_cannot_be_fenced() {
+async fn paused_for_longer() {
     let on_the_way = (Stop::Before(Kind::GraphRegister), ID);
     let mut scene = Scene::new(Vec::new(), Some(on_the_way), false).await;
     let _second = scene.take_over().await;
@@ -241,8 +243,7 @@ async fn what_was_checked_and_is_paused_longer_than_claim_and_window_cannot_be_f
 }
 
 /// The same, but the call arrives before claim and window are over: the other operator reads that it has.
-#[tokio::test(flavor = "multi_thread")]
-async fn what_was_checked_and_is_paused_for_less_is_the_only_call() {
+async fn paused_for_less() {
     let on_the_way = (Stop::Before(Kind::GraphRegister), ID);
     let mut scene = Scene::new(Vec::new(), Some(on_the_way), false).await;
     let _second = scene.take_over().await;
@@ -259,8 +260,7 @@ async fn what_was_checked_and_is_paused_for_less_is_the_only_call() {
 
 /// What holds the call up on the way is not enough for that limit: a process that runs gives the call up when
 /// `--graph-timeout` is over, and closes the connection that it would have come by.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_call_that_is_held_up_on_the_way_is_given_up() {
+async fn held_up_on_the_way() {
     let on_the_way = (Stop::Before(Kind::GraphRegister), ID);
     let scene = Scene::new(Vec::new(), Some(on_the_way), false).await;
     scene.bed.until_waiting("paused", "OutcomeUnknown").await;

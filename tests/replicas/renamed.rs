@@ -188,15 +188,9 @@ async fn rename_all(restart: Restart) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_resource_that_is_renamed_during_its_call_is_adopted() {
-    rename_all(Restart::No).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_resource_that_is_renamed_after_a_crash_is_adopted() {
-    rename_all(Restart::BeforeDeletion).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_call_that_nobody_remembers_is_made_again_only_while_graph_has_not_acted() {
-    rename_all(Restart::AfterDeletion).await;
+    tokio::join!(
+        rename_all(Restart::No),
+        rename_all(Restart::BeforeDeletion),
+        rename_all(Restart::AfterDeletion),
+    );
 }
