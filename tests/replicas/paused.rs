@@ -1,7 +1,7 @@
 //! An operator that is stopped in the middle of a call for longer than its claim and its Lease hold, and goes on when
 //! another one has settled the number. With a leader election and, the worst case, without.
 //!
-//! The times: `--graph-timeout=2s`, so a claim holds for 4 s and may be sent on for 2 s; the confirm window is 3 s.
+//! The times: with `--graph-timeout=2s` a claim holds for 4 s and may be sent on for 2 s; the confirm window is 3 s.
 
 use std::sync::Arc;
 
@@ -17,7 +17,10 @@ use crate::support::operator::Operator;
 use crate::support::simulator::{NumberConfig, Step};
 
 const ID: &str = "6900";
-const TIMEOUT: &str = "--graph-timeout=2s";
+const TIMES: [&str; 2] = ["--graph-timeout=2s", "--confirm-window=3s"];
+
+/// The first operator gives up its claim's request after 10 s; here it must not have.
+const SHORT_TIMES: [&str; 2] = ["--graph-timeout=1s", "--confirm-window=2s"];
 
 /// Where the first operator is stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +33,8 @@ enum At {
     BeforeActing,
     /// Graph has acted, and the answer was not read.
     AfterActing,
+    /// The call has left, and Graph does not know of it.
+    OnTheWay,
     /// The answer was read, and the record is on its way.
     BeforeRecord,
     /// The same with an answer that says that the PIN is wrong.
@@ -44,6 +49,7 @@ struct Left {
 }
 
 impl At {
+    /// All but [`Self::OnTheWay`], which is beyond what can be promised.
     const ALL: [Self; 6] = [
         Self::BeforeClaim,
         Self::BeforeSend,
@@ -66,10 +72,19 @@ impl At {
             // answer is none: the time for it has passed.
             Self::BeforeActing => (2, vec![vec![Succeeded, Unknown]]),
             Self::AfterActing | Self::BeforeRecord => (1, vec![vec![Succeeded]]),
+            // The limit: see `paused_for_longer`.
+            Self::OnTheWay => (2, vec![vec![Succeeded, Unknown]]),
             // Nothing had come of this one either; what Graph said of it is still recorded, in its entry alone.
             Self::BeforeRecordOfFailure => (2, vec![vec![Succeeded, Failed]]),
         };
         Left { calls, outcomes }
+    }
+
+    fn times(self) -> [&'static str; 2] {
+        match self {
+            Self::BeforeSend => SHORT_TIMES,
+            _ => TIMES,
+        }
     }
 
     fn script(self) -> Vec<Step> {
@@ -86,6 +101,7 @@ impl At {
         match self {
             Self::BeforeClaim => Some((Stop::After(Kind::GraphRead), ID)),
             Self::BeforeSend => Some((Stop::After(Kind::Claim), "paused")),
+            Self::OnTheWay => Some((Stop::Before(Kind::GraphRegister), ID)),
             Self::BeforeRecord | Self::BeforeRecordOfFailure => {
                 Some((Stop::Before(Kind::Record), "paused"))
             }
@@ -98,6 +114,7 @@ impl At {
 struct Scene {
     bed: Bed,
     flags: Vec<String>,
+    times: [&'static str; 2],
     stops: Arc<Stops>,
     witness: Witness,
     first: Operator,
@@ -108,17 +125,19 @@ struct Scene {
 
 impl Scene {
     /// One that elects a leader if wanted, whose first operator stands at a stop of its gates or of the simulator.
-    async fn new(script: Vec<Step>, stop: Option<(Stop, &str)>, elects: bool) -> Self {
+    async fn new(at: At, elects: bool) -> Self {
+        let (stop, times) = (at.stop(), at.times());
         let bed = Bed::new().await;
         bed.secrets().await;
-        bed.simulator.set(ID, NumberConfig::fresh().script(script));
+        bed.simulator
+            .set(ID, NumberConfig::fresh().script(at.script()));
         let stops = Stops::new();
         let gates = bed.gates(Arc::clone(&stops) as _).await;
         let flags = if elects { election(&bed) } else { Vec::new() };
-        let first = gates.operator(&bed, &with(&flags, &[TIMEOUT])).await;
+        let first = gates.operator(&bed, &with(&flags, &times)).await;
         first.until_logged(LEADS).await;
         let standby = match elects {
-            true => Some(bed.operator(&with(&flags, &[TIMEOUT])).await),
+            true => Some(bed.operator(&with(&flags, &times)).await),
             false => None,
         };
         if let Some((stop, about)) = stop {
@@ -136,6 +155,7 @@ impl Scene {
         Self {
             bed,
             flags,
+            times,
             stops,
             witness,
             first,
@@ -153,7 +173,7 @@ impl Scene {
                 standby.until_logged(LEADS).await;
                 standby
             }
-            None => self.bed.operator(&with(&self.flags, &[TIMEOUT])).await,
+            None => self.bed.operator(&with(&self.flags, &self.times)).await,
         }
     }
 
@@ -177,7 +197,7 @@ impl Scene {
 }
 
 async fn paused(at: At, elects: bool) {
-    let mut scene = Scene::new(at.script(), at.stop(), elects).await;
+    let mut scene = Scene::new(at, elects).await;
     let second = scene.take_over().await;
     if matches!(at, At::BeforeClaim | At::BeforeSend) {
         // What it waits for comes while it is stopped; it acts on it when it wakes up.
@@ -220,8 +240,7 @@ async fn only_a_pause_between_the_last_check_and_the_send_that_is_longer_than_al
 /// and the confirm window; so the other operator has made its call when this one arrives. Meta takes no token that would
 /// tell the two apart.
 async fn paused_for_longer() {
-    let on_the_way = (Stop::Before(Kind::GraphRegister), ID);
-    let mut scene = Scene::new(Vec::new(), Some(on_the_way), false).await;
+    let mut scene = Scene::new(At::OnTheWay, false).await;
     let _second = scene.take_over().await;
     until_any_registered(&scene.bed, "paused").await;
     scene.release();
@@ -232,7 +251,7 @@ async fn paused_for_longer() {
     arrived.await.expect("the call that was paused arrives");
     scene.resume().await;
     let counts = scene.bed.simulator.number(ID).counts;
-    assert_eq!(counts.register_calls, 2);
+    assert_eq!(counts.register_calls, At::OnTheWay.left().calls);
     assert_eq!(
         counts.register_calls_while_registered, 1,
         "this is the limit"
@@ -244,8 +263,7 @@ async fn paused_for_longer() {
 
 /// The same, but the call arrives before claim and window are over: the other operator reads that it has.
 async fn paused_for_less() {
-    let on_the_way = (Stop::Before(Kind::GraphRegister), ID);
-    let mut scene = Scene::new(Vec::new(), Some(on_the_way), false).await;
+    let mut scene = Scene::new(At::OnTheWay, false).await;
     let _second = scene.take_over().await;
     scene.bed.until_waiting("paused", "OutcomeUnknown").await;
     scene.release();
@@ -261,8 +279,7 @@ async fn paused_for_less() {
 /// What holds the call up on the way is not enough for that limit: a process that runs gives the call up when
 /// `--graph-timeout` is over, and closes the connection that it would have come by.
 async fn held_up_on_the_way() {
-    let on_the_way = (Stop::Before(Kind::GraphRegister), ID);
-    let scene = Scene::new(Vec::new(), Some(on_the_way), false).await;
+    let scene = Scene::new(At::OnTheWay, false).await;
     scene.bed.until_waiting("paused", "OutcomeUnknown").await;
     assert_eq!(scene.bed.posts(ID), 0);
     scene.release();
