@@ -22,10 +22,10 @@ mod docs;
 mod every_step;
 /// A faulty API server: random schedules of faults, checked against the invariants.
 mod fault_schedules;
-/// The gates that faults are made with.
-mod gates;
 /// A Graph that does everything it should not: call by call, over days, and without a connection.
 mod faulty_graph;
+/// The gates that faults are made with.
+mod gates;
 /// The core has no clock and does no I/O.
 mod purity;
 /// What becomes of a number, from its declaration to its conditions.
