@@ -361,6 +361,9 @@ impl Witness {
             return;
         };
         if is_registered(status) || self.odd {
+            // A read has confirmed what was unclear, or an answer has said so.
+            let own = self.posts.iter_mut().filter(|post| post.uid == uid);
+            own.for_each(|post| post.unclear = false);
             self.verdicts.remove(&uid);
             return;
         }
