@@ -181,6 +181,7 @@ impl<'a> Case<'a> {
         }
         status.attempts = ledger::with_sane_times(&status.attempts, now);
         status.next_attempt_time = status.next_attempt_time.map(|time| sane_next(&time, now));
+        status.read_failures = status.read_failures.max(0);
         let handled = status.last_handled_register_request.as_deref();
         let request = annotation.filter(|value| Some(*value) != handled);
         Self {

@@ -266,21 +266,23 @@ impl Process {
         (reading, token): (Option<&ReadOutcome>, Option<String>),
         around: &mut Around,
     ) {
+        let mut settled = resource.clone();
         if resource.status.as_ref() != Some(&status) {
             let limited = reading.map(|r| r.verdict) == Some(Verdict::Wait(Reason::RateLimited));
             if let (true, Some(token), Some(next)) = (limited, token, &status.next_attempt_time) {
                 self.memory.cool_down(&token, next.0);
             }
             match self.put_status(resource, status, around) {
-                Ok(after) => self.memory.wrote(&after),
+                Ok(after) => {
+                    self.memory.wrote(&after);
+                    settled = after;
+                }
                 Err(refusal) => return self.fail(name_of(resource), refusal, around),
             }
         }
         self.failures = 0;
-        if !around.witness.odd
-            && let Some(newest) = around.cluster.same(resource)
-        {
-            check_wake(newest, wake);
+        if !around.witness.odd {
+            check_wake(&settled, wake);
         }
         if let Wake::After(wait) = wake {
             self.wake_after(name_of(resource), wait, around);
