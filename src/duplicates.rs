@@ -57,13 +57,25 @@ pub fn has_open_claim(resource: &WhatsAppPhoneNumber) -> bool {
     attempts(resource).iter().any(RegisterAttempt::is_open)
 }
 
-/// The smaller, the further ahead.
-fn rank(
-    resource: &WhatsAppPhoneNumber,
-) -> (Reverse<bool>, Reverse<bool>, Option<Time>, String, String) {
+/// Whether others may go ahead of a resource now that did not before: it was registered or claimed, and is so no more.
+pub fn falls_back(before: &WhatsAppPhoneNumber, after: &WhatsAppPhoneNumber) -> bool {
+    merits(after) > merits(before)
+}
+
+/// What a resource has done for its number; the smaller, the further ahead.
+fn merits(resource: &WhatsAppPhoneNumber) -> (Reverse<bool>, Reverse<bool>) {
     (
         Reverse(resource.status.as_ref().is_some_and(is_registered)),
         Reverse(has_open_claim(resource)),
+    )
+}
+
+/// The smaller, the further ahead.
+fn rank(
+    resource: &WhatsAppPhoneNumber,
+) -> ((Reverse<bool>, Reverse<bool>), Option<Time>, String, String) {
+    (
+        merits(resource),
         resource.creation_timestamp(),
         resource.namespace().unwrap_or_default(),
         resource.name_any(),
@@ -71,13 +83,13 @@ fn rank(
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::api::WhatsAppPhoneNumberStatus;
     use crate::conditions::{Situation, Standing, set};
     use crate::reason::Reason;
 
-    fn resource(name: &str, created: i64) -> WhatsAppPhoneNumber {
+    pub(crate) fn resource(name: &str, created: i64) -> WhatsAppPhoneNumber {
         let mut resource = WhatsAppPhoneNumber::new(name, crate::secrets::fixtures::spec());
         let created = Timestamp::from_second(created).unwrap();
         resource.metadata.namespace = Some("shop".to_owned());
@@ -97,7 +109,7 @@ mod tests {
         resource
     }
 
-    fn claimed(mut resource: WhatsAppPhoneNumber) -> WhatsAppPhoneNumber {
+    pub(crate) fn claimed(mut resource: WhatsAppPhoneNumber) -> WhatsAppPhoneNumber {
         let ttl = Duration::from_secs(60);
         let claim = RegisterAttempt::claim("a", ttl, None, Timestamp::UNIX_EPOCH);
         resource.status.get_or_insert_default().attempts.push(claim);

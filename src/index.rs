@@ -11,6 +11,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::Event;
 
 use crate::api::{RegisterAttempt, WhatsAppPhoneNumber};
+use crate::duplicates::falls_back;
 use crate::memory::Memory;
 use crate::secrets::secret_names;
 
@@ -38,7 +39,14 @@ struct Names {
     by_number: HashMap<String, BTreeSet<Key>>,
     by_secret: HashMap<Key, BTreeSet<Key>>,
     /// What a watch has listed so far, from the start of a list to its end.
-    listed: HashMap<usize, HashSet<Key>>,
+    listed: HashMap<usize, Listed>,
+}
+
+#[derive(Default)]
+struct Listed {
+    keys: HashSet<Key>,
+    /// The resources that should be looked at when the store holds the list.
+    woken: Vec<(usize, Key)>,
 }
 
 /// What a resource names.
@@ -59,7 +67,7 @@ impl Index {
     }
 
     /// Takes in what a watch says, before its store does. Returns the resources that should be looked at because
-    /// another one of their number is gone, each with the watch that brings it.
+    /// another one of their number is gone or does not go ahead of them any more, each with the watch that brings it.
     pub fn observe(
         &self,
         watch: usize,
@@ -68,27 +76,24 @@ impl Index {
     ) -> Vec<(usize, Key)> {
         match event {
             Event::Init => {
-                self.names().listed.insert(watch, HashSet::new());
+                self.names().listed.insert(watch, Listed::default());
                 Vec::new()
             }
             Event::InitApply(object) => {
+                let woken = self.apply(watch, object, memory);
                 if let Some(listed) = self.names().listed.get_mut(&watch) {
-                    listed.insert(key_of(object));
+                    listed.keys.insert(key_of(object));
+                    listed.woken.extend(woken);
                 }
-                self.apply(watch, object, memory);
                 Vec::new()
             }
-            Event::Apply(object) => {
-                self.apply(watch, object, memory);
-                Vec::new()
-            }
+            Event::Apply(object) => self.apply(watch, object, memory),
             Event::Delete(object) => self.remove(&key_of(object), memory),
             Event::InitDone => {
                 let listed = self.names().listed.remove(&watch).unwrap_or_default();
-                let gone = self.names().unlisted(watch, &listed);
-                gone.iter()
-                    .flat_map(|key| self.remove(key, memory))
-                    .collect()
+                let gone = self.names().unlisted(watch, &listed.keys);
+                let woken = gone.iter().flat_map(|key| self.remove(key, memory));
+                woken.chain(listed.woken).collect()
             }
         }
     }
@@ -125,11 +130,20 @@ impl Index {
         self.stores.iter().find_map(|store| store.get(&reference))
     }
 
-    fn apply(&self, watch: usize, object: &Watched, memory: &Memory) {
+    /// Takes in a resource. A list shows one that was made anew without saying that the one before is gone.
+    fn apply(&self, watch: usize, object: &Watched, memory: &Memory) -> Vec<(usize, Key)> {
         let key = key_of(object);
         let before = self.get(&key);
-        let Ok(resource) = &object.0 else { return };
+        let Ok(resource) = &object.0 else {
+            return Vec::new();
+        };
+        let mut woken = Vec::new();
         if let Some(Ok(before)) = before.as_deref().map(|before| &before.0) {
+            if before.uid() != resource.uid() {
+                woken = self.remove(&key, memory);
+            } else if falls_back(before, resource) {
+                woken = self.names().others(&before.spec.phone_number_id, &key);
+            }
             let kept: HashSet<&str> = attempts(resource).iter().map(|a| a.id.as_str()).collect();
             if attempts(before)
                 .iter()
@@ -142,6 +156,7 @@ impl Index {
         memory.saw(resource);
         self.names()
             .insert(key.clone(), Entry::of(watch, &key, resource));
+        woken
     }
 
     fn remove(&self, key: &Key, memory: &Memory) -> Vec<(usize, Key)> {
@@ -185,8 +200,13 @@ impl Names {
             remove_from(&mut self.by_secret, secret, key);
         }
         remove_from(&mut self.by_number, &entry.number, key);
-        let others = self.by_number.get(&entry.number).into_iter().flatten();
-        others
+        self.others(&entry.number, key)
+    }
+
+    /// The other resources of a number, each with its watch.
+    fn others(&self, number: &str, own: &Key) -> Vec<(usize, Key)> {
+        let keys = self.by_number.get(number).into_iter().flatten();
+        keys.filter(|key| *key != own)
             .filter_map(|key| Some((self.entries.get(key)?.watch, key.clone())))
             .collect()
     }
@@ -244,5 +264,63 @@ fn remove_from<K: std::hash::Hash + Eq>(map: &mut HashMap<K, BTreeSet<Key>>, at:
         if keys.is_empty() {
             map.remove(at);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::runtime::reflector::{self, store::Writer};
+
+    use super::*;
+    use crate::duplicates::tests::{claimed, resource};
+
+    /// An index over one watch, which has brought these.
+    fn after(listed: &[WhatsAppPhoneNumber]) -> (Index, Writer<Watched>, Memory) {
+        let (store, writer) = reflector::store();
+        let mut watched = (Index::new(vec![store]), writer, Memory::default());
+        list(&mut watched, listed);
+        watched
+    }
+
+    /// Lists these; the names of those that should be looked at when all are there.
+    fn list(
+        (index, writer, memory): &mut (Index, Writer<Watched>, Memory),
+        listed: &[WhatsAppPhoneNumber],
+    ) -> Vec<String> {
+        let applied = listed.iter().cloned().map(|resource| {
+            let watched: Watched = DeserializeGuard(Ok(resource));
+            Event::InitApply(watched)
+        });
+        let events = std::iter::once(Event::Init).chain(applied);
+        let mut woken = Vec::new();
+        for event in events.chain([Event::InitDone]) {
+            woken = index.observe(0, &event, memory);
+            writer.apply_watcher_event(&event);
+        }
+        woken.into_iter().map(|(_, key)| key.name).collect()
+    }
+
+    fn with_uid(mut resource: WhatsAppPhoneNumber, uid: &str) -> WhatsAppPhoneNumber {
+        resource.metadata.uid = Some(uid.to_owned());
+        resource
+    }
+
+    #[test]
+    fn a_list_that_shows_a_resource_made_anew_wakes_the_others_of_its_number() {
+        let first = with_uid(resource("first", 1), "a");
+        let second = with_uid(resource("second", 2), "b");
+        let mut watched = after(&[first.clone(), second.clone()]);
+        assert!(list(&mut watched, &[first, second.clone()]).is_empty());
+        // Younger than the second one now, which was told to give way to it.
+        let anew = with_uid(resource("first", 3), "c");
+        assert_eq!(list(&mut watched, &[anew, second]), ["second"]);
+    }
+
+    #[test]
+    fn a_claim_that_ended_without_success_wakes_the_others_of_its_number() {
+        let elder = with_uid(resource("elder", 1), "a");
+        let younger = with_uid(resource("younger", 2), "b");
+        let mut watched = after(&[elder.clone(), claimed(younger.clone())]);
+        assert_eq!(list(&mut watched, &[elder, younger]), ["elder"]);
     }
 }
