@@ -25,10 +25,10 @@ use run::{Outcome, run};
 use crate::support::shared;
 
 /// How many schedules the test command runs.
-const SCHEDULES: u64 = 16;
+const SCHEDULES: u64 = 12;
 
 /// How many run at a time.
-const PARALLEL: u64 = 8;
+const PARALLEL: u64 = 6;
 
 fn variable(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
