@@ -62,8 +62,10 @@ pub fn falls_back(before: &WhatsAppPhoneNumber, after: &WhatsAppPhoneNumber) -> 
     merits(after) > merits(before)
 }
 
-/// What a resource has done for its number; the smaller, the further ahead.
-fn merits(resource: &WhatsAppPhoneNumber) -> (Reverse<bool>, Reverse<bool>) {
+/// Whether a resource is registered, and whether it holds an open claim; the smaller, the further ahead.
+type Merits = (Reverse<bool>, Reverse<bool>);
+
+fn merits(resource: &WhatsAppPhoneNumber) -> Merits {
     (
         Reverse(resource.status.as_ref().is_some_and(is_registered)),
         Reverse(has_open_claim(resource)),
@@ -71,9 +73,7 @@ fn merits(resource: &WhatsAppPhoneNumber) -> (Reverse<bool>, Reverse<bool>) {
 }
 
 /// The smaller, the further ahead.
-fn rank(
-    resource: &WhatsAppPhoneNumber,
-) -> ((Reverse<bool>, Reverse<bool>), Option<Time>, String, String) {
+fn rank(resource: &WhatsAppPhoneNumber) -> (Merits, Option<Time>, String, String) {
     (
         merits(resource),
         resource.creation_timestamp(),
