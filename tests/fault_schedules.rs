@@ -25,7 +25,7 @@ use run::{Outcome, run};
 use crate::support::shared;
 
 /// How many schedules the test command runs.
-const SCHEDULES: u64 = 12;
+const SCHEDULES: u64 = 8;
 
 /// How many run at a time.
 const PARALLEL: u64 = 6;
