@@ -204,22 +204,26 @@ impl<'a> Case<'a> {
         if let Some(decision) = self.stay_stalled(digests) {
             return decision;
         }
+        let must_look = self.must_look();
+        let reading = self.observed.reading.as_ref().filter(|_| must_look);
+        if let Some(reading) = reading {
+            match reading.verdict {
+                Verdict::Registered => return self.adopt(reading, digests),
+                Verdict::Wait(reason) => return self.wait_by_read(reason, reading, digests),
+                Verdict::Stall(reason) if self.request.is_none() => {
+                    return self.stall_by_read(reason, reading, digests);
+                }
+                // A person asked for the call: the look only says whether the one before took effect.
+                Verdict::Stall(_) | Verdict::NotRegistered | Verdict::Unknown => {}
+            }
+        }
+        // After what was read: the token may have met a limit elsewhere meanwhile, which takes nothing back that Graph
+        // has said.
         if let Some(end) = self.observed.cool_down.filter(|end| *end > self.now) {
             return self.cool_down(end, digests);
         }
-        if self.must_look() {
-            match &self.observed.reading {
-                None => return Decision::Read,
-                Some(reading) => match reading.verdict {
-                    Verdict::Registered => return self.adopt(reading, digests),
-                    Verdict::Wait(reason) => return self.wait_by_read(reason, reading, digests),
-                    Verdict::Stall(reason) if self.request.is_none() => {
-                        return self.stall_by_read(reason, reading, digests);
-                    }
-                    // A person asked for the call: the look only says whether the one before took effect.
-                    Verdict::Stall(_) | Verdict::NotRegistered | Verdict::Unknown => {}
-                },
-            }
+        if must_look && reading.is_none() {
+            return Decision::Read;
         }
         self.hold_back(digests)
             .unwrap_or_else(|| self.claim(digests))

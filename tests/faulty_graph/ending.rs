@@ -103,6 +103,10 @@ fn after_post(last: &Call) -> Option<End> {
 fn after_read(case: &Case<'_>, post: Option<&Call>) -> Option<End> {
     let (post, first) = (post?, case.posts().next()?);
     let reason = post.reason()?;
+    if case.waits_for_token() && !is_true(case.status, condition::STALLED) {
+        // The limit was met while it read: it reads again after that.
+        return None;
+    }
     if reason == Reason::RegistrationRejected || post.answer.is_unchecked() {
         return Some(End::Stalled(reason));
     }

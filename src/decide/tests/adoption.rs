@@ -3,9 +3,10 @@
 use super::world::*;
 use crate::api::AttemptOutcome;
 use crate::conditions::find;
-use crate::decide::Wake;
+use crate::decide::{Decision, Wake};
 use crate::graph::Verdict;
 use crate::reason::{Reason, condition};
+use crate::schedule::plus;
 use crate::secrets::SecretFault;
 
 #[test]
@@ -193,6 +194,43 @@ fn a_rate_limited_read_lets_the_token_cool_down() {
     world.wait(secs(600));
     world.reading = reading(Verdict::NotRegistered);
     assert!(world.pass().contains(&Step::Claim));
+}
+
+#[test]
+fn what_was_read_counts_although_the_token_met_a_limit_elsewhere_meanwhile() {
+    let world = World::new();
+    let decide = |verdict| {
+        let observed = crate::decide::Observed {
+            resource: &world.resource,
+            policy: &world.policy,
+            others: &world.others,
+            open_claim: crate::decide::OpenClaim::SeenFor(secs(0)),
+            last_read: Some(world.now),
+            inputs: Some(world.secrets.clone()),
+            cool_down: Some(plus(world.now, hours(1))),
+            reading: Some(reading(verdict)),
+            fresh_id: "cooling",
+            jitter: 0.0,
+        };
+        match crate::decide::decide(&observed, world.now) {
+            Decision::Settle(status, _) => {
+                find(&status, condition::READY).map(|c| c.reason.clone())
+            }
+            decision => panic!("{decision:?} while the token cools down"),
+        }
+    };
+    for (verdict, reason) in [
+        (Verdict::Registered, Reason::AlreadyRegistered),
+        (
+            Verdict::Stall(Reason::PhoneNumberNotFound),
+            Reason::PhoneNumberNotFound,
+        ),
+        // Nothing is known that would end the wait, and no call is made in it.
+        (Verdict::NotRegistered, Reason::RateLimited),
+        (Verdict::Unknown, Reason::RateLimited),
+    ] {
+        assert_eq!(decide(verdict).as_deref(), Some(reason.as_str()));
+    }
 }
 
 #[test]
