@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use whatsapp_operator::api::AttemptOutcome::{self, Failed, NotSent, Succeeded, Unknown};
+use whatsapp_operator::conditions::find;
 
 use super::stops::{Stop, Stops};
 use super::witness::Witness;
@@ -219,6 +220,8 @@ async fn paused(at: At, elects: bool) {
     assert_eq!(report.counts.register_calls_while_registered, 0, "{story}");
     let found: Vec<_> = outcomes(&status).into_iter().flatten().collect();
     assert!(left.outcomes.contains(&found), "{found:?}: {story}");
+    let failed = find(&status, "Failed").is_some_and(|failed| failed.status == "True");
+    assert!(!failed, "what is late says nothing of the number: {story}");
     scene.witness.assert_none_flipped();
 }
 

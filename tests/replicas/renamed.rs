@@ -134,7 +134,7 @@ impl Number<'_> {
 
 /// What an operator runs with.
 async fn start(bed: &Bed, gates: &Gates) -> Operator {
-    gates.operator(bed, &["--graph-timeout=6s"]).await
+    gates.operator(bed, &["--graph-timeout=10s"]).await
 }
 
 async fn rename_all(restart: Restart) {
@@ -160,7 +160,16 @@ async fn rename_all(restart: Restart) {
         Restart::BeforeDeletion => {
             operator.kill().await;
             operator = start(&bed, &gates).await;
-            join_all(numbers.iter().map(Number::rename)).await
+            let renamed = join_all(numbers.iter().map(Number::rename)).await;
+            // The call of the old one is remembered: it may still act.
+            for number in numbers
+                .iter()
+                .filter(|number| number.case.at == At::BeforeActing)
+            {
+                bed.until_waiting(&number.new_name(), "OutcomeUnknown")
+                    .await;
+            }
+            renamed
         }
         Restart::AfterDeletion => {
             operator.kill().await;
