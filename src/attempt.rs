@@ -15,7 +15,7 @@ use crate::api::{RegisterAttempt, WhatsAppPhoneNumber};
 use crate::conclude::{Course, Ending, conclude};
 use crate::controller::Context;
 use crate::decide::Claim;
-use crate::duplicates::is_called_for;
+use crate::duplicates::{holds_back, registered_meanwhile};
 use crate::graph::{Call, RegisterOutcome};
 use crate::index::key_of;
 use crate::memory::NumberGuard;
@@ -123,6 +123,10 @@ impl Attempt {
         held: &WhatsAppPhoneNumber,
         send_before: Instant,
     ) -> Option<String> {
+        let claim = self.claim.status.attempts.first();
+        if claim.is_some_and(|claim| registered_meanwhile(held, claim)) {
+            return Some("the number was registered meanwhile".to_owned());
+        }
         let key = key_of(held);
         if !context
             .index
@@ -133,7 +137,7 @@ impl Attempt {
                 Ok(None) => {}
                 Ok(Some(rival)) => {
                     return Some(format!(
-                        "{rival} has the same phone number, and a call for it is being made or was made moments ago"
+                        "{rival} has the same phone number and is registered, or a call for it is being made or was made moments ago"
                     ));
                 }
                 Err(error) => {
@@ -149,8 +153,7 @@ impl Attempt {
         })
     }
 
-    /// Another resource of the number that a call is being made for or was made for within the confirm window, as the
-    /// API server has them now.
+    /// Another resource of the number that holds the call back, as the API server has them now.
     async fn rival(
         &self,
         context: &Context,
@@ -169,7 +172,7 @@ impl Attempt {
                 .map_err(|_| kube::Error::Service("no answer in 10 s".into()))??;
             let (now, window) = (Timestamp::now(), context.policy.confirm_window);
             let mut others = list.items.iter().filter(|other| other.uid() != held.uid());
-            if let Some(rival) = others.find(|other| is_called_for(other, window, now)) {
+            if let Some(rival) = others.find(|other| holds_back(held, other, window, now)) {
                 let key = key_of(rival);
                 return Ok(Some(format!("{}/{}", key.namespace, key.name)));
             }

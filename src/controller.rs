@@ -269,19 +269,20 @@ fn resource_changes(
     let relevant = predicates::generation.combine(predicates::annotations);
     let observer = Arc::clone(&context);
     let mut synced = false;
+    let mut writer = watch.writer;
     let events = watcher(api, context.scope.config())
         .default_backoff()
         .modify(|object| object.meta_mut().managed_fields = None)
         .inspect_ok(move |event| {
-            for (watch, key) in observer.index.observe(number, event, &observer.memory) {
+            let woken = observer.index.observe(number, event, &observer.memory);
+            // Whoever is woken must find it in the store.
+            writer.apply_watcher_event(event);
+            for (watch, key) in woken {
                 if let Some(wake) = wakes.get(watch) {
                     // The receiver lives as long as the controller.
                     let _ = wake.unbounded_send(key);
                 }
             }
-        })
-        .reflect(watch.writer)
-        .inspect_ok(move |event| {
             if matches!(event, watcher::Event::InitDone) && !std::mem::replace(&mut synced, true) {
                 context
                     .unsynced

@@ -46,6 +46,24 @@ pub fn known(
     }
 }
 
+/// Whether no call may be made for `held` because of another resource of its number, as the API server has it now: a
+/// call for that one is being made, or was made within the confirm window, or it is registered.
+pub fn holds_back(
+    held: &WhatsAppPhoneNumber,
+    other: &WhatsAppPhoneNumber,
+    window: Duration,
+    now: Timestamp,
+) -> bool {
+    let adopts = registered(other) && !registered(held);
+    adopts || is_called_for(other, window, now)
+}
+
+/// Whether the number was registered after the claim was decided on, by a result that came late; what a person asked for
+/// is called for nevertheless.
+pub fn registered_meanwhile(held: &WhatsAppPhoneNumber, claim: &RegisterAttempt) -> bool {
+    claim.request.is_none() && registered(held)
+}
+
 /// Whether a register call is being made for the resource, or was made within the confirm window.
 pub fn is_called_for(resource: &WhatsAppPhoneNumber, window: Duration, now: Timestamp) -> bool {
     let unsettled = others_window(attempts(resource), window, now);
@@ -55,6 +73,10 @@ pub fn is_called_for(resource: &WhatsAppPhoneNumber, window: Duration, now: Time
 /// Whether somebody may be making a register call for the resource.
 pub fn has_open_claim(resource: &WhatsAppPhoneNumber) -> bool {
     attempts(resource).iter().any(RegisterAttempt::is_open)
+}
+
+fn registered(resource: &WhatsAppPhoneNumber) -> bool {
+    resource.status.as_ref().is_some_and(is_registered)
 }
 
 /// Whether others may go ahead of a resource now that did not before: it was registered or claimed, and is so no more.
@@ -67,7 +89,7 @@ type Merits = (Reverse<bool>, Reverse<bool>);
 
 fn merits(resource: &WhatsAppPhoneNumber) -> Merits {
     (
-        Reverse(resource.status.as_ref().is_some_and(is_registered)),
+        Reverse(registered(resource)),
         Reverse(has_open_claim(resource)),
     )
 }

@@ -30,6 +30,9 @@ use crate::secrets::{CallInputs, SecretFault, secret_names};
 /// More steps than any pass needs: a pass that goes on for longer is a fault of this program, and ends.
 const STEPS_MAX: usize = 8;
 
+/// How long a pass waits for the watch to say what became of a resource that is gone.
+const AFTER_GONE: Duration = Duration::from_secs(1);
+
 /// How long reading one Secret may take.
 const SECRET_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -97,12 +100,17 @@ pub async fn make(
 ) -> Result<Action, PassError> {
     let after = match make_one(context, cached).await? {
         Ended::Settled(action) => return Ok(action),
-        Ended::Attempted(None) => return Ok(Action::requeue(Duration::ZERO)),
-        Ended::Attempted(Some(after)) => after,
+        // Gone or made anew: not at once again, or it would be read and claimed in vain until the watch says so. The watch
+        // brings what became of the one that is gone before the new one; its ledger counts.
+        Ended::Attempted(Some(after)) if after.uid() == cached.uid() => after,
+        Ended::Attempted(_) => return Ok(Action::requeue(AFTER_GONE)),
     };
     match make_one(context, &after).await? {
         Ended::Settled(action) => Ok(action),
-        Ended::Attempted(_) => Ok(Action::requeue(Duration::ZERO)),
+        Ended::Attempted(Some(again)) if again.uid() == cached.uid() => {
+            Ok(Action::requeue(Duration::ZERO))
+        }
+        Ended::Attempted(_) => Ok(Action::requeue(AFTER_GONE)),
     }
 }
 

@@ -3,6 +3,7 @@
 //! in [`invariants`].
 
 mod adoption;
+mod exhaustive;
 mod gate;
 mod invariants;
 mod model;
