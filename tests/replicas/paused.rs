@@ -4,6 +4,7 @@
 //! The times: with `--graph-timeout=2s` a claim holds for 4 s and may be sent on for 2 s; the confirm window is 3 s.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::join_all;
 use whatsapp_operator::api::AttemptOutcome::{self, Failed, NotSent, Succeeded, Unknown};
@@ -32,6 +33,8 @@ enum At {
     BeforeSend,
     /// Graph has the call and has not acted.
     BeforeActing,
+    /// The same, and the operator is not stopped: it waits for its answer.
+    Slow,
     /// Graph has acted, and the answer was not read.
     AfterActing,
     /// The call has left, and Graph does not know of it.
@@ -50,7 +53,7 @@ struct Left {
 }
 
 impl At {
-    /// All but [`Self::OnTheWay`], which is beyond what can be promised.
+    /// All in which the operator is stopped, but for [`Self::OnTheWay`], which is beyond what can be promised.
     const ALL: [Self; 6] = [
         Self::BeforeClaim,
         Self::BeforeSend,
@@ -72,7 +75,7 @@ impl At {
             // The one place with two calls: nothing had come of the first when the window was over (4.1.4). Its late
             // answer is none: the time for it has passed.
             Self::BeforeActing => (2, vec![vec![Succeeded, Unknown]]),
-            Self::AfterActing | Self::BeforeRecord => (1, vec![vec![Succeeded]]),
+            Self::Slow | Self::AfterActing | Self::BeforeRecord => (1, vec![vec![Succeeded]]),
             // The limit: see `paused_for_longer`.
             Self::OnTheWay => (2, vec![vec![Succeeded, Unknown]]),
             // Nothing had come of this one either; what Graph said of it is still recorded, in its entry alone.
@@ -84,13 +87,14 @@ impl At {
     fn times(self) -> [&'static str; 2] {
         match self {
             Self::BeforeSend => SHORT_TIMES,
+            Self::Slow => ["--graph-timeout=30s", "--confirm-window=1s"],
             _ => TIMES,
         }
     }
 
     fn script(self) -> Vec<Step> {
         match self {
-            Self::BeforeActing => vec![Step::wait()],
+            Self::BeforeActing | Self::Slow => vec![Step::wait()],
             Self::AfterActing => vec![Step::wait_after()],
             Self::BeforeRecordOfFailure => vec![Step::error(133_005)],
             _ => Vec::new(),
@@ -106,7 +110,7 @@ impl At {
             Self::BeforeRecord | Self::BeforeRecordOfFailure => {
                 Some((Stop::Before(Kind::Record), "paused"))
             }
-            Self::BeforeActing | Self::AfterActing => None,
+            Self::BeforeActing | Self::Slow | Self::AfterActing => None,
         }
     }
 }
@@ -230,6 +234,24 @@ async fn an_operator_that_was_paused_in_a_call_makes_no_second_one() {
     let elected = At::ALL.map(|at| paused(at, true));
     let at_will = At::ALL.map(|at| paused(at, false));
     tokio::join!(join_all(elected), join_all(at_will));
+}
+
+/// An operator that is only slow is alive: its claim is waited for, far beyond the confirm window.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_call_of_another_operator_is_left_alone() {
+    let scene = Scene::new(At::Slow, false).await;
+    let second = scene.bed.operator(&scene.times).await;
+    // Time itself is what this is about: three times the window.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    scene.release();
+    scene
+        .bed
+        .until_registered("paused", "RegistrationSucceeded")
+        .await;
+    scene.resume().await;
+    let (_, log) = second.terminate().await;
+    assert!(!log.contains("OutcomeUnknown"), "{log}");
+    assert_eq!(scene.bed.posts(ID), At::Slow.left().calls);
 }
 
 #[tokio::test(flavor = "multi_thread")]
