@@ -8,13 +8,15 @@ use whatsapp_operator::api::WhatsAppPhoneNumberStatus;
 use whatsapp_operator::conditions::{find, is_registered};
 use whatsapp_operator::reason::condition;
 
+use super::TIMEOUT;
 use super::oracle::{self, Case};
 use super::scenario::Scenario;
 use super::trace::{self, Call};
 use crate::support::simulator::{NumberReport, Simulator};
 
-/// A call that was let out before the answer to another one was known comes within this time.
-const ON_THE_WAY: Duration = Duration::from_secs(3);
+/// A call that was claimed before the answer to another one was known comes within this time: half of the claim's
+/// `ttlSeconds`, which is the timeout, and the time for the connection.
+const ON_THE_WAY: Duration = Duration::from_secs(2 * TIMEOUT.as_secs());
 
 /// How many numbers are shown in full when something is wrong.
 const SHOWN: usize = 5;
@@ -76,6 +78,15 @@ impl<'a> Run<'a> {
             "the operator gave up on {} of {calls} calls that were answered in time: the machine is too busy",
             self.given_up
         );
+        let lost = self
+            .scenarios
+            .iter()
+            .filter(|s| self.lost_writes(s))
+            .count();
+        assert!(
+            lost * 20 <= self.scenarios.len(),
+            "the API server left writes for {lost} numbers unanswered: the machine is too busy"
+        );
     }
 
     /// What is broken, one line each, with the whole story of the first numbers.
@@ -102,8 +113,15 @@ impl<'a> Run<'a> {
             calls: &self.histories[&scenario.id],
             status: &self.statuses[&scenario.id],
             limited_until: self.limited_by_others(scenario),
+            lost_writes: self.lost_writes(scenario),
             now: self.ended,
         }
+    }
+
+    /// Whether the API server left a write for a number unanswered or took it late: then the pass is made again.
+    fn lost_writes(&self, scenario: &Scenario) -> bool {
+        let lost = |line: &&str| line.contains("no answer from the API server");
+        self.lines_about(scenario).iter().any(lost)
     }
 
     fn sharing_token(&self, scenario: &Scenario) -> impl Iterator<Item = &Scenario> {
