@@ -321,7 +321,8 @@ impl Judge<'_> {
                 resource.status
             ))
         });
-        unsettled.collect()
+        let restless = restless(&self.last).map(|why| format!("I5: {why}"));
+        restless.into_iter().chain(unsettled).collect()
     }
 
     /// I6: "Token, PIN and backup are SecretString from the API object to the request builder, cleared after use, and
@@ -478,8 +479,24 @@ impl Judge<'_> {
     }
 }
 
+/// Why the resources of a schedule have not come to rest; nothing if they have.
+pub fn restless(resources: &[WhatsAppPhoneNumber]) -> Option<&'static str> {
+    let gives_way = |resource: &WhatsAppPhoneNumber| {
+        let stalled = |status| reason_of(status, condition::STALLED);
+        resource.status.as_ref().and_then(stalled) == Some(Reason::DuplicatePhoneNumber)
+    };
+    let all_give_way = |of: &WhatsAppPhoneNumber| {
+        let number = |r: &&WhatsAppPhoneNumber| r.spec.phone_number_id == of.spec.phone_number_id;
+        resources.iter().filter(number).all(gives_way)
+    };
+    if resources.iter().any(all_give_way) {
+        return Some("every resource of a number gives way to another one");
+    }
+    resources.iter().find_map(unsettled)
+}
+
 /// Why a resource has not come to rest; nothing if it has.
-pub fn unsettled(resource: &WhatsAppPhoneNumber) -> Option<&'static str> {
+fn unsettled(resource: &WhatsAppPhoneNumber) -> Option<&'static str> {
     let Some(status) = &resource.status else {
         return Some("no status");
     };

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use whatsapp_operator::api::WhatsAppPhoneNumber;
 
 use super::observer::{Observed, Observer};
-use super::oracle::{Evidence, unsettled};
+use super::oracle::{Evidence, restless};
 use super::plan::{Action, Plan, pin, token};
 use crate::support::bed::{Bed, Gates};
 use crate::support::control_plane::ControlPlane;
@@ -230,7 +230,7 @@ impl Run {
         let deadline = Instant::now() + self.plan.settles_within();
         while Instant::now() < deadline {
             let before = self.resources().await;
-            if before.iter().any(|resource| unsettled(resource).is_some()) {
+            if restless(&before).is_some() {
                 tokio::time::sleep(LOOK_EVERY).await;
                 continue;
             }
