@@ -16,7 +16,7 @@ use serde_json::json;
 
 use crate::support::bed::{Bed, DEADLINE, Gates};
 use crate::support::gateway::faults::{Fault, Faults, Mix};
-use crate::support::gateway::{After, Before, Change, Conduct, Kind, Passage, Request};
+use crate::support::gateway::{After, Before, Change, Conduct, Kind, Passage, Request, Side};
 
 /// Takes down what passes.
 #[derive(Default)]
@@ -48,7 +48,7 @@ where
 }
 
 impl Conduct for Script {
-    fn connected(&self) -> BoxFuture<'_, bool> {
+    fn connected(&self, _: Side) -> BoxFuture<'_, bool> {
         let mut unserved = self.unserved.lock().expect("the script");
         let served = *unserved == 0;
         *unserved = unserved.saturating_sub(1);

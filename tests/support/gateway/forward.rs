@@ -7,6 +7,8 @@ use axum::http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, TRANSF
 use axum::http::request::Parts;
 use axum::response::Response;
 
+use super::Side;
+
 /// What is behind a gate.
 pub enum Upstream {
     /// The API server.
@@ -34,9 +36,12 @@ impl Upstream {
         }
     }
 
-    /// Whether each connection carries one call to Graph.
-    pub fn is_graph(&self) -> bool {
-        matches!(self, Self::Graph { .. })
+    /// Which one it is.
+    pub fn side(&self) -> Side {
+        match self {
+            Self::ApiServer(_) => Side::ApiServer,
+            Self::Graph { .. } => Side::Graph,
+        }
     }
 
     /// Makes the request; an error where the server gave no answer.

@@ -35,8 +35,8 @@ use watch::Watches;
 
 /// What becomes of everything that passes a gate. Each method may take its time; the request waits meanwhile.
 pub trait Conduct: Send + Sync + 'static {
-    /// A connection to Graph was accepted and nothing was read from it. Whether it is served.
-    fn connected(&self) -> BoxFuture<'_, bool> {
+    /// A connection was accepted and nothing was read from it. Whether it is served.
+    fn connected(&self, _: Side) -> BoxFuture<'_, bool> {
         ready(true).boxed()
     }
 
@@ -54,6 +54,15 @@ pub trait Conduct: Send + Sync + 'static {
     fn changed<'a>(&'a self, _: &'a Change) -> BoxFuture<'a, Passage> {
         ready(Passage::Deliver).boxed()
     }
+}
+
+/// Which server a gate is before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The API server: a connection carries many requests.
+    ApiServer,
+    /// Graph: a connection carries one call.
+    Graph,
 }
 
 /// What becomes of a request that was not passed on yet.
@@ -168,7 +177,7 @@ async fn accept(listener: TcpListener, post: Arc<Post>, stop: CancellationToken)
     while let Ok((stream, _)) = listener.accept().await {
         let post = Arc::clone(&post);
         tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
-            if !post.upstream.is_graph() || post.conduct.connected().await {
+            if post.conduct.connected(post.upstream.side()).await {
                 // How a connection ends is the operator's to see.
                 let _ = serve(stream, post).await;
             }
