@@ -36,7 +36,7 @@ const NAME: &str = "number";
 const RENAMED: &str = "renamed";
 
 /// At how many steps of a scenario there are runs at a time: most of the time, each waits.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 2;
 
 /// What happens at a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ pub struct Outcome {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_step_may_be_the_last() {
-    let tables = stream::iter(Scenario::ALL).map(table).buffered(3);
+    let tables = stream::iter(Scenario::ALL).map(table).buffered(10);
     let tables: Vec<String> = tables.collect().await;
     matrix::compare(&tables.concat());
 }

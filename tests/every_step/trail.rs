@@ -115,9 +115,14 @@ impl Trail {
         if self.at != Some(step) || self.struck.swap(true, Ordering::SeqCst) {
             return true;
         }
-        let on = (self.deed)().await;
-        self.done.send_replace(true);
-        on
+        // In a task of its own: it is done to the end, also when the operator does not wait so long.
+        let (deed, done) = ((self.deed)(), self.done.clone());
+        let task = tokio::spawn(async move {
+            let on = deed.await;
+            done.send_replace(true);
+            on
+        });
+        task.await.expect("the deed")
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
