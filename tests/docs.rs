@@ -34,6 +34,7 @@ fn documents() -> Vec<(&'static str, String)> {
         "CHANGELOG.md",
         "CONTRIBUTING.md",
         "SECURITY.md",
+        "docs/faults.md",
         "docs/guarantees.md",
         "docs/runbook.md",
     ]
