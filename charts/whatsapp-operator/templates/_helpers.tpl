@@ -1,0 +1,179 @@
+{{- /* The chart's name, for labels. */ -}}
+{{- define "whatsapp-operator.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- /* The full name: of the Deployment, and of the Lease, so that two releases do not share one. */ -}}
+{{- define "whatsapp-operator.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" -}}
+{{- else -}}
+{{- $name := default .Chart.Name .Values.nameOverride -}}
+{{- if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 63 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- /*
+The full name with something behind it, at most 63 characters together.
+Call it with a list: the root context and the suffix.
+*/ -}}
+{{- define "whatsapp-operator.suffixed" -}}
+{{- $root := index . 0 -}}
+{{- $suffix := index . 1 -}}
+{{- $room := sub 62 (len $suffix) | int -}}
+{{- printf "%s-%s" (include "whatsapp-operator.fullname" $root | trunc $room | trimSuffix "-") $suffix -}}
+{{- end -}}
+
+{{- /*
+The name of an object that has no namespace. It carries the release's namespace: releases of one name in two
+namespaces are two releases. A dot is in neither part, so two different pairs never give one name.
+*/ -}}
+{{- define "whatsapp-operator.clusterName" -}}
+{{- printf "%s.%s" (include "whatsapp-operator.suffixed" .) (include "whatsapp-operator.namespace" (index . 0)) -}}
+{{- end -}}
+
+{{- define "whatsapp-operator.namespace" -}}
+{{- default .Release.Namespace .Values.namespace -}}
+{{- end -}}
+
+{{- define "whatsapp-operator.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "whatsapp-operator.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- default "default" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* What the Deployment selects its pods by. It can never change. */ -}}
+{{- define "whatsapp-operator.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "whatsapp-operator.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: controller
+{{- end -}}
+
+{{- define "whatsapp-operator.labels" -}}
+{{ include "whatsapp-operator.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: whatsapp-operator
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{- with (.Values.global).commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "whatsapp-operator.image" -}}
+{{- with .Values.image -}}
+{{- if .digest -}}
+{{- printf "%s@%s" .repository .digest -}}
+{{- else -}}
+{{- printf "%s:%s" .repository (default $.Chart.AppVersion .tag) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* Exactly what the operator uses, in the namespaces that it watches. */ -}}
+{{- define "whatsapp-operator.rules" -}}
+- apiGroups: [whatsapp-operator.dev]
+  resources: [whatsappphonenumbers]
+  verbs: [get, list, watch]
+- apiGroups: [whatsapp-operator.dev]
+  resources: [whatsappphonenumbers/status]
+  verbs: [update]
+- apiGroups: [""]
+  resources: [secrets]
+  {{- if .Values.secretWatch }}
+  # Only the metadata is watched, which RBAC cannot say.
+  verbs: [get, list, watch]
+  {{- else }}
+  verbs: [get]
+  {{- end }}
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+{{- end -}}
+
+{{- define "whatsapp-operator.subject" -}}
+- kind: ServiceAccount
+  name: {{ include "whatsapp-operator.serviceAccountName" . }}
+  namespace: {{ include "whatsapp-operator.namespace" . }}
+{{- end -}}
+
+{{- /* The settings, as the operator's environment. */ -}}
+{{- define "whatsapp-operator.ownEnv" -}}
+- name: GRAPH_BASE_URL
+  value: {{ .Values.graph.baseUrl | quote }}
+- name: GRAPH_API_VERSION
+  value: {{ .Values.graph.apiVersion | quote }}
+- name: GRAPH_TIMEOUT
+  value: {{ printf "%ds" (int .Values.graph.timeoutSeconds) | quote }}
+- name: ALLOW_INSECURE_GRAPH
+  value: {{ .Values.graph.allowInsecure | quote }}
+{{- with .Values.watchNamespaces }}
+- name: WATCH_NAMESPACES
+  value: {{ join "," . | quote }}
+{{- end }}
+{{- with .Values.selector }}
+- name: SELECTOR
+  value: {{ . | quote }}
+{{- end }}
+- name: SECRET_WATCH
+  value: {{ .Values.secretWatch | quote }}
+- name: CONCURRENCY
+  value: {{ .Values.concurrency | int | quote }}
+- name: ATTEMPT_LIMIT
+  value: {{ .Values.attemptLimit | int | quote }}
+- name: RETRY_BASE
+  value: {{ .Values.retryBase | quote }}
+- name: RETRY_CAP
+  value: {{ .Values.retryCap | quote }}
+- name: CONFIRM_WINDOW
+  value: {{ .Values.confirmWindow | quote }}
+- name: LEADER_ELECT
+  value: {{ .Values.leaderElection.enabled | quote }}
+{{- if .Values.leaderElection.enabled }}
+- name: LEASE_NAME
+  value: {{ include "whatsapp-operator.fullname" . | quote }}
+- name: LEASE_NAMESPACE
+  value: {{ include "whatsapp-operator.namespace" . | quote }}
+{{- end }}
+- name: LOG_FORMAT
+  value: {{ .Values.logging.format | quote }}
+- name: LOG_LEVEL
+  value: {{ .Values.logging.level | quote }}
+{{- with .Values.http_proxy }}
+- name: HTTP_PROXY
+  value: {{ . | quote }}
+{{- end }}
+{{- with .Values.https_proxy }}
+- name: HTTPS_PROXY
+  value: {{ . | quote }}
+{{- end }}
+{{- with .Values.no_proxy }}
+- name: NO_PROXY
+  value: {{ . | quote }}
+{{- end }}
+{{- if .Values.graph.caBundle }}
+- name: SSL_CERT_FILE
+  value: /etc/whatsapp-operator/ca/ca.crt
+{{- end }}
+{{- end -}}
+
+{{- /* With extraEnv. A name may stand there once only: server-side apply refuses a second one. */ -}}
+{{- define "whatsapp-operator.env" -}}
+{{- $names := list -}}
+{{- range .Values.extraEnv -}}
+{{- $names = append $names .name -}}
+{{- end -}}
+{{- $env := list -}}
+{{- range include "whatsapp-operator.ownEnv" . | fromYamlArray -}}
+{{- if not (has .name $names) -}}
+{{- $env = append $env . -}}
+{{- end -}}
+{{- end -}}
+{{- concat $env .Values.extraEnv | toYaml -}}
+{{- end -}}
