@@ -16,6 +16,8 @@
 mod cluster;
 #[path = "../tests/support/control_plane/mod.rs"]
 mod control_plane;
+#[path = "../tests/support/go_programs/mod.rs"]
+mod go_programs;
 #[path = "demo/operator.rs"]
 mod operator;
 #[path = "demo/scenario.rs"]

@@ -43,7 +43,7 @@ fn documents() -> Vec<(&'static str, String)> {
 }
 
 /// The flags of `whatsapp-operator run`, as clap knows them.
-fn flags() -> Vec<clap::Arg> {
+pub fn flags() -> Vec<clap::Arg> {
     let cli = Cli::command();
     let run = cli.find_subcommand("run").expect("there is a command run");
     let own = run.get_arguments().filter(|arg| arg.get_env().is_some());

@@ -12,6 +12,8 @@
 mod at_most_once;
 /// Wrong Secrets are named, cost nothing and heal.
 mod bad_input;
+/// The Helm chart: what it refuses, what it makes, and that it works.
+mod chart;
 /// No secret leaves memory.
 mod confidential;
 /// The control plane itself: it starts, it guards, it leaves nothing behind.

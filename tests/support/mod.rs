@@ -3,9 +3,11 @@
 pub mod bed;
 pub mod control_plane;
 pub mod gateway;
+pub mod go_programs;
 pub mod operator;
 pub mod proxy;
 pub mod simulator;
+pub mod tools;
 
 use control_plane::{Binaries, ControlPlane};
 use std::io::Write;
@@ -59,5 +61,5 @@ pub async fn binaries() -> Result<Binaries, String> {
 /// Prints past the capture of test output, as the first run takes minutes.
 fn say(line: &str) {
     // Not being able to print is no reason to fail.
-    let _ = writeln!(std::io::stderr(), "control plane: {line}");
+    let _ = writeln!(std::io::stderr(), "tests: {line}");
 }

@@ -7,16 +7,17 @@
 // The tests and the demo include this module separately, and each uses a part of it.
 #![allow(dead_code, unused_imports)]
 
+pub mod audit;
 mod binaries;
 mod credentials;
-mod go_modules;
 mod objects;
 mod process;
+mod sources;
 
 pub use binaries::Binaries;
-pub use go_modules::kubernetes_version;
 pub use objects::{apply_crds, create_namespace, service_account_token};
 pub use process::{Program, program_dir};
+pub use sources::kubernetes_version;
 
 use kube::{
     Client, Config,
@@ -187,6 +188,11 @@ impl ControlPlane {
         kubectl
     }
 
+    /// What a ServiceAccount has asked the API server for so far.
+    pub fn requests_of(&self, namespace: &str, account: &str) -> io::Result<Vec<audit::Request>> {
+        audit::requests_of(&self.api_server.dir().join(audit::LOG), namespace, account)
+    }
+
     /// Directories of the running programs, which are gone when these have ended.
     pub fn program_dirs(&self) -> [&Path; 2] {
         [self.etcd.dir(), self.api_server.dir()]
@@ -288,6 +294,7 @@ fn start_api_server(
     let path = |name: &str| dir.path().join(name);
     credentials::write_admin_token(&path("tokens.csv"), admin_token)?;
     credentials::write_service_account_keys(&path("sa.key"), &path("sa.pub"))?;
+    audit::write_policy(&path("audit.yaml"))?;
     fs::create_dir(path("certificates"))?;
     let args = [
         format!("--etcd-servers={etcd_url}"),
@@ -303,6 +310,8 @@ fn start_api_server(
         // Without a controller manager no namespace has a default ServiceAccount.
         "--disable-admission-plugins=ServiceAccount".to_owned(),
         "--endpoint-reconciler-type=none".to_owned(),
+        "--audit-policy-file=audit.yaml".to_owned(),
+        format!("--audit-log-path={}", audit::LOG),
     ];
     Program::start("kube-apiserver", binary, dir, args)
 }

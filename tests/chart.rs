@@ -1,0 +1,16 @@
+//! The Helm chart: what it refuses, what it makes, and that what it makes works on a real API server.
+
+/// Files of the chart that are made from others.
+mod files;
+/// Helm, without settings of the user's.
+mod helm;
+/// Installing, upgrading, rolling back, uninstalling.
+mod install;
+/// The roles are enough, and nothing in them is left over.
+mod permissions;
+/// A release whose pod runs here.
+mod release;
+/// What the API server and Pod Security say to everything that the chart makes.
+mod served;
+/// Wrong values.
+mod values;

@@ -1,0 +1,261 @@
+//! The life of releases on an API server of their own, as the definition belongs to the whole cluster.
+
+use std::io::Write;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::PostParams;
+use kube::{Api, Client};
+use serde_json::json;
+use whatsapp_operator::api::WhatsAppPhoneNumber;
+
+use super::helm::{Helm, chart, said};
+use crate::support;
+use crate::support::bed::resource;
+use crate::support::control_plane::{ControlPlane, create_namespace};
+
+/// The name of the definition.
+const CRD: &str = "whatsappphonenumbers.whatsapp-operator.dev";
+
+/// Helm and a cluster that nothing is installed on.
+struct Cluster {
+    helm: Helm,
+    client: Client,
+    control_plane: ControlPlane,
+}
+
+impl Cluster {
+    async fn new() -> Self {
+        let control_plane = support::start().await.expect("a control plane");
+        Self {
+            helm: Helm::on(control_plane.kubeconfig_path()),
+            client: control_plane.client().await.expect("a client"),
+            control_plane,
+        }
+    }
+
+    async fn namespace(&self) -> String {
+        create_namespace(&self.client).await.expect("a namespace")
+    }
+
+    /// Runs helm with the chart as `install`, `upgrade` and their like want it.
+    fn helm(&self, command: &[&str], namespace: &str, flags: &[&str]) -> String {
+        let chart = chart();
+        let chart = chart.to_str().expect("a path that is text");
+        let args = [command, &[chart, "--namespace", namespace], flags].concat();
+        self.helm.run(&args)
+    }
+
+    /// Runs kubectl; returns what it said, on both ways out.
+    fn says(&self, namespace: &str, args: &[&str]) -> String {
+        let mut kubectl = self.control_plane.kubectl();
+        let output = kubectl.args(["--namespace", namespace]).args(args).output();
+        said(&output.expect("kubectl runs"))
+    }
+
+    /// The same, which must succeed.
+    fn kubectl(&self, namespace: &str, args: &[&str]) -> String {
+        let mut kubectl = self.control_plane.kubectl();
+        let output = kubectl.args(["--namespace", namespace]).args(args).output();
+        let output = output.expect("kubectl runs");
+        assert!(
+            output.status.success(),
+            "kubectl {args:?}: {}",
+            said(&output)
+        );
+        said(&output)
+    }
+
+    /// Applies an object as people do.
+    fn apply(&self, namespace: &str, object: &serde_json::Value) -> String {
+        let mut file = tempfile::NamedTempFile::new().expect("a file");
+        write!(file, "{object}").expect("the file can be written");
+        let file = file.path().to_str().expect("a path that is text");
+        self.kubectl(namespace, &["apply", "-f", file])
+    }
+
+    async fn crd(&self) -> Option<CustomResourceDefinition> {
+        let crds = Api::<CustomResourceDefinition>::all(self.client.clone());
+        let crd = crds.get_opt(CRD).await.expect("the API server answers");
+        crd.filter(|crd| crd.metadata.deletion_timestamp.is_none())
+    }
+
+    /// Waits until the API server serves the definition.
+    async fn until_served(&self) {
+        let served = kube::runtime::conditions::is_crd_established();
+        let crds = Api::<CustomResourceDefinition>::all(self.client.clone());
+        let waiting = kube::runtime::wait::await_condition(crds, CRD, served);
+        let waited = tokio::time::timeout(support::bed::DEADLINE, waiting).await;
+        waited
+            .expect("the definition is served in time")
+            .expect("a watch");
+    }
+
+    async fn declare(&self, namespace: &str) {
+        self.until_served().await;
+        let number = resource("support", "6201", json!({}));
+        let numbers: Api<WhatsAppPhoneNumber> = Api::namespaced(self.client.clone(), namespace);
+        let created = numbers.create(&PostParams::default(), &number).await;
+        created.expect("a number");
+    }
+
+    async fn has_number(&self, namespace: &str) -> bool {
+        let numbers: Api<WhatsAppPhoneNumber> = Api::namespaced(self.client.clone(), namespace);
+        numbers
+            .get_opt("support")
+            .await
+            .expect("the API server answers")
+            .is_some()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn releases_come_and_go_and_the_resources_stay() {
+    let cluster = Cluster::new().await;
+    let (first, second) = (cluster.namespace().await, cluster.namespace().await);
+
+    let notes = cluster.helm(&["install", "wa"], &first, &[]);
+    assert!(notes.contains("kubectl wait wapn/support"), "{notes}");
+    cluster.declare(&first).await;
+
+    cluster.helm(&["upgrade", "wa"], &first, &["--set", "replicaCount=2"]);
+    cluster
+        .helm
+        .run(&["rollback", "wa", "1", "--namespace", &first]);
+    assert!(cluster.has_number(&first).await);
+
+    // A second one, of the same name in another namespace: the definition is there already.
+    let chart = chart();
+    let chart = chart.to_str().expect("a path that is text");
+    let refusal = cluster
+        .helm
+        .refuse(&["install", "wa", chart, "--namespace", &second]);
+    assert!(refusal.contains(CRD), "{refusal}");
+    let shard = ["--set", "crds.enabled=false,selector=shard=b"];
+    cluster.helm(&["install", "wa"], &second, &shard);
+
+    // The first goes; definition, resources and the second stay.
+    cluster
+        .helm
+        .run(&["uninstall", "wa", "--namespace", &first]);
+    assert!(cluster.crd().await.is_some(), "the definition is kept");
+    assert!(cluster.has_number(&first).await);
+    let listed = cluster.helm.run(&["list", "--all-namespaces", "--short"]);
+    assert_eq!(listed.trim(), "wa");
+
+    // What was kept is taken over, as documented.
+    cluster.helm(&["install", "wa"], &first, &["--take-ownership"]);
+    assert!(cluster.has_number(&first).await);
+    cluster
+        .helm
+        .run(&["uninstall", "wa", "--namespace", &first]);
+    cluster.helm(&["install", "wa"], &first, &["--set", "crds.enabled=false"]);
+    assert!(cluster.has_number(&first).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_definition_that_is_not_kept_goes_with_its_release() {
+    let cluster = Cluster::new().await;
+    let namespace = cluster.namespace().await;
+    cluster.helm(
+        &["install", "wa"],
+        &namespace,
+        &["--set", "crds.keep=false"],
+    );
+    assert!(cluster.crd().await.is_some());
+    cluster
+        .helm
+        .run(&["uninstall", "wa", "--namespace", &namespace]);
+    assert!(cluster.crd().await.is_none(), "the definition is deleted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn advice_comes_with_the_change_that_needs_it() {
+    let cluster = Cluster::new().await;
+    let namespace = cluster.namespace().await;
+    cluster.helm(
+        &["install", "wa"],
+        &namespace,
+        &["--set", "admissionPolicy.enabled=true"],
+    );
+    cluster.until_served().await;
+    let apply = |more| {
+        let number = serde_json::to_value(resource("support", "6202", more)).expect("JSON");
+        cluster.apply(&namespace, &number)
+    };
+    let advised = |more, words: &str| {
+        let said = apply(more);
+        said.contains("Warning") && said.contains(words)
+    };
+    // A policy works some time after it was made.
+    let deadline = tokio::time::Instant::now() + support::bed::DEADLINE;
+    while !advised(
+        json!({"deletionPolicy": "Deregister"}),
+        "spec.deletionPolicy Deregister",
+    ) {
+        assert!(tokio::time::Instant::now() < deadline, "no advice");
+        apply(json!({}));
+    }
+    assert!(
+        !advised(json!({"deletionPolicy": "Deregister"}), ""),
+        "it was said already"
+    );
+    let region = json!({"dataLocalizationRegion": "DE"});
+    assert!(advised(
+        region.clone(),
+        "spec.dataLocalizationRegion is deprecated"
+    ));
+    assert!(!advised(region, ""), "it was said already");
+    let retention = json!({"metaStoreRetentionMinutes": 60});
+    assert!(advised(
+        retention,
+        "spec.metaStoreRetentionMinutes is deprecated"
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_may_use_the_resource_and_not_its_status() {
+    let cluster = Cluster::new().await;
+    let namespace = cluster.namespace().await;
+    cluster.helm(&["install", "wa"], &namespace, &[]);
+    cluster.until_served().await;
+    let roles = cluster.kubectl(
+        &namespace,
+        &[
+            "get",
+            "clusterroles",
+            "-o=name",
+            "-l=app.kubernetes.io/instance=wa",
+        ],
+    );
+    // Without a controller manager nothing adds them to the roles of the cluster: they are granted as they are.
+    let aggregated: Vec<_> = roles
+        .lines()
+        .filter_map(|name| name.strip_prefix("clusterrole.rbac.authorization.k8s.io/"))
+        .filter(|name| !name.contains("controller"))
+        .collect();
+    for role in &aggregated {
+        let user = format!("--user={}", role.split('.').next().unwrap_or_default());
+        let role = format!("--clusterrole={role}");
+        cluster.kubectl(
+            &namespace,
+            &["create", "rolebinding", &user[7..], &role, &user],
+        );
+    }
+    let may = |user: &str, verb: &str, what: &str| {
+        let user = format!("--as=wa-whatsapp-operator-{user}");
+        cluster
+            .says(&namespace, &["auth", "can-i", verb, what, &user])
+            .trim()
+            == "yes"
+    };
+    let (numbers, status) = ("whatsappphonenumbers", "whatsappphonenumbers/status");
+    assert!(may("view", "list", numbers) && !may("view", "create", numbers));
+    for verb in ["create", "update", "patch", "delete", "deletecollection"] {
+        assert!(may("edit", verb, numbers), "{verb}");
+    }
+    for user in ["view", "edit"] {
+        for verb in ["create", "update", "patch", "delete"] {
+            assert!(!may(user, verb, status), "{user} may {verb} {status}");
+        }
+    }
+}

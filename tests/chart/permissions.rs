@@ -1,0 +1,115 @@
+//! With the roles of the chart the operator does all of its work, is refused nothing, and uses every verb.
+
+use std::collections::BTreeSet;
+
+use kube::api::PostParams;
+use serde_json::json;
+
+use super::release::{Release, Right};
+use crate::support::bed::{Bed, resource};
+use crate::support::simulator::{NumberConfig, Step};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_all_namespaces_every_right_is_used_and_none_is_missing() {
+    let bed = Bed::new().await;
+    let selector = format!("selector=test={}", bed.namespace);
+    let release = Release::install(&bed, &["--set", &selector]);
+    assert!(release.kinds().contains("ClusterRoleBinding"));
+    does_all_of_its_work(&bed, &release, "6101").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_some_namespaces_there_is_no_cluster_role() {
+    let (bed, second) = (Bed::new().await, Bed::new().await);
+    let namespaces = format!("watchNamespaces={{{},{}}}", bed.namespace, second.namespace);
+    let flags = [
+        "--set",
+        &namespaces,
+        "--set",
+        "rbac.aggregateClusterRoles=false",
+    ];
+    let release = Release::install(&bed, &flags);
+    let kinds = release.kinds();
+    assert!(
+        !kinds.iter().any(|kind| kind.starts_with("Cluster")),
+        "{kinds:?}"
+    );
+    does_all_of_its_work(&bed, &release, "6102").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_watch_on_secrets_get_is_enough() {
+    let bed = Bed::new().await;
+    let namespaces = format!("watchNamespaces={{{}}}", bed.namespace);
+    let flags = ["--set", &namespaces, "--set", "secretWatch=false"];
+    let release = Release::install(&bed, &flags);
+    let on_secrets: Vec<_> = release
+        .granted()
+        .into_iter()
+        .filter(|(_, resource, _)| resource == "secrets")
+        .map(|(_, _, verb)| verb)
+        .collect();
+    assert_eq!(on_secrets, ["get"]);
+    does_all_of_its_work(&bed, &release, "6103").await;
+}
+
+/// The whole main job, with what makes the operator use each of its rights.
+async fn does_all_of_its_work(bed: &Bed, release: &Release<'_>, id: &str) {
+    let script = vec![Step::wait()];
+    bed.simulator.set(id, NumberConfig::fresh().script(script));
+    bed.secrets().await;
+    let operator = release.start().await;
+    let mut number = resource("modest", id, json!({}));
+    number.metadata.labels = Some([("test".to_owned(), bed.namespace.clone())].into());
+    let created = bed.numbers().create(&PostParams::default(), &number).await;
+    created.expect("a number");
+    // Somebody writes the resource while the call is under way: the result goes to the newest version, which is read.
+    let held = bed.simulator.until(id, |report| report.held == 1).await;
+    held.expect("the call is held");
+    bed.patch(
+        "modest",
+        json!({"metadata": {"labels": {"team": "payments"}}}),
+    )
+    .await;
+    bed.simulator.release(id);
+    bed.until_registered("modest", "RegistrationSucceeded")
+        .await;
+    // The same event comes twice: the second time it is counted in the first.
+    for request in ["once more", "and again"] {
+        bed.request("modest", request).await;
+        bed.until("modest", "registered anew", |status| {
+            status.last_handled_register_request.as_deref() == Some(request)
+                && status
+                    .attempts
+                    .iter()
+                    .all(|attempt| attempt.finish_time.is_some())
+        })
+        .await;
+    }
+    bed.until_event("modest", "RegistrationSucceeded").await;
+    let (status, log) = operator.terminate().await;
+    assert_eq!(status, "0", "{log}");
+    assert_eq!(bed.posts(id), 3);
+    uses_what_is_granted(release);
+}
+
+fn uses_what_is_granted(release: &Release<'_>) {
+    let asked = release.asked();
+    let forbidden: Vec<_> = asked
+        .iter()
+        .filter(|request| request.was_forbidden())
+        .collect();
+    assert!(forbidden.is_empty(), "not granted: {forbidden:#?}");
+    let used: BTreeSet<Right> = asked
+        .iter()
+        .filter_map(|request| {
+            let object = request.object_ref.as_ref()?;
+            let resource = match object.subresource.as_str() {
+                "" => object.resource.clone(),
+                subresource => format!("{}/{subresource}", object.resource),
+            };
+            Some((object.api_group.clone(), resource, request.verb.clone()))
+        })
+        .collect();
+    assert_eq!(used, release.granted(), "used, and granted");
+}

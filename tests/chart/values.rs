@@ -1,0 +1,118 @@
+//! Values that are wrong are refused before anything is installed, with words that help.
+
+use super::helm::{Helm, chart};
+
+/// What is set, and what the refusal must say.
+const REFUSED: &[(&str, &str)] = &[
+    ("replicas=2", "replicas"),
+    ("image.repo=x", "repo"),
+    ("replicaCount=-1", "replicaCount"),
+    ("replicaCount=two", "replicaCount"),
+    ("image.digest=abc", "digest"),
+    ("image.pullPolicy=Sometimes", "pullPolicy"),
+    ("watchNamespaces=payments", "watchNamespaces"),
+    ("watchNamespaces={Not_A_Name}", "watchNamespaces"),
+    ("secretWatch=maybe", "secretWatch"),
+    ("concurrency=0", "concurrency"),
+    ("concurrency=1001", "concurrency"),
+    ("attemptLimit=0", "attemptLimit"),
+    ("attemptLimit=11", "attemptLimit"),
+    ("retryBase=soon", "retryBase"),
+    ("retryBase=0s", "retryBase"),
+    ("retryBase=19h", "retryCap"),
+    ("confirmWindow=100h", "confirmWindow"),
+    ("graph.apiVersion=23", "apiVersion"),
+    ("graph.baseUrl=graph.facebook.com", "baseUrl"),
+    (
+        "graph.baseUrl=http://graph.example.com",
+        "graph.allowInsecure=true",
+    ),
+    ("graph.baseUrl=null", "graph.baseUrl is null"),
+    ("graph.timeoutSeconds=0", "timeoutSeconds"),
+    ("graph.timeoutSeconds=601", "timeoutSeconds"),
+    ("graph.timeoutSeconds=30s", "timeoutSeconds"),
+    ("graph.caBundle=text", "caBundle"),
+    ("logging.format=xml", "format"),
+    (
+        "terminationGracePeriodSeconds=-1",
+        "terminationGracePeriodSeconds",
+    ),
+    ("crds.enabled=1", "crds"),
+    ("serviceAccount.automount=true", "automount"),
+    (
+        "podDisruptionBudget.unhealthyPodEvictionPolicy=Never",
+        "unhealthyPodEvictionPolicy",
+    ),
+    (
+        "podDisruptionBudget.minAvailable=1,podDisruptionBudget.maxUnavailable=1",
+        "allows one of them",
+    ),
+    (
+        "metrics.service.enabled=false,metrics.serviceMonitor.enabled=true",
+        "metrics.podMonitor",
+    ),
+    ("metrics.service.port=0", "port"),
+    ("metrics.serviceMonitor.interval=often", "interval"),
+    (
+        "admissionPolicy.validationActions={Shout}",
+        "validationActions",
+    ),
+];
+
+/// What an umbrella chart may set.
+const TAKEN: &[&str] = &[
+    "enabled=true",
+    "global.anything.below=1",
+    "global.imagePullSecrets[0].name=registry",
+    "global.imagePullSecrets[0]=registry",
+    "global.commonLabels.team=payments",
+    "graph.baseUrl=http://127.0.0.1:8090",
+    "graph.baseUrl=http://simulator:8090,graph.allowInsecure=true",
+    "terminationGracePeriodSeconds=null",
+    "nodeSelector.pool=small",
+    "podAnnotations.example\\.com/a=b",
+];
+
+#[test]
+fn wrong_values_are_refused() {
+    let (helm, chart) = (Helm::alone(), chart());
+    let chart = chart.to_str().expect("a path that is text");
+    for (set, expected) in REFUSED {
+        let said = helm.refuse(&["template", "test", chart, "--set", set]);
+        assert!(said.contains(expected), "{set}: {said}");
+    }
+}
+
+#[test]
+fn what_a_parent_chart_sets_is_taken() {
+    let helm = Helm::alone();
+    for set in TAKEN {
+        helm.render("test", "test", &["--set", set]);
+    }
+}
+
+#[test]
+fn every_setting_of_the_operator_has_a_value() {
+    let flags = [
+        "--set=watchNamespaces={a}",
+        "--set=selector=shard=a",
+        "--set=leaderElection.enabled=true",
+    ];
+    let objects = Helm::alone().render("test", "test", &flags);
+    let deployment = super::helm::only(&objects, "Deployment");
+    let env = &deployment.data["spec"]["template"]["spec"]["containers"][0]["env"];
+    let env = env.as_array().expect("variables").iter();
+    let mut named: Vec<_> = env
+        .filter_map(|variable| variable["name"].as_str())
+        .collect();
+    // Every pod binds to the port that its probes and its Service know.
+    named.push("BIND_ADDRESS");
+    named.sort_unstable();
+    let flags = crate::docs::flags();
+    let mut known: Vec<_> = flags
+        .iter()
+        .filter_map(|flag| flag.get_env()?.to_str())
+        .collect();
+    known.sort_unstable();
+    assert_eq!(named, known);
+}
