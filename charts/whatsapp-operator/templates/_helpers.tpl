@@ -5,35 +5,28 @@
 
 {{- /* The full name: of the Deployment, and of the Lease, so that two releases do not share one. */ -}}
 {{- define "whatsapp-operator.fullname" -}}
-{{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" -}}
-{{- else -}}
 {{- $name := default .Chart.Name .Values.nameOverride -}}
-{{- if contains $name .Release.Name -}}
-{{- .Release.Name | trunc 63 | trimSuffix "-" -}}
-{{- else -}}
-{{- printf "%s-%s" .Release.Name $name | trunc 63 | trimSuffix "-" -}}
-{{- end -}}
-{{- end -}}
+{{- $full := contains $name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name $name) -}}
+{{- /* A release may have a dot in its name, a Service may not. */ -}}
+{{- default $full .Values.fullnameOverride | replace "." "-" | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
 {{- /*
-The full name with something behind it, at most 63 characters together.
-Call it with a list: the root context and the suffix.
+The full name with something behind it, at most 63 characters together. Call it with a list: the root context and the
+suffix. A suffix of up to 9 characters leaves the release's name whole, so that no two releases get one name.
 */ -}}
 {{- define "whatsapp-operator.suffixed" -}}
-{{- $root := index . 0 -}}
-{{- $suffix := index . 1 -}}
-{{- $room := sub 62 (len $suffix) | int -}}
-{{- printf "%s-%s" (include "whatsapp-operator.fullname" $root | trunc $room | trimSuffix "-") $suffix -}}
+{{- $room := sub 62 (index . 1 | len) | int -}}
+{{- printf "%s-%s" (include "whatsapp-operator.fullname" (index . 0) | trunc $room | trimSuffix "-") (index . 1) -}}
 {{- end -}}
 
 {{- /*
-The name of an object that has no namespace. It carries the release's namespace: releases of one name in two
-namespaces are two releases. A dot is in neither part, so two different pairs never give one name.
+A name for what is not in the release's namespace: with that namespace in it, as releases of one name in two namespaces
+are two releases. Call it with a list: the root context and the suffix.
 */ -}}
 {{- define "whatsapp-operator.clusterName" -}}
-{{- printf "%s.%s" (include "whatsapp-operator.suffixed" .) (include "whatsapp-operator.namespace" (index . 0)) -}}
+{{- $root := index . 0 -}}
+{{- printf "%s-%s.%s" (include "whatsapp-operator.fullname" $root) (index . 1) (include "whatsapp-operator.namespace" $root) -}}
 {{- end -}}
 
 {{- define "whatsapp-operator.namespace" -}}
@@ -50,20 +43,31 @@ namespaces are two releases. A dot is in neither part, so two different pairs ne
 
 {{- /* What the Deployment selects its pods by. It can never change. */ -}}
 {{- define "whatsapp-operator.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "whatsapp-operator.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "whatsapp-operator.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: controller
 {{- end -}}
 
+{{- /* The labels of every object. */ -}}
 {{- define "whatsapp-operator.labels" -}}
-{{ include "whatsapp-operator.selectorLabels" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/part-of: whatsapp-operator
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
-{{- with (.Values.global).commonLabels }}
-{{ toYaml . }}
-{{- end }}
+{{- include "whatsapp-operator.labelsWith" (list . dict) -}}
+{{- end -}}
+
+{{- /*
+The same and more: call it with a list, the root context and a map. The own values of the user win, but for the labels
+that the pods are selected by. One map, as a key that stands there twice is no valid YAML.
+*/ -}}
+{{- define "whatsapp-operator.labelsWith" -}}
+{{- $root := index . 0 -}}
+{{- $selector := include "whatsapp-operator.selectorLabels" $root | fromYaml -}}
+{{- $common := default dict ($root.Values.global).commonLabels -}}
+{{- $standard := dict
+  "app.kubernetes.io/version" $root.Chart.AppVersion
+  "app.kubernetes.io/part-of" "whatsapp-operator"
+  "app.kubernetes.io/managed-by" $root.Release.Service
+  "helm.sh/chart" (printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-")
+-}}
+{{- merge $selector (default dict (index . 1)) $common $standard | toYaml -}}
 {{- end -}}
 
 {{- define "whatsapp-operator.image" -}}
@@ -112,7 +116,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 - name: GRAPH_TIMEOUT
   value: {{ printf "%ds" (int .Values.graph.timeoutSeconds) | quote }}
 - name: ALLOW_INSECURE_GRAPH
-  value: {{ .Values.graph.allowInsecure | quote }}
+  value: {{ .Values.graph.allowInsecure | default false | quote }}
 {{- with .Values.watchNamespaces }}
 - name: WATCH_NAMESPACES
   value: {{ join "," . | quote }}
@@ -122,7 +126,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
   value: {{ . | quote }}
 {{- end }}
 - name: SECRET_WATCH
-  value: {{ .Values.secretWatch | quote }}
+  value: {{ .Values.secretWatch | default false | quote }}
 - name: CONCURRENCY
   value: {{ .Values.concurrency | int | quote }}
 - name: ATTEMPT_LIMIT
@@ -134,7 +138,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 - name: CONFIRM_WINDOW
   value: {{ .Values.confirmWindow | quote }}
 - name: LEADER_ELECT
-  value: {{ .Values.leaderElection.enabled | quote }}
+  value: {{ .Values.leaderElection.enabled | default false | quote }}
 {{- if .Values.leaderElection.enabled }}
 - name: LEASE_NAME
   value: {{ include "whatsapp-operator.fullname" . | quote }}

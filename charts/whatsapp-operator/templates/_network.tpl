@@ -1,11 +1,15 @@
-{{- /* A rule for `{to, ports}`. */ -}}
+{{- /* A rule. Call it with a list: what it is about as `{to, ports}`, and the protocols. */ -}}
 {{- define "whatsapp-operator.egress" -}}
+{{- $peers := index . 0 -}}
+{{- $protocols := slice . 1 -}}
 - ports:
-    {{- range .ports }}
-    - port: {{ int . }}
-      protocol: TCP
+    {{- range $port := $peers.ports }}
+    {{- range $protocols }}
+    - port: {{ int $port }}
+      protocol: {{ . }}
     {{- end }}
-  {{- with .to }}
+    {{- end }}
+  {{- with $peers.to }}
   to:
     {{- toYaml . | nindent 4 }}
   {{- end }}

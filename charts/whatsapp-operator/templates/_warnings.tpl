@@ -1,0 +1,39 @@
+{{- /* What a person should know about the chosen values: a list. */ -}}
+{{- define "whatsapp-operator.warnings" -}}
+{{- $warnings := list -}}
+{{- $grace := include "whatsapp-operator.terminationGracePeriodSeconds" . | int -}}
+{{- $replicas := int .Values.replicaCount -}}
+{{- if .Values.graph.allowInsecure -}}
+{{- $warnings = append $warnings "graph.allowInsecure is true: tokens and PINs may travel unencrypted. Only for tests." -}}
+{{- end -}}
+{{- if lt $replicas 1 -}}
+{{- $warnings = append $warnings "replicaCount is 0: nothing is registered until it is raised." -}}
+{{- else if eq $replicas 1 -}}
+{{- $warnings = append $warnings "There is one replica. While its node is drained or fails, nothing is registered; what is registered stays so. For high availability: replicaCount=2 and podDisruptionBudget.enabled=true." -}}
+{{- else -}}
+{{- if not .Values.leaderElection.enabled -}}
+{{- $warnings = append $warnings "leaderElection.enabled is false with several replicas: all of them work on every number. A number is still not registered twice, but it is read more often than needed." -}}
+{{- end -}}
+{{- if not .Values.podDisruptionBudget.enabled -}}
+{{- $warnings = append $warnings "podDisruptionBudget.enabled is false: a drain may evict all replicas at once." -}}
+{{- end -}}
+{{- end -}}
+{{- if and .Values.podDisruptionBudget.enabled (eq $replicas 1) (eq (toString .Values.podDisruptionBudget.minAvailable) "1") -}}
+{{- $warnings = append $warnings "podDisruptionBudget.minAvailable=1 with one replica: no node with the operator can be drained." -}}
+{{- end -}}
+{{- if lt $grace (int .Values.graph.timeoutSeconds) -}}
+{{- $warnings = append $warnings (printf "terminationGracePeriodSeconds, %d, is shorter than graph.timeoutSeconds, %d: a stopped pod can lose the answer to a register call. It is then read from the number, after confirmWindow." $grace (int .Values.graph.timeoutSeconds)) -}}
+{{- end -}}
+{{- if or .Values.selector .Values.watchNamespaces -}}
+{{- $warnings = append $warnings "This release looks after a part of the resources. Make sure that no other release looks after the same ones, and that one number ID is never declared in two parts: releases do not see each other's resources." -}}
+{{- end -}}
+{{- if not .Values.crds.enabled -}}
+{{- $warnings = append $warnings "crds.enabled is false: the CustomResourceDefinition must be there, of this version or a newer one. See with: kubectl get crd whatsappphonenumbers.whatsapp-operator.dev" -}}
+{{- else if not .Values.crds.keep -}}
+{{- $warnings = append $warnings "crds.keep is false: helm uninstall deletes every WhatsAppPhoneNumber in the cluster. The numbers stay registered, their ledger of calls is lost." -}}
+{{- end -}}
+{{- if not .Values.rbac.create -}}
+{{- $warnings = append $warnings (printf "rbac.create is false: give the ServiceAccount %s the permissions that the chart's README lists." (include "whatsapp-operator.serviceAccountName" .)) -}}
+{{- end -}}
+{{- toYaml $warnings -}}
+{{- end -}}
