@@ -34,11 +34,7 @@ are two releases. Call it with a list: the root context and the suffix.
 {{- end -}}
 
 {{- define "whatsapp-operator.serviceAccountName" -}}
-{{- if .Values.serviceAccount.create -}}
 {{- default (include "whatsapp-operator.fullname" .) .Values.serviceAccount.name -}}
-{{- else -}}
-{{- default "default" .Values.serviceAccount.name -}}
-{{- end -}}
 {{- end -}}
 
 {{- /* What the Deployment selects its pods by. It can never change. */ -}}
@@ -62,7 +58,7 @@ that the pods are selected by. One map, as a key that stands there twice is no v
 {{- $selector := include "whatsapp-operator.selectorLabels" $root | fromYaml -}}
 {{- $common := default dict ($root.Values.global).commonLabels -}}
 {{- $standard := dict
-  "app.kubernetes.io/version" $root.Chart.AppVersion
+  "app.kubernetes.io/version" ($root.Chart.AppVersion | replace "+" "_")
   "app.kubernetes.io/part-of" "whatsapp-operator"
   "app.kubernetes.io/managed-by" $root.Release.Service
   "helm.sh/chart" (printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-")

@@ -1,20 +1,16 @@
 {{- /*
-What the schema cannot say, or not in words that help. The operator checks most of it at its start, but then a pod has
-to crash before anybody reads it.
+What the schema cannot say, or not in words that help, or not without repeating a secret. The operator checks most of it
+at its start, but then a pod has to crash before anybody reads it.
 */ -}}
 {{- define "whatsapp-operator.validate" -}}
 {{- include "whatsapp-operator.validateNotNull" (list .Values "" "graph" "image" "logging" "concurrency" "attemptLimit" "retryBase" "retryCap" "confirmWindow") -}}
 {{- include "whatsapp-operator.validateNotNull" (list .Values.graph "graph." "baseUrl" "apiVersion" "timeoutSeconds") -}}
+{{- include "whatsapp-operator.validateNotNull" (list .Values.logging "logging." "level" "format") -}}
 {{- include "whatsapp-operator.validateGraph" .Values.graph -}}
 {{- include "whatsapp-operator.validateRetry" .Values -}}
-{{- with .Values.podDisruptionBudget -}}
-{{- if not (or (kindIs "invalid" .minAvailable) (kindIs "invalid" .maxUnavailable)) -}}
-{{- fail "\n\npodDisruptionBudget has minAvailable and maxUnavailable, and Kubernetes allows one of them.\nRemove one." -}}
-{{- end -}}
-{{- end -}}
-{{- if and .Values.metrics.serviceMonitor.enabled (not .Values.metrics.service.enabled) -}}
-{{- fail "\n\nmetrics.serviceMonitor needs the Service that metrics.service.enabled=false leaves out.\nSet metrics.service.enabled=true, or use metrics.podMonitor." -}}
-{{- end -}}
+{{- include "whatsapp-operator.validateSelector" .Values -}}
+{{- include "whatsapp-operator.validateLogLevel" .Values.logging -}}
+{{- include "whatsapp-operator.validateTogether" .Values -}}
 {{- end -}}
 
 {{- /* `null` takes a default away, and the schema sees nothing of it. */ -}}
@@ -28,14 +24,22 @@ to crash before anybody reads it.
 {{- end -}}
 {{- end -}}
 
+{{- /* The values are not repeated: somebody may have put a password or a key there. */ -}}
 {{- define "whatsapp-operator.validateGraph" -}}
+{{- if not (regexMatch "^https?://[^\\s/?#@]+(/[^\\s?#]*)?$" .baseUrl) -}}
+{{- fail "\n\ngraph.baseUrl cannot be used.\nWrite https://, a host, and a port and a path where needed; no user, no password, no query." -}}
+{{- end -}}
 {{- if and (hasPrefix "http://" .baseUrl) (not .allowInsecure) -}}
 {{- if not (regexMatch "^http://(localhost|127(\\.[0-9]{1,3}){3}|\\[::1\\])(:[0-9]+)?(/|$)" .baseUrl) -}}
-{{- fail (printf "\n\ngraph.baseUrl is %s: plain http would send tokens and PINs unencrypted.\nWrite https://, or set graph.allowInsecure=true for a test." .baseUrl) -}}
+{{- fail "\n\ngraph.baseUrl is plain http: tokens and PINs would travel unencrypted.\nWrite https://, or set graph.allowInsecure=true for a test." -}}
 {{- end -}}
 {{- end -}}
-{{- if contains "PRIVATE KEY" (default "" .caBundle) -}}
-{{- fail "\n\ngraph.caBundle holds a private key, and a ConfigMap is no place for it.\nLeave only certificates there, and take the key for known to others if this was stored anywhere." -}}
+{{- with .caBundle -}}
+{{- if contains "PRIVATE KEY" . -}}
+{{- fail "\n\ngraph.caBundle holds a private key, and a ConfigMap is no place for it.\nLeave only certificates there." -}}
+{{- else if not (regexMatch "(?s)-----BEGIN CERTIFICATE-----\r?\n.+\n-----END CERTIFICATE-----" .) -}}
+{{- fail "\n\ngraph.caBundle holds no certificate.\nGive it certificates as PEM text, from -----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----." -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 
@@ -60,4 +64,40 @@ to crash before anybody reads it.
 {{- $sum = add $sum (mul (regexFind "^[0-9]+" .) (get $units (regexFind "[a-z]+$" .))) -}}
 {{- end -}}
 {{- $sum -}}
+{{- end -}}
+
+{{- define "whatsapp-operator.validateSelector" -}}
+{{- $key := "([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?" -}}
+{{- $value := "([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?" -}}
+{{- $isSet := printf "%s +(in|notin) *\\( *%s( *, *%s)* *\\)" $key $value $value -}}
+{{- $requirement := printf " *(! *%s|%s|%s( *(=|==|!=) *%s)?) *" $key $isSet $key $value -}}
+{{- with .selector -}}
+{{- if not (regexMatch (printf "^%s(,%s)*$" $requirement $requirement) .) -}}
+{{- fail (printf "\n\nselector is %q, which is no label selector.\nWrite one such as shard=a or shard in (a,b)." .) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* A word that is no directive is a level: without this check a misspelt one would silence every log. */ -}}
+{{- define "whatsapp-operator.validateLogLevel" -}}
+{{- range splitList "," .level -}}
+{{- if not (or (contains "=" .) (contains "[" .) (regexMatch "(?i)^(off|error|warn|info|debug|trace)$" (trim .))) -}}
+{{- fail (printf "\n\nlogging.level: %q is no level.\nWrite error, warn, info, debug or trace, or directives such as info,whatsapp_operator=debug." .) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* Values that only make sense together. */ -}}
+{{- define "whatsapp-operator.validateTogether" -}}
+{{- if not (or .serviceAccount.create .serviceAccount.name) -}}
+{{- fail "\n\nserviceAccount.create is false, and serviceAccount.name names no other one.\nSet the name. The namespace's \"default\" would hand the permissions to every pod there: name it if you mean it." -}}
+{{- end -}}
+{{- with .podDisruptionBudget -}}
+{{- if not (or (kindIs "invalid" .minAvailable) (kindIs "invalid" .maxUnavailable)) -}}
+{{- fail "\n\npodDisruptionBudget has minAvailable and maxUnavailable, and Kubernetes allows one of them.\nRemove one." -}}
+{{- end -}}
+{{- end -}}
+{{- if and .metrics.serviceMonitor.enabled (not .metrics.service.enabled) -}}
+{{- fail "\n\nmetrics.serviceMonitor needs the Service that metrics.service.enabled=false leaves out.\nSet metrics.service.enabled=true, or use metrics.podMonitor." -}}
+{{- end -}}
 {{- end -}}
