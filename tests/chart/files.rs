@@ -34,7 +34,13 @@ fn the_definition_is_the_one_of_the_operator() {
 fn the_readme_is_made_from_the_values() {
     let chart = chart();
     let directory = chart.to_str().expect("a path that is text");
-    let made = HELM_DOCS.run(&["--dry-run", "--chart-search-root", directory]);
+    let made = HELM_DOCS.run(&[
+        "--chart-search-root",
+        directory,
+        "--sort-values-order=file",
+        "--dry-run",
+        "--log-level=warning",
+    ]);
     check(&chart.join("README.md"), &format!("{}\n", made.trim_end()));
 }
 

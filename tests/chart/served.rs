@@ -103,6 +103,11 @@ fn pod(deployment: &DynamicObject) -> DynamicObject {
         "metadata": template["metadata"],
         "spec": template["spec"],
     });
+    // A class that a values file names is not there.
+    pod["spec"]
+        .as_object_mut()
+        .expect("an object")
+        .remove("priorityClassName");
     pod["metadata"]["name"] = "pod".into();
     pod["metadata"]["namespace"] = deployment.metadata.namespace.clone().into();
     serde_json::from_value(pod).expect("a pod is an object")
