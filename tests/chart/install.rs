@@ -1,6 +1,7 @@
 //! The life of releases on an API server of their own, as the definition belongs to the whole cluster.
 
 use std::io::Write;
+use std::process::Output;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::PostParams;
@@ -41,22 +42,24 @@ impl Cluster {
     fn helm(&self, command: &[&str], namespace: &str, flags: &[&str]) -> String {
         let chart = chart();
         let chart = chart.to_str().expect("a path that is text");
-        let args = [command, &[chart, "--namespace", namespace], flags].concat();
-        self.helm.run(&args)
+        self.run(&[command, &[chart], flags].concat(), namespace)
     }
 
-    /// Runs kubectl; returns what it said, on both ways out.
-    fn says(&self, namespace: &str, args: &[&str]) -> String {
+    /// Runs helm in a namespace.
+    fn run(&self, command: &[&str], namespace: &str) -> String {
+        self.helm
+            .run(&[command, &["--namespace", namespace]].concat())
+    }
+
+    fn output(&self, namespace: &str, args: &[&str]) -> Output {
         let mut kubectl = self.control_plane.kubectl();
-        let output = kubectl.args(["--namespace", namespace]).args(args).output();
-        said(&output.expect("kubectl runs"))
+        let kubectl = kubectl.args(["--namespace", namespace]).args(args);
+        kubectl.output().expect("kubectl runs")
     }
 
-    /// The same, which must succeed.
+    /// Runs kubectl, which must succeed; returns what it said, on both ways out.
     fn kubectl(&self, namespace: &str, args: &[&str]) -> String {
-        let mut kubectl = self.control_plane.kubectl();
-        let output = kubectl.args(["--namespace", namespace]).args(args).output();
-        let output = output.expect("kubectl runs");
+        let output = self.output(namespace, args);
         assert!(
             output.status.success(),
             "kubectl {args:?}: {}",
@@ -90,6 +93,7 @@ impl Cluster {
             .expect("a watch");
     }
 
+    /// Declares a number.
     async fn declare(&self, namespace: &str) {
         self.until_served().await;
         let number = resource("support", "6201", json!({}));
@@ -112,99 +116,83 @@ impl Cluster {
 async fn releases_come_and_go_and_the_resources_stay() {
     let cluster = Cluster::new().await;
     let (first, second) = (cluster.namespace().await, cluster.namespace().await);
+    let uninstall = || cluster.run(&["uninstall", "wa"], &first);
 
     let notes = cluster.helm(&["install", "wa"], &first, &[]);
     assert!(notes.contains("kubectl wait wapn/support"), "{notes}");
     cluster.declare(&first).await;
 
-    cluster.helm(&["upgrade", "wa"], &first, &["--set", "replicaCount=2"]);
-    cluster
-        .helm
-        .run(&["rollback", "wa", "1", "--namespace", &first]);
+    cluster.helm(&["upgrade", "wa"], &first, &["--set=replicaCount=2"]);
+    cluster.run(&["rollback", "wa", "1"], &first);
     assert!(cluster.has_number(&first).await);
 
     // A second one, of the same name in another namespace: the definition is there already.
     let chart = chart();
     let chart = chart.to_str().expect("a path that is text");
-    let refusal = cluster
-        .helm
-        .refuse(&["install", "wa", chart, "--namespace", &second]);
+    let again = ["install", "wa", chart, "--namespace", &second];
+    let refusal = cluster.helm.refuse(&again);
     assert!(refusal.contains(CRD), "{refusal}");
-    let shard = ["--set", "crds.enabled=false,selector=shard=b"];
+    let shard = ["--set=crds.enabled=false,selector=shard=b"];
     cluster.helm(&["install", "wa"], &second, &shard);
 
     // The first goes; definition, resources and the second stay.
-    cluster
-        .helm
-        .run(&["uninstall", "wa", "--namespace", &first]);
+    uninstall();
     assert!(cluster.crd().await.is_some(), "the definition is kept");
     assert!(cluster.has_number(&first).await);
     let listed = cluster.helm.run(&["list", "--all-namespaces", "--short"]);
     assert_eq!(listed.trim(), "wa");
 
-    // What was kept is taken over, as documented.
-    cluster.helm(&["install", "wa"], &first, &["--take-ownership"]);
+    // What was kept is taken over under the same name and namespace, and with a flag under others.
+    cluster.helm(&["install", "wa"], &first, &[]);
     assert!(cluster.has_number(&first).await);
-    cluster
-        .helm
-        .run(&["uninstall", "wa", "--namespace", &first]);
-    cluster.helm(&["install", "wa"], &first, &["--set", "crds.enabled=false"]);
+    uninstall();
+    cluster.helm(&["install", "other"], &first, &["--take-ownership"]);
+    cluster.run(&["uninstall", "other"], &first);
+    cluster.helm(&["install", "wa"], &first, &["--set=crds.enabled=false"]);
     assert!(cluster.has_number(&first).await);
+    uninstall();
+
+    // A definition that is not to be kept goes.
+    let forget = ["--take-ownership", "--set=crds.keep=false"];
+    cluster.helm(&["install", "wa"], &first, &forget);
+    uninstall();
+    assert!(cluster.crd().await.is_none(), "the definition goes");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_definition_that_is_not_kept_goes_with_its_release() {
+async fn people_get_advice_and_the_rights_that_they_need() {
     let cluster = Cluster::new().await;
     let namespace = cluster.namespace().await;
-    cluster.helm(
-        &["install", "wa"],
-        &namespace,
-        &["--set", "crds.keep=false"],
-    );
-    assert!(cluster.crd().await.is_some());
-    cluster
-        .helm
-        .run(&["uninstall", "wa", "--namespace", &namespace]);
-    assert!(cluster.crd().await.is_none(), "the definition is deleted");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn advice_comes_with_the_change_that_needs_it() {
-    let cluster = Cluster::new().await;
-    let namespace = cluster.namespace().await;
-    cluster.helm(
-        &["install", "wa"],
-        &namespace,
-        &["--set", "admissionPolicy.enabled=true"],
-    );
+    let policy = ["--set=admissionPolicy.enabled=true"];
+    cluster.helm(&["install", "wa"], &namespace, &policy);
     cluster.until_served().await;
+    advice_comes_with_the_change_that_needs_it(&cluster, &namespace);
+    people_may_use_the_resource_and_not_its_status(&cluster, &namespace);
+}
+
+fn advice_comes_with_the_change_that_needs_it(cluster: &Cluster, namespace: &str) {
     let apply = |more| {
         let number = serde_json::to_value(resource("support", "6202", more)).expect("JSON");
-        cluster.apply(&namespace, &number)
+        cluster.apply(namespace, &number)
     };
     let advised = |more, words: &str| {
         let said = apply(more);
         said.contains("Warning") && said.contains(words)
     };
     // A policy works some time after it was made.
-    let deadline = tokio::time::Instant::now() + support::bed::DEADLINE;
-    while !advised(
-        json!({"deletionPolicy": "Deregister"}),
-        "spec.deletionPolicy Deregister",
-    ) {
-        assert!(tokio::time::Instant::now() < deadline, "no advice");
+    let deadline = std::time::Instant::now() + support::bed::DEADLINE;
+    let deregister = || json!({"deletionPolicy": "Deregister"});
+    while !advised(deregister(), "spec.deletionPolicy Deregister") {
+        assert!(std::time::Instant::now() < deadline, "no advice");
         apply(json!({}));
     }
-    assert!(
-        !advised(json!({"deletionPolicy": "Deregister"}), ""),
-        "it was said already"
-    );
-    let region = json!({"dataLocalizationRegion": "DE"});
+    assert!(!advised(deregister(), ""), "it was said already");
+    let region = || json!({"dataLocalizationRegion": "DE"});
     assert!(advised(
-        region.clone(),
+        region(),
         "spec.dataLocalizationRegion is deprecated"
     ));
-    assert!(!advised(region, ""), "it was said already");
+    assert!(!advised(region(), ""), "it was said already");
     let retention = json!({"metaStoreRetentionMinutes": 60});
     assert!(advised(
         retention,
@@ -212,46 +200,20 @@ async fn advice_comes_with_the_change_that_needs_it() {
     ));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn people_may_use_the_resource_and_not_its_status() {
-    let cluster = Cluster::new().await;
-    let namespace = cluster.namespace().await;
-    cluster.helm(&["install", "wa"], &namespace, &[]);
-    cluster.until_served().await;
-    let roles = cluster.kubectl(
-        &namespace,
-        &[
-            "get",
-            "clusterroles",
-            "-o=name",
-            "-l=app.kubernetes.io/instance=wa",
-        ],
-    );
-    // Without a controller manager nothing adds them to the roles of the cluster: they are granted as they are.
-    let aggregated: Vec<_> = roles
-        .lines()
-        .filter_map(|name| name.strip_prefix("clusterrole.rbac.authorization.k8s.io/"))
-        .filter(|name| !name.contains("controller"))
-        .collect();
-    for role in &aggregated {
-        let user = format!("--user={}", role.split('.').next().unwrap_or_default());
-        let role = format!("--clusterrole={role}");
-        cluster.kubectl(
-            &namespace,
-            &["create", "rolebinding", &user[7..], &role, &user],
-        );
+fn people_may_use_the_resource_and_not_its_status(cluster: &Cluster, namespace: &str) {
+    // Without a controller manager nothing adds the roles to those of the cluster: they are granted as they are.
+    for user in ["view", "edit"] {
+        let role = format!("--clusterrole=wa-whatsapp-operator-{user}.{namespace}");
+        let who = format!("--user={user}");
+        cluster.kubectl(namespace, &["create", "rolebinding", user, &role, &who]);
     }
     let may = |user: &str, verb: &str, part: &str| {
-        let (user, part) = (
-            format!("--as=wa-whatsapp-operator-{user}"),
-            format!("--subresource={part}"),
-        );
+        let (user, part) = (format!("--as={user}"), format!("--subresource={part}"));
         let question = ["auth", "can-i", verb, "whatsappphonenumbers", &part, &user];
-        cluster.says(&namespace, &question).trim() == "yes"
+        said(&cluster.output(namespace, &question)).trim() == "yes"
     };
     assert!(may("view", "list", "") && !may("view", "create", ""));
-    let verbs = ["create", "update", "patch", "delete", "deletecollection"];
-    for verb in verbs {
+    for verb in ["create", "update", "patch", "delete", "deletecollection"] {
         assert!(may("edit", verb, ""), "edit may not {verb}");
         for user in ["view", "edit"] {
             assert!(!may(user, verb, "status"), "{user} may {verb} the status");
