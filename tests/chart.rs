@@ -1,5 +1,7 @@
 //! The Helm chart: what it refuses, what it makes, and that what it makes works on a real API server.
 
+/// Certificates of a private authority.
+mod authority;
 /// Files of the chart that are made from others.
 mod files;
 /// Helm, without settings of the user's.

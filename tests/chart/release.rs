@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use kube::core::DynamicObject;
+use tempfile::TempDir;
 
 use super::helm::{Helm, chart, kind, objects, only};
 use crate::support::bed::Bed;
@@ -13,10 +14,14 @@ use crate::support::operator::Operator;
 /// A verb on a resource of an API group, with its subresource.
 pub type Right = (String, String, String);
 
+/// Where the pod has its files.
+const MOUNT: &str = "/etc/whatsapp-operator/ca";
+
 /// An installed release.
 pub struct Release<'a> {
     bed: &'a Bed,
     objects: Vec<DynamicObject>,
+    files: TempDir,
 }
 
 impl<'a> Release<'a> {
@@ -40,9 +45,11 @@ impl<'a> Release<'a> {
         ];
         helm.run(&[&fixed, flags].concat());
         let manifest = helm.run(&["get", "manifest", "release", "--namespace", &bed.namespace]);
+        let objects = objects(&manifest);
         Self {
             bed,
-            objects: objects(&manifest),
+            files: files(&objects),
+            objects,
         }
     }
 
@@ -51,7 +58,11 @@ impl<'a> Release<'a> {
         let container = &self.pod()["containers"][0];
         let variables = container["env"].as_array().expect("an environment").iter();
         let environment: Vec<_> = variables
-            .map(|variable| format!("{}={}", text(&variable["name"]), text(&variable["value"])))
+            .map(|variable| {
+                let value =
+                    text(&variable["value"]).replace(MOUNT, &self.files.path().to_string_lossy());
+                format!("{}={value}", text(&variable["name"]))
+            })
             .collect();
         let environment: Vec<_> = environment.iter().map(String::as_str).collect();
         let arguments = container["args"].as_array().expect("arguments").iter();
@@ -102,6 +113,16 @@ impl<'a> Release<'a> {
     fn pod(&self) -> &serde_json::Value {
         &only(&self.objects, "Deployment").data["spec"]["template"]["spec"]
     }
+}
+
+/// What the pod has mounted, in a directory.
+fn files(objects: &[DynamicObject]) -> TempDir {
+    let directory = TempDir::new().expect("a directory");
+    let maps = objects.iter().filter(|object| kind(object) == "ConfigMap");
+    for (name, content) in maps.flat_map(|map| map.data["data"].as_object().expect("data")) {
+        std::fs::write(directory.path().join(name), text(content)).expect("a file");
+    }
+    directory
 }
 
 /// Each verb on each resource of a rule.

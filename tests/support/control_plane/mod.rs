@@ -176,6 +176,11 @@ impl ControlPlane {
         Ok(Client::try_from(self.config_for_token(token).await?)?)
     }
 
+    /// The certificate that the API server made for itself, which vouches for itself alone.
+    pub fn certificate_path(&self) -> PathBuf {
+        self.api_server.dir().join(CERTIFICATE)
+    }
+
     /// kubectl as the administrator, who has no settings or caches of the user's.
     pub fn kubectl(&self) -> Command {
         let home = self.api_server.dir();
@@ -202,7 +207,7 @@ impl ControlPlane {
     pub fn stop(self) {}
 
     fn kubeconfig(&self, token: &str) -> Kubeconfig {
-        credentials::kubeconfig(&self.url, &self.api_server.dir().join(CERTIFICATE), token)
+        credentials::kubeconfig(&self.url, &self.certificate_path(), token)
     }
 
     async fn wait_until_ready(&self) -> Result<(), Error> {
