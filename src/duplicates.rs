@@ -12,6 +12,7 @@ use crate::conditions::is_registered;
 use crate::decide::Others;
 use crate::index::{Key, attempts, key_of};
 use crate::ledger::others_window;
+use crate::memory::Memory;
 
 /// The resource that goes ahead of `own` among the others with its phone number ID, if one does: the one that is
 /// registered, else the one with an open claim, else the oldest, else the first by namespace and name.
@@ -23,21 +24,18 @@ pub fn ahead<'a>(
     (rank(first) < rank(own)).then_some(first)
 }
 
-/// What is known of a number beyond one of its resources: from the others, and from what the process remembers.
+/// What is known of a number beyond one of its resources.
 pub fn known(
     resource: &WhatsAppPhoneNumber,
     others: &[&WhatsAppPhoneNumber],
-    remembered: Vec<RegisterAttempt>,
+    memory: &Memory,
 ) -> Others {
     let ahead = ahead(resource, others.iter().copied()).map(|ahead| {
         let Key { namespace, name } = key_of(ahead);
         format!("{namespace}/{name}")
     });
-    let mut calls = remembered;
-    for attempt in others.iter().flat_map(|other| attempts(other)) {
-        calls.retain(|known| known.id != attempt.id);
-        calls.push(attempt.clone());
-    }
+    let ledgers: Vec<_> = others.iter().flat_map(|other| attempts(other)).collect();
+    let mut calls = memory.calls(&resource.spec.phone_number_id, &ledgers);
     let own = attempts(resource);
     calls.retain(|attempt| own.iter().all(|own| own.id != attempt.id));
     Others {

@@ -87,6 +87,12 @@ pub fn with_sane_times(attempts: &[RegisterAttempt], now: Timestamp) -> Vec<Regi
         .collect()
 }
 
+/// Whether the entry has a time that no sound clock could have written yet.
+pub fn is_ahead(attempt: &RegisterAttempt, now: Timestamp) -> bool {
+    let time = attempt.finish_time.as_ref().unwrap_or(&attempt.start_time);
+    sane_past(time, now) != *time
+}
+
 /// Puts a claim in front and forgets what need not be kept: what is older than 72 h, and the oldest of more than ten
 /// that count.
 pub fn push(attempts: &mut Vec<RegisterAttempt>, claim: RegisterAttempt, now: Timestamp) {

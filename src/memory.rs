@@ -13,7 +13,7 @@ use crate::conditions::reason_of;
 use crate::decide::OpenClaim;
 use crate::ledger;
 use crate::reason::{Reason, condition};
-use crate::schedule::{sane_next, sane_past};
+use crate::schedule::{META_WINDOW, plus, sane_next, sane_past};
 
 /// How often what is too old is thrown away.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
@@ -155,7 +155,7 @@ impl Memory {
             }
         }
         known.sort_by_key(|attempt| std::cmp::Reverse(attempt.start_time.0));
-        ledger::prune(known, now);
+        forget_old(known, now);
     }
 
     /// The remembered register calls of a number. One from the future counts as now, and stays where it was put: else
@@ -171,6 +171,26 @@ impl Memory {
             attempt.finish_time = attempt.finish_time.as_ref().map(|t| sane_past(t, now));
         }
         known.clone()
+    }
+
+    /// All that is known of a number's register calls: the remembered ones, and those in the ledgers of other resources.
+    /// There too one from the future counts as now, and stays where it was put.
+    pub fn calls(&self, number: &str, others: &[&RegisterAttempt]) -> Vec<RegisterAttempt> {
+        let now = (self.clock.wall)();
+        let (mut ahead, others): (Vec<_>, Vec<_>) = others
+            .iter()
+            .map(|attempt| (*attempt).clone())
+            .partition(|attempt| ledger::is_ahead(attempt, now));
+        let put = self.attempts(number);
+        ahead.retain(|attempt| {
+            let mut same = put.iter().filter(|known| known.id == attempt.id);
+            !same.any(|known| known.is_open() == attempt.is_open())
+        });
+        self.remember(number, &ahead);
+        let mut calls = self.attempts(number);
+        calls.retain(|known| others.iter().all(|attempt| attempt.id != known.id));
+        calls.extend(others);
+        calls
     }
 
     /// Forgets what belongs to a resource that is gone; the register calls of its number stay.
@@ -250,7 +270,7 @@ impl State {
         }
         self.swept = monotonic;
         self.attempts.retain(|_, attempts| {
-            ledger::prune(attempts, now);
+            forget_old(attempts, now);
             attempts.iter().any(RegisterAttempt::counts)
         });
         self.cool_downs.retain(|_, until| *until > now);
@@ -258,6 +278,12 @@ impl State {
         let open: HashSet<&String> = self.open_claims.values().map(|(id, _)| id).collect();
         self.unsent.retain(|id| open.contains(id));
     }
+}
+
+/// Forgets calls of more than 72 h ago, open ones too: nobody closes the claim of a resource that is gone.
+fn forget_old(attempts: &mut Vec<RegisterAttempt>, now: Timestamp) {
+    ledger::prune(attempts, now);
+    attempts.retain(|attempt| plus(attempt.time(now), META_WINDOW) > now);
 }
 
 /// The cool-down that a resource's status tells of: the digest of its token, and the time.
@@ -297,6 +323,38 @@ mod tests {
         let first = memory.attempts("1");
         assert!(first[0].start_time.0 <= Timestamp::now());
         assert_eq!(memory.attempts("1"), first);
+    }
+
+    #[test]
+    fn a_call_from_the_future_in_another_ledger_is_put_to_now_once() {
+        let memory = Memory::default();
+        let now = Timestamp::now();
+        let ahead = now + Duration::from_secs(7200);
+        let entry = |id: &str, at| RegisterAttempt {
+            finish_time: Some(Time(at)),
+            ..RegisterAttempt::claim(id, Duration::from_secs(60), None, at)
+        };
+        let (early, late) = (entry("early", ahead), entry("late", ahead));
+        let first = memory.calls("1", &[&early]);
+        assert!(first[0].time(ahead) <= Timestamp::now());
+        assert_eq!(memory.calls("1", &[&early]), first);
+        assert_eq!(memory.calls("1", &[&early, &late]).len(), 2);
+        // What a sound clock has written stands in the ledger as it is.
+        let sound = entry("early", now);
+        assert!(memory.calls("1", &[&sound]).contains(&sound));
+    }
+
+    #[test]
+    fn an_open_claim_of_a_resource_that_is_gone_is_forgotten_after_72_hours() {
+        let memory = Memory::default();
+        let claimed = |ago| {
+            let at = Timestamp::now() - Duration::from_secs(ago);
+            RegisterAttempt::claim("a", Duration::from_secs(60), None, at)
+        };
+        memory.remember("1", &[claimed(71 * 3600)]);
+        memory.remember("2", &[claimed(73 * 3600)]);
+        assert_eq!(memory.attempts("1").len(), 1);
+        assert!(memory.attempts("2").is_empty());
     }
 
     #[test]

@@ -315,7 +315,7 @@ fn others(context: &Context, resource: &WhatsAppPhoneNumber) -> Others {
         .iter()
         .filter_map(|other| other.0.as_ref().ok())
         .collect();
-    duplicates::known(resource, &others, context.memory.attempts(number))
+    duplicates::known(resource, &others, &context.memory)
 }
 
 fn forbidden(name: &str) -> SecretFault {

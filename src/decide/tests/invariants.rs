@@ -341,11 +341,15 @@ impl Witness {
         for post in self.posts.iter_mut().filter(|post| post.id == id) {
             post.unclear &= !clear;
         }
-        // 422 may mean "registered already": a read comes before the verdict (3, `InvalidRequest`).
-        let verdict = outcome.reason.next() == Next::Stall && outcome.http_status != Some(422);
         let newest = attempts(after)
             .first()
             .is_some_and(|attempt| attempt.id == id);
+        if newest && outcome.reason.next() == Next::ConfirmThenStall {
+            // An answer without success is a verdict as well, though a read may turn it over: the one before gives way.
+            self.verdicts.remove(&after.uid().unwrap_or_default());
+        }
+        // 422 may mean "registered already": a read comes before the verdict (3, `InvalidRequest`).
+        let verdict = outcome.reason.next() == Next::Stall && outcome.http_status != Some(422);
         if verdict && newest && !after.status.as_ref().is_some_and(is_registered) {
             self.verdicts
                 .insert(after.uid().unwrap_or_default(), (outcome.reason, inputs));

@@ -188,7 +188,7 @@ impl Process {
         let others = duplicates::known(
             &resource,
             &others,
-            self.memory.attempts(&resource.spec.phone_number_id),
+            &self.memory,
         );
         let open_claim = self.memory.open_claim(&resource);
         let id = format!("claim-{}-{}", self.incarnation, self.claims);
