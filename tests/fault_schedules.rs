@@ -56,6 +56,11 @@ async fn fault_schedules_make_no_call_too_many() {
         println!("{}", outcomes[0].trace);
     }
     sum_up(&outcomes, began);
+    let busy = outcomes.iter().filter(|outcome| outcome.busy).count();
+    assert!(
+        busy * 10 <= outcomes.len() + 10,
+        "in {busy} of {count} schedules calls never came to Graph: the machine is too busy"
+    );
     let failed: Vec<u64> = outcomes
         .iter()
         .filter(|o| !o.violations.is_empty())
@@ -73,6 +78,7 @@ fn tell(outcome: &Outcome) {
     let Outcome {
         seed,
         violations,
+        busy,
         trace,
         tally,
         requests,
@@ -80,7 +86,10 @@ fn tell(outcome: &Outcome) {
         took,
     } = outcome;
     let (faults, seconds) = (tally.values().sum::<usize>(), took.as_secs_f64());
-    println!("seed {seed}: {faults} faults, {requests} requests, {posts} calls, {seconds:.1} s");
+    let busy = if *busy { ", too busy" } else { "" };
+    println!(
+        "seed {seed}: {faults} faults, {requests} requests, {posts} calls, {seconds:.1} s{busy}"
+    );
     if violations.is_empty() {
         return;
     }

@@ -64,6 +64,15 @@ impl Evidence {
         Judge { plan, evidence }.violations()
     }
 
+    /// Whether a number's budget went on calls that never came to Graph: faults lose fewer, so the machine was so busy
+    /// that the operator gave up what a gate was still passing on.
+    pub fn is_of_a_busy_machine(&self, plan: &Plan) -> bool {
+        let evidence = self;
+        let judge = Judge { plan, evidence };
+        let mut numbers = plan.numbers.iter();
+        !plan.graph_fails && numbers.any(|number| judge.is_given_up(number))
+    }
+
     /// What was seen, for people.
     pub fn account(&self) -> String {
         let versions = self.seen.versions.iter().map(|version| {
@@ -370,12 +379,24 @@ impl Judge<'_> {
             let wanted = all.peek().is_some() && all.all(|resource| !resource.spec.suspend);
             let right = match (number.registered_before, wanted && asked == 0) {
                 (true, _) => own == 0,
-                (false, true) => own == 1 && report.state.registered,
+                (false, true) => own == 1 && report.state.registered || self.is_given_up(number),
                 (false, false) => own <= 1,
             };
             (!right).then(|| format!("I2: {}: {own} calls, {asked} requested", number.id))
         });
         wrong.collect()
+    }
+
+    fn is_given_up(&self, number: &Number) -> bool {
+        let of_number = |r: &&WhatsAppPhoneNumber| r.spec.phone_number_id == number.id;
+        let statuses = self
+            .last
+            .iter()
+            .filter(of_number)
+            .filter_map(|r| r.status.as_ref());
+        let mut reasons = statuses.map(|status| reason_of(status, condition::READY));
+        let spent = reasons.any(|reason| reason == Some(Reason::AttemptBudgetExhausted));
+        spent && self.posts(number).next().is_none()
     }
 
     fn numbers(&self) -> impl Iterator<Item = (&Number, &NumberReport)> {

@@ -26,6 +26,8 @@ use crate::support::simulator::Counts;
 pub struct Outcome {
     pub seed: u64,
     pub violations: Vec<String>,
+    /// Whether the machine was too busy to tell whether each number takes its call.
+    pub busy: bool,
     pub trace: String,
     pub tally: BTreeMap<Fault, usize>,
     pub requests: usize,
@@ -92,6 +94,7 @@ pub async fn run(control_plane: &'static ControlPlane, seed: u64) -> Outcome {
     Outcome {
         seed,
         violations,
+        busy: evidence.is_of_a_busy_machine(&run.plan),
         trace: format!(
             "{:#?}\n{}\n{}",
             run.plan,

@@ -3,16 +3,18 @@
 //! order, and finalize the namespace.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams};
+use tokio::time::Instant;
 use whatsapp_operator::api::WhatsAppPhoneNumber;
 
 use super::stops::{Stop, Stops};
 use super::until_any_registered;
-use crate::support::bed::Bed;
+use crate::support::bed::{Bed, DEADLINE};
 use crate::support::gateway::Kind;
 use crate::support::simulator::{NumberConfig, Step};
 
@@ -136,7 +138,34 @@ async fn make_again(bed: &Bed) {
     };
     let made = namespaces.create(&PostParams::default(), &new).await;
     made.expect("the namespace is made again");
+    until_open(bed).await;
     bed.secrets().await;
+}
+
+/// Waits until something may be created in the namespace: the admission hears of it from a watch, and takes it for a
+/// moment for the one that is going.
+async fn until_open(bed: &Bed) {
+    let probe = Secret {
+        metadata: ObjectMeta {
+            name: Some("probe".to_owned()),
+            ..ObjectMeta::default()
+        },
+        ..Secret::default()
+    };
+    let params = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        match bed.api::<Secret>().create(&params, &probe).await {
+            Ok(_) => return,
+            Err(kube::Error::Api(status)) if status.code == 403 && Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Err(error) => panic!("nothing may be created in the new namespace: {error}"),
+        }
+    }
 }
 
 /// Registers a number in the namespace that stays.

@@ -74,7 +74,8 @@ impl Checker {
         // The limit of DESIGN 4.1, 4, and the only one: half of the claim's time is left at the check, and whoever finds
         // the claim waits for all of it and then for the window.
         let pause = u64::from(state.now() - checked.0);
-        let late = pause > (TTL / 2 + WINDOW).as_secs();
+        let known_by = (TTL / 2 + WINDOW).as_secs();
+        let late = pause > known_by;
         self.called_promises(state, attempt, late);
         state.history.calls.push(Called {
             id: attempt.id.clone(),
@@ -83,6 +84,7 @@ impl Checker {
             outcome,
             request: attempt.entry().request.clone(),
             late,
+            shows_late: pause + u64::from(LAG) > known_by,
         });
         if matches!(effect, Effect::Acts(_)) && state.graph.since.is_none() {
             state.graph.since = Some(state.moment());

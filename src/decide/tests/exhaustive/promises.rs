@@ -77,7 +77,7 @@ fn looked(state: &mut State, attempt: &Attempt) {
 /// I1, all in all: where an own call has registered the number, no automatic one follows, by whichever process.
 fn unregistered(state: &mut State, attempt: &Attempt) {
     let by = state.graph.by.clone();
-    let known = by.filter(|by| settled_calls(state).any(|call| call.id == *by));
+    let known = by.filter(|by| settled_calls(state).any(|c| c.id == *by && !c.shows_late));
     state.promise(known.is_none(), || {
         format!(
             "I1: {} is sent although {} has registered the number",

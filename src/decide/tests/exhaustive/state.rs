@@ -405,6 +405,8 @@ pub(super) struct Called {
     pub(super) request: Option<String>,
     /// Its process was paused between check and call for longer than claim and window last: DESIGN 4.1, 4.
     pub(super) late: bool,
+    /// It was under way for so long that the read at the end of the window may not show it: Graph lags.
+    pub(super) shows_late: bool,
 }
 
 // --- hashing what comes from outside ---
