@@ -185,11 +185,7 @@ impl Process {
             .filter(|(other, _)| **other != name)
             .map(|(_, o)| o)
             .collect();
-        let others = duplicates::known(
-            &resource,
-            &others,
-            &self.memory,
-        );
+        let others = duplicates::known(&resource, &others, &self.memory);
         let open_claim = self.memory.open_claim(&resource);
         let id = format!("claim-{}-{}", self.incarnation, self.claims);
         let (mut inputs, mut reading, mut read_at) = (None, None::<ReadOutcome>, None);
