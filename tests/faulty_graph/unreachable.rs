@@ -2,11 +2,12 @@
 //! the number waits, says why, and is registered as soon as the address works.
 
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
 use futures::future::join_all;
 use tokio::io::copy_bidirectional;
+use tokio::net::TcpSocket;
 use whatsapp_operator::reason::condition;
 
 use crate::support::bed::{Bed, is, message};
@@ -190,10 +191,14 @@ fn server(serve: fn(&mut TcpStream)) -> u16 {
     port
 }
 
-/// A port that nobody listens on.
+/// A port that nobody listens on: it stays taken, or another test's server could get it.
 fn closed_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address").port()
+    let socket = TcpSocket::new_v4().expect("a socket");
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    socket.bind(any).expect("a free port");
+    let port = socket.local_addr().expect("an address").port();
+    std::mem::forget(socket);
+    port
 }
 
 fn hang_up(stream: &mut TcpStream) {

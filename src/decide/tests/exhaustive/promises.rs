@@ -29,7 +29,11 @@ impl Checker {
         if !attempt.is_requested() {
             looked(state, attempt);
         }
-        if late || state.history.unseen.contains(&attempt.uid()) {
+        let history = &state.history;
+        let unknown = history.unseen.contains(&attempt.uid())
+            // What a process that died had under way for a resource that is gone.
+            || history.forgotten.contains(&attempt.uid());
+        if late || unknown {
             return;
         }
         alone(state, attempt);
