@@ -72,10 +72,17 @@ fn end(case: &Case<'_>) -> Result<End, String> {
                 },
             )),
             Verdict::Stall(reason) => Some(End::Stalled(reason)),
-            Verdict::Wait(_) => last.asked_wait().map(|wait| {
-                let reasons = vec![Reason::RateLimited, Reason::OutcomeUnknown];
-                End::Waiting(reasons, last.time, wait)
-            }),
+            Verdict::Wait(reason) => {
+                // What the last POST has to wait for goes on beside it.
+                let asked = last.asked_wait().map(|wait| (last.time, wait));
+                let own = post.and_then(|post| Some((post.time, long_wait(post)?)));
+                let waits = asked.into_iter().chain(own);
+                let longest = waits.max_by_key(|(from, wait)| later(*from, *wait));
+                longest.map(|(from, wait)| {
+                    let reasons = vec![reason, Reason::RateLimited, Reason::OutcomeUnknown];
+                    End::Waiting(reasons, from, wait)
+                })
+            }
             Verdict::NotRegistered | Verdict::Unknown => after_read(case, post),
         },
     };
