@@ -5,7 +5,7 @@ mod authority;
 /// Files of the chart that are made from others.
 mod files;
 /// Helm, without settings of the user's.
-mod helm;
+pub mod helm;
 /// Installing, upgrading, rolling back, uninstalling.
 mod install;
 /// The roles are enough, and nothing in them is left over.

@@ -37,6 +37,7 @@ fn documents() -> Vec<(&'static str, String)> {
         "docs/faults.md",
         "docs/guarantees.md",
         "docs/runbook.md",
+        "examples/gitops/README.md",
     ]
     .map(|path| (path, text(path)))
     .into()

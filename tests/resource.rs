@@ -156,7 +156,7 @@ fn number_with_id(name: &str, id: &str) -> Value {
 fn applied(name: &str, mut part: Value) -> Value {
     part["apiVersion"] = json!("whatsapp-operator.dev/v1alpha1");
     part["kind"] = json!("WhatsAppPhoneNumber");
-    part["metadata"] = json!({"name": name});
+    part["metadata"]["name"] = json!(name);
     part
 }
 

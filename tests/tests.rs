@@ -28,6 +28,8 @@ mod fault_schedules;
 mod faulty_graph;
 /// The gates that faults are made with.
 mod gates;
+/// What GitOps tools make of the resource, and what the examples for them hold.
+mod gitops;
 /// The core has no clock and does no I/O.
 mod purity;
 /// What becomes of a number, from its declaration to its conditions.

@@ -45,6 +45,16 @@ fn the_readme_is_made_from_the_values() {
 }
 
 #[test]
+fn the_base_for_kustomize_is_what_the_chart_makes_by_default() {
+    let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("kustomize/base/whatsapp-operator.yaml");
+    let chart = chart();
+    let chart = chart.to_str().expect("a path that is text");
+    let name = "whatsapp-operator";
+    let made = Helm::alone().run(&["template", name, chart, "--namespace", name]);
+    check(&base, &made);
+}
+
+#[test]
 fn helm_finds_nothing_to_complain_about() {
     let helm = Helm::alone();
     let chart = chart();
