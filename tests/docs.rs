@@ -36,6 +36,7 @@ fn documents() -> Vec<(&'static str, String)> {
         "SECURITY.md",
         "docs/faults.md",
         "docs/guarantees.md",
+        "docs/releasing.md",
         "docs/runbook.md",
         "examples/gitops/README.md",
     ]

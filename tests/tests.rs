@@ -30,10 +30,14 @@ mod faulty_graph;
 mod gates;
 /// What GitOps tools make of the resource, and what the examples for them hold.
 mod gitops;
+/// The container image, as an archive and as the Dockerfile makes it.
+mod image;
 /// The core has no clock and does no I/O.
 mod purity;
 /// What becomes of a number, from its declaration to its conditions.
 mod registration;
+/// A release is of one version, everywhere.
+mod release;
 /// Several operators at once, paused leaders, and what goes away in the middle of a call.
 mod replicas;
 /// The resource on the API server: what it refuses, fills in, shows and keeps apart.

@@ -25,7 +25,12 @@ const OTHER_WORDS: [&str; 8] = [
 ];
 
 /// Names in code spans that look like variables of the operator and are something else.
-const OTHER_VARIABLES: [&str; 2] = ["KUBEBUILDER_ASSETS", "XDG_CACHE_HOME"];
+const OTHER_VARIABLES: [&str; 4] = [
+    "KUBEBUILDER_ASSETS",
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
+    "XDG_CACHE_HOME",
+];
 
 /// Checks each code span that a pattern matches as a whole.
 fn each(pattern: &str, check: impl Fn(&str) -> bool) {

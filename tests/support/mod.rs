@@ -4,6 +4,7 @@ pub mod bed;
 pub mod control_plane;
 pub mod gateway;
 pub mod go_programs;
+pub mod image;
 pub mod operator;
 pub mod proxy;
 pub mod simulator;
