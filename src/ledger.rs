@@ -149,18 +149,30 @@ pub fn in_a_row(attempts: &[RegisterAttempt], reason: Reason) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
+/// How many of the attempts count toward Meta's limit now.
+pub fn counted(attempts: &[RegisterAttempt], now: Timestamp) -> usize {
+    ends_of_counted(attempts, now).count()
+}
+
+/// When each attempt that counts now will count no longer.
+fn ends_of_counted(
+    attempts: &[RegisterAttempt],
+    now: Timestamp,
+) -> impl Iterator<Item = Timestamp> {
+    attempts
+        .iter()
+        .filter(|attempt| attempt.counts())
+        .map(move |attempt| plus(attempt.time(now), META_WINDOW))
+        .filter(move |end| *end > now)
+}
+
 /// When the next attempt fits a limit of so many in 72 h; `None` when one fits now.
 pub fn budget_opens(
     attempts: &[RegisterAttempt],
     limit: usize,
     now: Timestamp,
 ) -> Option<Timestamp> {
-    let mut counted: Vec<Timestamp> = attempts
-        .iter()
-        .filter(|attempt| attempt.counts())
-        .map(|attempt| plus(attempt.time(now), META_WINDOW))
-        .filter(|end| *end > now)
-        .collect();
+    let mut counted: Vec<Timestamp> = ends_of_counted(attempts, now).collect();
     counted.sort_unstable();
     let too_many = counted.len().checked_sub(limit)?;
     counted.get(too_many).copied()
@@ -266,8 +278,9 @@ mod tests {
             AttemptOutcome::NotSent,
             Reason::GraphUnreachable,
         );
-        assert!(budget_opens(&[open], 1, now).is_some());
-        assert_eq!(budget_opens(&[unsent], 1, now), None);
+        assert!(budget_opens(std::slice::from_ref(&open), 1, now).is_some());
+        assert_eq!(budget_opens(std::slice::from_ref(&unsent), 1, now), None);
+        assert_eq!(counted(&[open, unsent], now), 1);
     }
 
     #[test]

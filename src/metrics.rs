@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -33,6 +34,9 @@ const GRAPH_BUCKETS: [f64; 10] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.
 /// Gives the resources that the controller knows, at each scrape.
 pub type Resources = Box<dyn Fn() -> Vec<Arc<Watched>> + Send + Sync>;
 
+/// Tells the time of each scrape: a register call counts for 72 hours.
+pub type Clock = fn() -> Timestamp;
+
 /// Everything that the operator counts and measures.
 #[derive(Debug)]
 pub struct Metrics {
@@ -43,6 +47,7 @@ pub struct Metrics {
     graph_request_duration: Family<OperationLabel, Histogram, fn() -> Histogram>,
     registration_attempts: Family<ReasonLabel, Counter>,
     leader: Gauge<u64, AtomicU64>,
+    attempt_limit: Gauge<u64, AtomicU64>,
 }
 
 macro_rules! label_values {
@@ -157,8 +162,8 @@ struct ReasonLabel {
 // === impl Metrics ===
 
 impl Metrics {
-    /// Everything at zero; `resources` is asked at each scrape.
-    pub fn new(resources: Resources) -> Self {
+    /// Everything at zero; `resources` and `clock` are asked at each scrape.
+    pub fn new(attempt_limit: u16, resources: Resources, clock: Clock) -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("whatsapp_operator"),
             reconciliations: Family::default(),
@@ -167,13 +172,15 @@ impl Metrics {
             graph_request_duration: Family::new_with_constructor(|| Histogram::new(GRAPH_BUCKETS)),
             registration_attempts: Family::default(),
             leader: Gauge::default(),
+            attempt_limit: Gauge::default(),
         };
-        metrics.register(resources);
+        metrics.register(resources::Collector::new(resources, clock));
         metrics.start_at_zero();
+        metrics.attempt_limit.set(attempt_limit.into());
         metrics
     }
 
-    fn register(&mut self, resources: Resources) {
+    fn register(&mut self, resources: resources::Collector) {
         // The text encoder adds `_total` to counters and `_info` to the info itself.
         let registry = &mut self.registry;
         registry.register(
@@ -207,11 +214,16 @@ impl Metrics {
             self.leader.clone(),
         );
         registry.register(
+            "attempt_limit",
+            "How many automatic register calls the operator allows itself for a number in 72 hours",
+            self.attempt_limit.clone(),
+        );
+        registry.register(
             "build",
             "The version that runs",
             Info::new([("version", env!("CARGO_PKG_VERSION"))]),
         );
-        registry.register_collector(Box::new(resources::Collector::new(resources)));
+        registry.register_collector(Box::new(resources));
     }
 
     /// A series that appears with its first count has no rate: make all of them now.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use kube::{Client, Config};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
@@ -168,7 +169,11 @@ fn context(
         policy: policy(settings),
         index,
         memory: Memory::default(),
-        metrics: Arc::new(Metrics::new(resources)),
+        metrics: Arc::new(Metrics::new(
+            settings.retry.attempt_limit,
+            resources,
+            Timestamp::now,
+        )),
         events: Events::new(clients.patient.clone(), hostname()),
         unsynced: watch::Sender::new(watches.len()),
         leads: leadership.receiver(),

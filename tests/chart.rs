@@ -8,6 +8,8 @@ mod files;
 pub mod helm;
 /// Installing, upgrading, rolling back, uninstalling.
 mod install;
+/// Alerts, dashboard and monitors.
+mod monitoring;
 /// The roles are enough, and nothing in them is left over.
 mod permissions;
 /// A release whose pod runs here.

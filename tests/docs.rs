@@ -9,20 +9,24 @@ mod permissions;
 /// The tables of the README against the code.
 mod tables;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use clap::CommandFactory;
+use jiff::Timestamp;
 use kube::CustomResourceExt;
 use kube::core::DeserializeGuard;
+use serde::Deserialize;
 use whatsapp_operator::api::{
     TokenSecretRef, WhatsAppPhoneNumber, WhatsAppPhoneNumberSpec, WhatsAppPhoneNumberStatus,
 };
+use whatsapp_operator::conditions::{self, Situation, Standing};
 use whatsapp_operator::config::Cli;
 use whatsapp_operator::metrics::Metrics;
+use whatsapp_operator::reason::Reason;
 
 /// The text of a file of the repository.
-fn text(path: &str) -> String {
+pub fn text(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
@@ -53,12 +57,79 @@ pub fn flags() -> Vec<clap::Arg> {
 }
 
 /// The text of `/metrics` with one resource in it, so that every metric has a series.
-fn metrics() -> String {
+pub fn metrics() -> String {
     let mut number = WhatsAppPhoneNumber::new("support", spec());
-    number.status = Some(WhatsAppPhoneNumberStatus::default());
+    let mut status = WhatsAppPhoneNumberStatus::default();
+    let standing = Standing {
+        situation: Situation::Waiting,
+        reason: Reason::SecretNotFound,
+        message: String::new(),
+    };
+    conditions::set(&mut status, &standing, 1, Timestamp::now());
+    number.status = Some(status);
     let number = std::sync::Arc::new(DeserializeGuard(Ok(number)));
-    let metrics = Metrics::new(Box::new(move || vec![number.clone()]));
+    let metrics = Metrics::new(8, Box::new(move || vec![number.clone()]), Timestamp::now);
     metrics.encode().expect("metrics can be written")
+}
+
+/// The series in an OpenMetrics text: the name, and for each label the values that it has.
+pub fn series(text: &str) -> BTreeMap<String, BTreeMap<String, BTreeSet<String>>> {
+    let mut all = BTreeMap::<_, BTreeMap<_, BTreeSet<_>>>::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let (name, rest) = line.split_at(line.find(['{', ' ']).unwrap_or(line.len()));
+        let labels = rest.strip_prefix('{').and_then(|rest| rest.split_once('}'));
+        let labels = labels.map_or("", |(labels, _)| labels).split(',');
+        let metric = all.entry(name.to_owned()).or_default();
+        for (label, value) in labels.filter_map(|label| label.split_once('=')) {
+            let values = metric.entry(label.to_owned()).or_default();
+            values.insert(value.trim_matches('"').to_owned());
+        }
+    }
+    all
+}
+
+/// The alerts of the chart.
+pub fn alerts() -> Vec<Alert> {
+    let file: Rules = serde_norway::from_str(&text(
+        "charts/whatsapp-operator/rules/whatsapp-operator.yaml",
+    ))
+    .expect("the rules file is one");
+    file.groups
+        .into_iter()
+        .flat_map(|group| group.rules)
+        .collect()
+}
+
+/// An alert in a rules file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Alert {
+    /// Its name.
+    #[serde(rename = "alert")]
+    pub name: String,
+    /// When it fires.
+    pub expr: String,
+    /// For how long that must be so.
+    #[serde(rename = "for")]
+    pub wait: String,
+    /// More labels.
+    pub labels: BTreeMap<String, String>,
+    /// What it says.
+    pub annotations: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rules {
+    groups: Vec<Group>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Group {
+    #[serde(rename = "name")]
+    _name: String,
+    rules: Vec<Alert>,
 }
 
 fn spec() -> WhatsAppPhoneNumberSpec {

@@ -1,5 +1,6 @@
 //! The endpoints over real HTTP.
 
+use jiff::Timestamp;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -25,7 +26,7 @@ async fn start() -> Server {
         .local_addr()
         .expect("a bound listener has an address");
     let readiness = Readiness::new(["phone numbers", "secrets"]);
-    let metrics = Arc::new(Metrics::new(Box::new(Vec::new)));
+    let metrics = Arc::new(Metrics::new(8, Box::new(Vec::new), Timestamp::now));
     let health = Health {
         readiness: readiness.clone(),
         metrics,

@@ -3,19 +3,23 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use jiff::Timestamp;
 use kube::ResourceExt;
 use prometheus_client::collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use super::Resources;
+use super::{Clock, Resources};
 use crate::api::{WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
+use crate::conditions::{find, is_true};
+use crate::ledger;
 use crate::reason::condition;
 
-/// Reads the resources and writes `phone_numbers` and `phone_number_condition`.
+/// Reads the resources and writes `phone_numbers` and all that begins with `phone_number_`.
 pub(super) struct Collector {
     resources: Resources,
+    clock: Clock,
 }
 
 /// Where a number stands, in one word.
@@ -34,8 +38,8 @@ pub(super) enum State {
 }
 
 impl Collector {
-    pub(super) fn new(resources: Resources) -> Self {
-        Self { resources }
+    pub(super) fn new(resources: Resources, clock: Clock) -> Self {
+        Self { resources, clock }
     }
 }
 
@@ -51,7 +55,9 @@ impl collector::Collector for Collector {
         let resources = (self.resources)();
         let readable = || resources.iter().filter_map(|number| number.0.as_ref().ok());
         encode_states(&mut encoder, readable().map(state))?;
-        encode_conditions(&mut encoder, readable())
+        encode_conditions(&mut encoder, readable())?;
+        encode_reasons(&mut encoder, readable())?;
+        encode_attempts(&mut encoder, readable(), (self.clock)())
     }
 }
 
@@ -96,6 +102,60 @@ fn encode_conditions<'a>(
         }
     }
     Ok(())
+}
+
+fn encode_reasons<'a>(
+    encoder: &mut DescriptorEncoder,
+    resources: impl Iterator<Item = &'a WhatsAppPhoneNumber>,
+) -> fmt::Result {
+    let help = "1 for the reason why the number of a resource stands where it does";
+    let mut metric =
+        encoder.encode_descriptor("phone_number_reason", help, None, MetricType::Gauge)?;
+    for number in resources {
+        let Some(reason) = number.status.as_ref().and_then(reason) else {
+            continue;
+        };
+        let namespace = number.namespace().unwrap_or_default();
+        let name = number.name_any();
+        let labels = [
+            ("namespace", namespace.as_str()),
+            ("name", name.as_str()),
+            ("reason", reason),
+        ];
+        ConstGauge::new(1_u64).encode(metric.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+fn encode_attempts<'a>(
+    encoder: &mut DescriptorEncoder,
+    resources: impl Iterator<Item = &'a WhatsAppPhoneNumber>,
+    now: Timestamp,
+) -> fmt::Result {
+    let help = "Register calls of the last 72 hours in the ledger of each resource that count toward Meta's ten";
+    let mut metric =
+        encoder.encode_descriptor("phone_number_attempts", help, None, MetricType::Gauge)?;
+    for number in resources {
+        let namespace = number.namespace().unwrap_or_default();
+        let name = number.name_any();
+        let labels = [("namespace", namespace.as_str()), ("name", name.as_str())];
+        let attempts = number.status.iter().map(|status| &*status.attempts);
+        let count: usize = attempts.map(|all| ledger::counted(all, now)).sum();
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        ConstGauge::new(count).encode(metric.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+/// Why the number stands where it does. That of a failure goes first: a registered number stays Ready, with the reason
+/// that it had, when a call that a person asked for fails.
+fn reason(status: &WhatsAppPhoneNumberStatus) -> Option<&str> {
+    let type_ = if is_true(status, condition::FAILED) {
+        condition::FAILED
+    } else {
+        condition::READY
+    };
+    find(status, type_).map(|condition| condition.reason.as_str())
 }
 
 /// Type and status of the conditions that stand, and of the two whose absence means False.

@@ -1,31 +1,55 @@
 //! The text of `/metrics`.
 
+use std::sync::Mutex;
+
 use kube::core::DeserializeGuard;
 use serde_json::json;
 
 use super::*;
 
+fn noon() -> Timestamp {
+    "2026-01-04T12:00:00Z".parse().expect("a time")
+}
+
 fn number(name: &str, suspend: bool, conditions: &[(&str, &str)]) -> Arc<Watched> {
-    let conditions: Vec<_> = conditions
+    let conditions = conditions
         .iter()
-        .map(|(type_, status)| {
-            json!({"type": type_, "status": status, "reason": "X", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"})
-        })
+        .map(|(type_, status)| condition(type_, status, "X"))
         .collect();
+    with_status(
+        name,
+        suspend,
+        json!({"observedGeneration": 1, "conditions": serde_json::Value::Array(conditions)}),
+    )
+}
+
+fn condition(type_: &str, status: &str, reason: &str) -> serde_json::Value {
+    json!({"type": type_, "status": status, "reason": reason, "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"})
+}
+
+fn with_status(name: &str, suspend: bool, status: serde_json::Value) -> Arc<Watched> {
     let object = json!({
         "apiVersion": "whatsapp-operator.dev/v1alpha1", "kind": "WhatsAppPhoneNumber",
         "metadata": {"name": name, "namespace": "shop"},
         "spec": {"phoneNumberID": "1", "tokenSecretRef": {"name": "t"}, "pinSecretRef": {"name": "p"}, "suspend": suspend},
-        "status": {"observedGeneration": 1, "conditions": conditions},
+        "status": status,
     });
     let number = serde_json::from_value(object).expect("a valid resource");
     Arc::new(DeserializeGuard(Ok(number)))
 }
 
 fn text(numbers: Vec<Arc<Watched>>) -> String {
-    Metrics::new(Box::new(move || numbers.clone()))
+    Metrics::new(8, Box::new(move || numbers.clone()), noon)
         .encode()
         .expect("metrics as text")
+}
+
+/// The series of a metric, without its name.
+fn series<'a>(text: &'a str, metric: &str) -> Vec<&'a str> {
+    text.lines()
+        .filter_map(|line| line.strip_prefix(metric))
+        .filter(|rest| rest.starts_with(['{', ' ']))
+        .collect()
 }
 
 #[track_caller]
@@ -54,9 +78,12 @@ fn names_and_types_are_those_of_the_design() {
             "graph_request_duration_seconds histogram",
             "registration_attempts counter",
             "leader gauge",
+            "attempt_limit gauge",
             "build info",
             "phone_numbers gauge",
             "phone_number_condition gauge",
+            "phone_number_reason gauge",
+            "phone_number_attempts gauge",
         ]
     );
     assert!(
@@ -76,6 +103,7 @@ fn fixed_series_begin_at_zero() {
             "whatsapp_operator_graph_request_duration_seconds_count{operation=\"read\"} 0",
             "whatsapp_operator_registration_attempts_total{reason=\"PinMismatch\"} 0",
             "whatsapp_operator_leader 0",
+            "whatsapp_operator_attempt_limit 8",
             concat!(
                 "whatsapp_operator_build_info{version=\"",
                 env!("CARGO_PKG_VERSION"),
@@ -96,7 +124,7 @@ fn fixed_series_begin_at_zero() {
 
 #[test]
 fn what_happens_is_counted_and_measured() {
-    let metrics = Metrics::new(Box::new(Vec::new));
+    let metrics = Metrics::new(8, Box::new(Vec::new), noon);
     metrics.reconciled(ReconcileResult::Success, Duration::from_millis(20));
     metrics.graph_request(
         Operation::Register,
@@ -182,4 +210,82 @@ fn each_number_counts_in_one_state() {
             "whatsapp_operator_phone_numbers{state=\"suspended\"} 1",
         ],
     );
+}
+
+#[test]
+fn the_register_calls_that_count_are_those_of_72_hours() {
+    let attempt = |end: &str, outcome: &str| json!({"id": end, "startTime": end, "finishTime": end, "ttlSeconds": 60, "outcome": outcome});
+    let attempts = json!([
+        {"id": "open", "startTime": "2026-01-04T11:59:59Z", "ttlSeconds": 60},
+        attempt("2026-01-04T11:00:00Z", "NotSent"),
+        attempt("2026-01-04T10:00:00Z", "Unknown"),
+        attempt("2026-01-01T12:00:01Z", "Failed"),
+        attempt("2026-01-01T12:00:00Z", "Failed"),
+    ]);
+    let numbers = vec![
+        with_status(
+            "sales",
+            false,
+            json!({"observedGeneration": 1, "attempts": attempts}),
+        ),
+        with_status("unseen", false, json!({"observedGeneration": -1})),
+    ];
+    assert_eq!(
+        series(&text(numbers), "whatsapp_operator_phone_number_attempts"),
+        [
+            "{namespace=\"shop\",name=\"sales\"} 3",
+            "{namespace=\"shop\",name=\"unseen\"} 0",
+        ]
+    );
+}
+
+#[test]
+fn a_number_has_one_reason_and_a_failure_goes_first() {
+    let status = |ready: [&str; 2], failed: [&str; 2]| {
+        let conditions = [("Ready", ready), ("Failed", failed)]
+            .map(|(type_, [status, reason])| condition(type_, status, reason));
+        json!({"observedGeneration": 1, "conditions": conditions})
+    };
+    let rests = status(
+        ["True", "AlreadyRegistered"],
+        ["False", "AlreadyRegistered"],
+    );
+    let asked = status(["True", "AlreadyRegistered"], ["True", "PinMismatch"]);
+    let numbers = vec![
+        with_status("rests", false, rests),
+        with_status("asked", false, asked),
+        with_status("unseen", false, json!({"observedGeneration": -1})),
+    ];
+    assert_eq!(
+        series(&text(numbers), "whatsapp_operator_phone_number_reason"),
+        [
+            "{namespace=\"shop\",name=\"rests\",reason=\"AlreadyRegistered\"} 1",
+            "{namespace=\"shop\",name=\"asked\",reason=\"PinMismatch\"} 1",
+        ]
+    );
+}
+
+#[test]
+fn a_number_that_is_gone_has_no_series() {
+    let numbers = Arc::new(Mutex::new(vec![number(
+        "sales",
+        false,
+        &[("Ready", "True")],
+    )]));
+    let known = Arc::clone(&numbers);
+    let resources = move || known.lock().expect("nobody panicked").clone();
+    let metrics = Metrics::new(8, Box::new(resources), noon);
+    let lines = || {
+        let text = metrics.encode().expect("metrics as text");
+        text.lines()
+            .filter(|line| line.contains("name=\"sales\""))
+            .count()
+    };
+    assert_eq!(
+        lines(),
+        3 * 3 + 2,
+        "three conditions, the reason and the attempts"
+    );
+    numbers.lock().expect("nobody panicked").clear();
+    assert_eq!(lines(), 0);
 }

@@ -8,7 +8,7 @@ use whatsapp_operator::api::{WhatsAppPhoneNumber, crd_yaml};
 use whatsapp_operator::reason::{Reason, condition};
 
 use super::markdown::{blocks, code_spans, table};
-use super::{documents, flags, metrics, properties, rust_files, schema, text};
+use super::{alerts, documents, flags, metrics, properties, rust_files, schema, text};
 use crate::support;
 use crate::support::control_plane::{apply_crds, create_namespace};
 
@@ -48,7 +48,8 @@ fn each(pattern: &str, check: impl Fn(&str) -> bool) {
 }
 
 #[test]
-fn reasons_and_conditions() {
+fn reasons_conditions_and_alerts() {
+    let alerts = alerts();
     let mut known: BTreeSet<&str> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
     known.extend([
         condition::REGISTERED,
@@ -57,6 +58,7 @@ fn reasons_and_conditions() {
         condition::RECONCILING,
         condition::STALLED,
     ]);
+    known.extend(alerts.iter().map(|alert| alert.name.as_str()));
     known.extend(OTHER_WORDS);
     each("(?:[A-Z][a-z]+)+", |span| known.contains(span));
 }

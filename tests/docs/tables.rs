@@ -6,7 +6,7 @@ use whatsapp_operator::api::REGISTER_REQUESTED_AT;
 use whatsapp_operator::reason::{Next, Reason, condition};
 
 use super::markdown::{headings, table};
-use super::{flags, metrics, properties, schema, text};
+use super::{alerts, flags, metrics, properties, schema, series, text};
 
 #[test]
 fn every_reason_has_its_row() {
@@ -38,13 +38,21 @@ fn every_reason_has_its_row() {
 }
 
 #[test]
-fn the_runbook_has_a_section_for_every_reason() {
+fn the_runbook_has_a_section_for_every_reason_and_every_alert() {
     let documented: BTreeSet<String> = headings(&text("docs/runbook.md"), 3)
         .into_iter()
         .map(str::to_owned)
         .collect();
-    let reasons = Reason::ALL.iter().map(ToString::to_string).collect();
-    assert_eq!(documented, reasons);
+    let reasons = Reason::ALL.iter().map(ToString::to_string);
+    let alerts = alerts().into_iter().map(|alert| alert.name);
+    assert_eq!(documented, reasons.chain(alerts).collect());
+}
+
+#[test]
+fn every_alert_has_its_row() {
+    let documented = table(&text("README.md"), "alert").names("alert");
+    let alerts: Vec<String> = alerts().into_iter().map(|alert| alert.name).collect();
+    assert_eq!(documented, alerts, "in the order of the rules file");
 }
 
 #[test]
@@ -103,28 +111,19 @@ fn every_metric_has_its_row_with_its_labels() {
     });
     let documented: BTreeMap<String, BTreeSet<String>> =
         table.names("metric").into_iter().zip(labels).collect();
-    assert_eq!(documented, series(&metrics()));
+    assert_eq!(documented, names_and_labels(&metrics()));
 }
 
 /// The names in an OpenMetrics text with their labels; a histogram's series count as one.
-fn series(text: &str) -> BTreeMap<String, BTreeSet<String>> {
+fn names_and_labels(text: &str) -> BTreeMap<String, BTreeSet<String>> {
     let mut all: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for line in text.lines().filter(|line| !line.starts_with('#')) {
-        let (name, rest) = line.split_at(line.find(['{', ' ']).unwrap_or(line.len()));
+    for (name, labels) in series(text) {
         let parts = ["_bucket", "_count", "_sum"];
         let name = parts
             .iter()
             .find_map(|part| name.strip_suffix(part))
-            .unwrap_or(name);
-        let labels = rest
-            .strip_prefix('{')
-            .and_then(|rest| rest.split_once('}'))
-            .map(|(labels, _)| labels)
-            .unwrap_or_default();
-        let labels = labels.split(',').filter_map(|label| label.split_once('='));
-        let labels = labels
-            .map(|(label, _)| label.to_owned())
-            .filter(|label| label != "le");
+            .unwrap_or(&name);
+        let labels = labels.into_keys().filter(|label| label != "le");
         all.entry(name.to_owned()).or_default().extend(labels);
     }
     all

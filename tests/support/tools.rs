@@ -47,6 +47,11 @@ tool!(
 );
 
 tool!(
+    /// Checks alerting rules and runs their tests. The tag leaves the clients of many clouds out.
+    PROMTOOL, "promtool", "github.com/prometheus/prometheus/cmd/promtool",
+    version of "require github.com/prometheus/prometheus ", tags "remove_all_sd"
+);
+tool!(
     /// Decodes resources of other projects strictly into the types that they publish.
     STRICT_DECODE, "strict-decode", ".",
     version of "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring ", tags ""
