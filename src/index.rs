@@ -269,6 +269,8 @@ fn remove_from<K: std::hash::Hash + Eq>(map: &mut HashMap<K, BTreeSet<Key>>, at:
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use kube::runtime::reflector::{self, store::Writer};
 
     use super::*;
@@ -303,6 +305,31 @@ mod tests {
     fn with_uid(mut resource: WhatsAppPhoneNumber, uid: &str) -> WhatsAppPhoneNumber {
         resource.metadata.uid = Some(uid.to_owned());
         resource
+    }
+
+    /// A resource with a call of now.
+    fn called(name: &str, uid: &str) -> WhatsAppPhoneNumber {
+        let mut resource = with_uid(claimed(resource(name, 1)), uid);
+        let status = resource.status.get_or_insert_default();
+        status.attempts[0].start_time = Time(Timestamp::now());
+        resource
+    }
+
+    #[test]
+    fn the_calls_of_a_resource_that_is_gone_are_remembered() {
+        let number = crate::secrets::fixtures::spec().phone_number_id;
+        let mut watched = after(&[called("first", "a")]);
+        assert!(watched.2.attempts(&number).is_empty());
+        list(&mut watched, &[]);
+        assert_eq!(watched.2.attempts(&number).len(), 1);
+    }
+
+    #[test]
+    fn the_calls_that_a_status_has_lost_are_remembered() {
+        let number = crate::secrets::fixtures::spec().phone_number_id;
+        let mut watched = after(&[called("first", "a")]);
+        list(&mut watched, &[with_uid(resource("first", 1), "a")]);
+        assert_eq!(watched.2.attempts(&number).len(), 1);
     }
 
     #[test]

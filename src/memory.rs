@@ -310,9 +310,12 @@ fn version_of(resource: &WhatsAppPhoneNumber) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
     use super::*;
+    use crate::duplicates::tests::{claimed, resource};
 
     #[test]
     fn a_call_from_the_future_is_put_to_now_once() {
@@ -355,6 +358,43 @@ mod tests {
         memory.remember("2", &[claimed(73 * 3600)]);
         assert_eq!(memory.attempts("1").len(), 1);
         assert!(memory.attempts("2").is_empty());
+    }
+
+    #[test]
+    fn the_age_of_a_claim_is_its_own() {
+        let uptime = Arc::new(AtomicU64::new(0));
+        let (began, seconds) = (Instant::now(), Arc::clone(&uptime));
+        let monotonic = move || began + Duration::from_secs(seconds.load(Relaxed));
+        let memory = Memory::new(Clock {
+            monotonic: Arc::new(monotonic),
+            ..Clock::default()
+        });
+        let claimed = |id: &str| {
+            let mut resource = claimed(resource("number", 1));
+            let status = resource.status.get_or_insert_default();
+            id.clone_into(&mut status.attempts[0].id);
+            resource
+        };
+        let seen = |seconds| OpenClaim::SeenFor(Duration::from_secs(seconds));
+        memory.saw(&claimed("a"));
+        uptime.store(50, Relaxed);
+        assert_eq!(memory.open_claim(&claimed("a")), seen(50));
+        assert_eq!(memory.open_claim(&claimed("b")), seen(0));
+        uptime.store(60, Relaxed);
+        assert_eq!(memory.open_claim(&claimed("b")), seen(10));
+        memory.will_not_send("b");
+        assert_eq!(memory.open_claim(&claimed("b")), OpenClaim::Unsent);
+    }
+
+    #[test]
+    fn a_token_cools_down_until_the_latest_time_that_is_known() {
+        let memory = Memory::default();
+        let at = |second| Timestamp::from_second(second).unwrap();
+        assert_eq!(memory.cools_until("token"), None);
+        memory.cool_down("token", at(20));
+        memory.cool_down("token", at(10));
+        assert_eq!(memory.cools_until("token"), Some(at(20)));
+        assert_eq!(memory.cools_until("other"), None);
     }
 
     #[test]

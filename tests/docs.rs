@@ -40,6 +40,7 @@ fn documents() -> Vec<(&'static str, String)> {
         "SECURITY.md",
         "docs/faults.md",
         "docs/guarantees.md",
+        "docs/mutations.md",
         "docs/releasing.md",
         "docs/runbook.md",
         "examples/gitops/README.md",

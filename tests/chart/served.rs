@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::helm::{Helm, combinations, kind, only};
 use crate::support::bed::Bed;
+use crate::support::tools::STRICT_DECODE;
 
 /// Kinds of the Prometheus Operator, which the API server does not know.
 const OF_OTHERS: [&str; 3] = ["ServiceMonitor", "PodMonitor", "PrometheusRule"];
@@ -53,6 +54,25 @@ async fn pods_keep_to_the_restricted_standard() {
         said.contains("violates PodSecurity"),
         "the check is none: {said}"
     );
+}
+
+#[test]
+fn the_types_of_the_prometheus_operator_fit() {
+    let helm = Helm::alone();
+    let mut seen = 0;
+    for values in combinations() {
+        let flags = ["--values", values.to_str().expect("a path that is text")];
+        let objects = helm.render("test", "test", &flags);
+        for object in objects
+            .iter()
+            .filter(|object| OF_OTHERS.contains(&kind(object)))
+        {
+            let said = with_input(STRICT_DECODE.command(&[]), std::slice::from_ref(object));
+            assert!(said.status.success(), "{}: {said:?}", values.display());
+            seen += 1;
+        }
+    }
+    assert!(seen >= OF_OTHERS.len(), "each kind is rendered somewhere");
 }
 
 /// Has the bed's namespace refuse pods that do not keep to the standard.

@@ -175,7 +175,7 @@ fn the_values_of_the_examples_fit_the_chart() -> Tested {
     let releases = yaml("flux/operator.yaml").into_iter();
     let release = releases
         .filter(|object| object["kind"] == "HelmRelease")
-        .last();
+        .next_back();
     let values = [
         application["spec"]["source"]["helm"]["valuesObject"].clone(),
         release.ok_or("no HelmRelease")?["spec"]["values"].clone(),

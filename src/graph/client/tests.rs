@@ -205,12 +205,28 @@ async fn a_failed_tls_handshake_sent_nothing() {
     let server = Server::answering("this is not TLS\r\n\r\n".to_owned());
     let mut url = server.url.clone();
     url.set_scheme("https").expect("a scheme that fits");
-    // The server's read of the request ends with the client's end of the connection at the latest.
+    // The server's read of the request ends with the client's end of the connection at the latest: after a third of this.
     let mut settings = settings(&url);
-    settings.timeout = Duration::from_secs(1);
+    settings.timeout = Duration::from_secs(6);
     let client = GraphClient::new(&settings).expect("a client");
     let outcome = register_with(&client, &inputs()).await;
     assert_eq!(outcome.reason, Reason::GraphUnreachable, "{outcome:?}");
+}
+
+#[tokio::test]
+async fn no_connection_is_used_again() {
+    let answer = http("200 OK", "", r#"{"success":true}"#);
+    let server = Server::start(move |stream| {
+        let _ = stream.write_all(answer.as_bytes());
+        // It stays open, as with a server that keeps connections; but nobody reads from it any more.
+        std::mem::forget(stream.try_clone());
+    });
+    let client = client(&server.url);
+    for _ in 0..2 {
+        let outcome = register_with(&client, &inputs()).await;
+        assert_eq!(outcome.reason, Reason::RegistrationSucceeded, "{outcome:?}");
+    }
+    assert_eq!(server.requests().len(), 2);
 }
 
 #[tokio::test]
