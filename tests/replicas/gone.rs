@@ -182,7 +182,7 @@ async fn deleted(first: First, again: Again) {
     let gates = bed.gates(Arc::clone(&stops) as _).await;
     let namespaces = format!("--watch-namespace={},{}", bed.namespace, other.namespace);
     let operator = gates
-        .operator(&bed, &[&namespaces, "--graph-timeout=30s"])
+        .operator(&bed, &[&namespaces, "--graph-timeout=2m"])
         .await;
     join_all(At::ALL.map(|at| at.hold(&bed, &stops))).await;
 
