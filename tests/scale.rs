@@ -4,9 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::future::join_all;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
 use tokio::time::Instant;
 
 use crate::support::bed::Bed;
+use crate::support::operator::Operator;
 use crate::support::simulator::NumberConfig;
 use crate::support::{control_plane::ControlPlane, start_with_crd};
 
@@ -66,7 +70,54 @@ async fn two_hundred_at_once_and_then_at_rest() {
     assert_eq!(bed.simulator.totals().counts.register_calls, NUMBERS);
     assert!(bed.simulator.violations().is_empty());
     costs_nothing(&bed).await;
+    what_is_as_it_was_is_not_written(&bed, &operator).await;
     drop(operator);
+}
+
+/// A Secret is touched, which wakes every resource that names it; none has anything new to say.
+async fn what_is_as_it_was_is_not_written(bed: &Bed, operator: &Operator) {
+    let before = (status_writes(bed).await, passes(operator).await);
+    let touched = Patch::Merge(json!({"metadata": {"labels": {"touched": "yes"}}}));
+    let params = PatchParams::default();
+    let patched = bed
+        .api::<Secret>()
+        .patch("whatsapp", &params, &touched)
+        .await;
+    patched.expect("the Secret is touched");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while passes(operator).await < before.1 + NUMBERS {
+        assert!(Instant::now() < deadline, "the Secret wakes nobody");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(
+        status_writes(bed).await,
+        before.0,
+        "writes that change nothing"
+    );
+}
+
+/// How many passes the operator has made.
+async fn passes(operator: &Operator) -> usize {
+    let url = format!("http://{}/metrics", operator.address());
+    let answer = reqwest::get(url).await.expect("the operator's metrics");
+    let text = answer.text().await.expect("the operator's metrics");
+    let lines = text.lines();
+    let counts = lines.filter_map(|line| {
+        let line = line.strip_prefix("whatsapp_operator_reconciliations_total{")?;
+        line.rsplit_once(' ')?.1.parse::<usize>().ok()
+    });
+    counts.sum()
+}
+
+/// What of the API server's count is writes of statuses.
+async fn status_writes(bed: &Bed) -> BTreeMap<String, String> {
+    let mut writes = requests(bed).await;
+    writes.retain(|name, _| {
+        name.contains("resource=\"whatsappphonenumbers\"")
+            && name.contains("subresource=\"status\"")
+    });
+    assert!(!writes.is_empty(), "the API server counts otherwise");
+    writes
 }
 
 /// Waits until the simulator has registered so many numbers.

@@ -137,6 +137,7 @@ fn tests_that_prove_a_guarantee_exist() {
         .iter()
         .map(|path| std::fs::read_to_string(path).expect("a source can be read"))
         .collect();
+    let long = Regex::new("^[a-z0-9]+(_[a-z0-9]+){3,}$").expect("a pattern");
     for (path, first, tests) in [
         ("docs/guarantees.md", "guarantee", "tests"),
         ("docs/mutations.md", "taken away", "caught by"),
@@ -150,7 +151,6 @@ fn tests_that_prove_a_guarantee_exist() {
             }
         }
         // Elsewhere a name of so many words is a test's.
-        let long = Regex::new("^[a-z0-9]+(_[a-z0-9]+){3,}$").expect("a pattern");
         let spans = code_spans(&text).into_iter();
         named.extend(spans.filter(|span| long.is_match(span)).map(str::to_owned));
         assert!(!named.is_empty(), "{path} names no test");

@@ -172,10 +172,8 @@ async fn every_number_of_the_examples_finds_its_secrets() {
 #[test]
 fn the_values_of_the_examples_fit_the_chart() -> Tested {
     let application = yaml("argo-cd/operator.yaml").remove(0);
-    let releases = yaml("flux/operator.yaml").into_iter();
-    let release = releases
-        .filter(|object| object["kind"] == "HelmRelease")
-        .next_back();
+    let mut objects = yaml("flux/operator.yaml").into_iter();
+    let release = objects.rfind(|object| object["kind"] == "HelmRelease");
     let values = [
         application["spec"]["source"]["helm"]["valuesObject"].clone(),
         release.ok_or("no HelmRelease")?["spec"]["values"].clone(),
