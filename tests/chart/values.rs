@@ -57,6 +57,28 @@ const REFUSED: &[(&str, &str)] = &[
         "admissionPolicy.validationActions={Shout}",
         "validationActions",
     ),
+    ("image.repository=a/b:0.1", "repository"),
+    ("image.repository=https://a/b", "repository"),
+    ("watchNamespaces={a,a}", "watchNamespaces"),
+    ("selector=shard in a", "no label selector"),
+    ("retryBase=1d", "retryBase"),
+    ("retryCap=10s", "retryCap"),
+    ("graph.baseUrl=https://u:p@graph.example.com", "no user"),
+    ("graph.baseUrl=https://graph.example.com?x=1", "no query"),
+    (
+        "graph.baseUrl=http://localhost.example.com",
+        "graph.allowInsecure=true",
+    ),
+    ("https_proxy=proxy.example.com", "https_proxy"),
+    ("https_proxy=socks5://proxy", "https_proxy"),
+    ("logging.level=verbose", "logging.level"),
+    ("livenessProbe.host=x", "livenessProbe"),
+    ("serviceAccount.create=false", "serviceAccount.name"),
+    (
+        "admissionPolicy.validationActions={Warn,Deny}",
+        "validationActions",
+    ),
+    ("fullnameOverride=1a", "fullnameOverride"),
 ];
 
 /// What an umbrella chart may set.

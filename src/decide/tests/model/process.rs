@@ -142,8 +142,17 @@ impl Process {
             Some(resource) => {
                 self.memory.saw(resource);
                 around.witness.seen(self.incarnation, resource);
+                let now = around.clock.uptime();
+                if before.as_ref().is_none_or(|before| wakes(before, resource)) {
+                    self.due.insert(name, now);
+                }
+                if before
+                    .as_ref()
+                    .is_some_and(|before| leaves(before, resource))
+                {
+                    self.due.extend(self.view.keys().map(|other| (*other, now)));
+                }
                 self.view.insert(name, resource.clone());
-                self.due.insert(name, around.clock.uptime());
             }
             None => {
                 self.memory
@@ -505,6 +514,21 @@ pub(crate) fn store(
     }
     around.witness.stores(&stored);
     Ok(stored)
+}
+
+/// Whether a change is worth a pass: that of a status alone is not, as in `controller::resource_changes`.
+fn wakes(before: &WhatsAppPhoneNumber, after: &WhatsAppPhoneNumber) -> bool {
+    let said = |resource: &WhatsAppPhoneNumber| {
+        let metadata = &resource.metadata;
+        let (uid, annotations) = (metadata.uid.clone(), metadata.annotations.clone());
+        (uid, metadata.generation, annotations)
+    };
+    said(before) != said(after)
+}
+
+/// Whether others of the number may go ahead now, as in `Index::apply`.
+fn leaves(before: &WhatsAppPhoneNumber, after: &WhatsAppPhoneNumber) -> bool {
+    before.uid() != after.uid() || duplicates::falls_back(before, after)
 }
 
 fn missing() -> SecretFault {
