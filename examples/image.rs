@@ -60,7 +60,6 @@ fn make(args: &Args) -> Result<(), Failure> {
     let sbom = papers::sbom(&origin)?;
     let licences = papers::licences()?;
     if let Some(directory) = &args.papers {
-        fs::create_dir_all(directory)?;
         write(&directory.join("whatsapp-operator.cdx.json"), &sbom)?;
         return write(&directory.join("THIRD-PARTY-LICENSES.txt"), &licences);
     }
@@ -87,6 +86,8 @@ fn make(args: &Args) -> Result<(), Failure> {
 
 /// Writes a file and says so.
 fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let directory = path.parent().unwrap_or(path);
+    fs::create_dir_all(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
     fs::write(path, bytes).map_err(|error| format!("{}: {error}", path.display()))?;
     println!("{}: {} bytes", path.display(), bytes.len());
     Ok(())

@@ -91,7 +91,9 @@ pub fn licences() -> Result<Vec<u8>, Failure> {
         command
             .args(["generate", "--frozen", "--fail", "about.hbs"])
             .args(["--target", &target]);
-        fs::write(&known, output(command)?)?;
+        let licences = output(command)?;
+        fs::create_dir_all(sources().join("target"))?;
+        fs::write(&known, licences)?;
     }
     let mut licences = fs::read(known)?;
     let line = "=".repeat(80);
