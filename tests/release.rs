@@ -1,6 +1,8 @@
 //! A release has one version: the program, the chart, the image and the changelog agree on it. That the tag agrees as well is
 //! checked by the workflow that the tag starts.
 
+use std::collections::BTreeSet;
+
 use regex::Regex;
 
 /// The version of the program, as `Cargo.toml` has it.
@@ -27,4 +29,28 @@ fn the_changelog_begins_with_the_version_of_the_program() {
     let first = section.captures(&changelog);
     let first = first.expect("CHANGELOG.md has a section, such as: ## [0.1.0] - 2026-11-27");
     assert_eq!(&first[1], VERSION, "CHANGELOG.md: the first section");
+}
+
+/// The texts of a list in a TOML file.
+fn list(path: &str, name: &str) -> BTreeSet<String> {
+    let text = text(path);
+    let list = Regex::new(&format!(r"(?ms)^{name} = \[(.*?)\]")).expect("a pattern");
+    let list = list.captures(&text);
+    let list = list.unwrap_or_else(|| panic!("{path} has no list {name}"));
+    let item = Regex::new(r#""([^"]+)""#).expect("a pattern");
+    let items = item.captures_iter(&list[1]);
+    items.map(|item| item[1].to_owned()).collect()
+}
+
+#[test]
+fn the_licences_in_the_image_are_allowed_ones() {
+    let accepted = list("about.toml", "accepted");
+    let allowed = list("deny.toml", "allow");
+    let more: Vec<_> = accepted.difference(&allowed).collect();
+    assert!(
+        more.is_empty(),
+        "about.toml: {more:?}, which deny.toml lacks"
+    );
+    let targets = list("about.toml", "targets");
+    assert_eq!(targets, list("deny.toml", "targets"), "the targets");
 }

@@ -164,7 +164,11 @@ impl<'a> Churn<'a> {
             calls += counts.register_calls;
             stuck += usize::from(!report.state.registered);
             assert!(counts.register_calls <= limit, "{report:#?}");
-            assert!(counts.max_concurrent <= 1, "{report:#?}");
+            // A call that was given up is over for the operator, and not yet for Graph.
+            let lingers = |step: &String| matches!(step.as_str(), "trickle" | "slow");
+            let mut steps = report.log.iter().filter_map(|call| call.step.as_ref());
+            let at_once = 1 + usize::from(steps.any(lingers));
+            assert!(counts.max_concurrent <= at_once, "{report:#?}");
             if !requested {
                 assert_eq!(counts.register_calls_while_registered, 0, "{report:#?}");
             }
