@@ -175,7 +175,24 @@ async fn still_served(other: &Bed, id: &str) {
     until_any_registered(other, &name).await;
 }
 
+/// For how long requests to the API server may be held: the operator gives up on them after 10 s.
+const HOLD_MAX: Duration = Duration::from_secs(8);
+
+/// How often a case is run at most.
+const RUNS_MAX: usize = 4;
+
+/// One case, run again where the machine was so busy that the operator may have given up on what was held.
 async fn deleted(first: First, again: Again) {
+    for _ in 0..RUNS_MAX {
+        if deleted_once(first, again).await.is_some() {
+            return;
+        }
+    }
+    panic!("{first:?}, {again:?}: the machine is too busy to tell");
+}
+
+/// One run of a case; nothing if the requests were held for too long.
+async fn deleted_once(first: First, again: Again) -> Option<()> {
     let (bed, other) = (Bed::new().await, Bed::new().await);
     tokio::join!(bed.secrets(), other.secrets());
     let stops = Stops::new();
@@ -184,26 +201,29 @@ async fn deleted(first: First, again: Again) {
     let operator = gates
         .operator(&bed, &[&namespaces, "--graph-timeout=2m"])
         .await;
+    let began = Instant::now();
     join_all(At::ALL.map(|at| at.hold(&bed, &stops))).await;
 
     let all: Api<Namespace> = Api::all(bed.client.clone());
     let deletion = all.delete(&bed.namespace, &DeleteParams::default()).await;
     deletion.expect("the namespace is being deleted");
-    still_served(&other, "6510").await;
     match first {
         First::Numbers => delete_all::<WhatsAppPhoneNumber>(&bed).await,
         First::Secrets => delete_all::<Secret>(&bed).await,
     }
-    still_served(&other, "6511").await;
+    still_served(&other, "6510").await;
     match first {
         First::Numbers => delete_all::<Secret>(&bed).await,
         First::Secrets => delete_all::<WhatsAppPhoneNumber>(&bed).await,
     }
-    let release = || At::ALL.iter().for_each(|at| at.release(&bed, &stops));
+    let release = || {
+        At::ALL.iter().for_each(|at| at.release(&bed, &stops));
+        (began.elapsed() < HOLD_MAX).then_some(())
+    };
     if again == Again::AfterRelease {
-        release();
+        release()?;
     }
-    still_served(&other, "6512").await;
+    still_served(&other, "6511").await;
     make_again(&bed).await;
     join_all(
         At::ALL
@@ -212,7 +232,7 @@ async fn deleted(first: First, again: Again) {
     )
     .await;
     if again == Again::BeforeRelease {
-        release();
+        release()?;
     }
 
     for at in At::ALL {
@@ -224,6 +244,7 @@ async fn deleted(first: First, again: Again) {
     let (status, log) = operator.terminate().await;
     assert_eq!(status, "0", "{log}");
     assert_calm(&log);
+    Some(())
 }
 
 /// What went away is no fault of anybody's: at most one warning for each number, and no error.
@@ -242,6 +263,12 @@ async fn a_namespace_that_is_deleted_and_made_again_takes_one_call_for_each_numb
     tokio::join!(
         deleted(First::Numbers, Again::AfterRelease),
         deleted(First::Secrets, Again::AfterRelease),
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_that_is_made_again_while_calls_are_held_takes_one_call_for_each_number() {
+    tokio::join!(
         deleted(First::Numbers, Again::BeforeRelease),
         deleted(First::Secrets, Again::BeforeRelease),
     );
