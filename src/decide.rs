@@ -19,7 +19,7 @@ use crate::conditions::is_registered;
 use crate::digest::Digests;
 use crate::graph::{ReadOutcome, Verdict};
 use crate::ledger;
-use crate::reason::Reason;
+use crate::reason::{Next, Reason};
 use crate::schedule::{Backoff, sane_next};
 use crate::secrets::SecretFault;
 use crate::text::{Bound, cut, one_line, stored_bytes};
@@ -246,6 +246,24 @@ pub fn register_request(resource: &WhatsAppPhoneNumber) -> Option<&str> {
     (!value.is_empty() && stored_bytes(value) <= REGISTER_REQUEST_MAX_BYTES).then_some(value)
 }
 
+/// What to do where nothing is tried until a person has done it. Where the advice says how the operator goes on by
+/// itself, or names nothing that it notices, the number has to be asked for.
+fn until_a_person(reason: Reason) -> String {
+    let ask = format!("set the annotation {REGISTER_REQUESTED_AT}.");
+    match reason {
+        Reason::OutcomeUnknown | Reason::Registering => {
+            format!("Look at the number in WhatsApp Manager, then {ask}")
+        }
+        Reason::GraphUnavailable | Reason::NotSent => {
+            format!("Wait until Graph has recovered, then {ask}")
+        }
+        _ if reason.next() == Next::Retry || reason == Reason::CertificateUnavailable => {
+            format!("{} Then {ask}", reason.advice())
+        }
+        _ => reason.advice().to_owned(),
+    }
+}
+
 /// A message for people: what happened, what to do, and when the operator comes back; never, where it stalls.
 pub fn explain(what: &str, reason: Reason, next: Option<Timestamp>) -> String {
     let what = what.trim_end_matches('.');
@@ -255,11 +273,13 @@ pub fn explain(what: &str, reason: Reason, next: Option<Timestamp>) -> String {
         .map(|c| c.to_uppercase().to_string())
         .unwrap_or_default();
     let what = one_line(&format!("{first}{}", letters.as_str()));
-    let next = match next {
-        Some(next) => format!("Next attempt at {next}."),
-        None => "Nothing is tried again until then.".to_owned(),
+    let rest = match next {
+        Some(next) => format!(". {} Next attempt at {next}.", reason.advice()),
+        None => format!(
+            ". {} Nothing is tried again until then.",
+            until_a_person(reason)
+        ),
     };
-    let rest = format!(". {} {next}", reason.advice());
     // Where Graph says much, it is not at the cost of what to do.
     cut(&what, Bound::MESSAGE.without(&rest)) + &rest
 }

@@ -2,7 +2,7 @@
 
 use super::world::*;
 use crate::api::AttemptOutcome;
-use crate::conditions::reason_of;
+use crate::conditions::{find, reason_of};
 use crate::graph::Verdict;
 use crate::reason::{Reason, condition};
 use crate::schedule::plus;
@@ -309,4 +309,32 @@ fn values_that_are_none() {
         world.last_attempt().outcome,
         Some(AttemptOutcome::Succeeded)
     );
+}
+
+/// Nobody waits for an attempt that the operator does not make.
+#[test]
+fn a_requested_call_that_failed_says_that_another_has_to_be_asked_for() {
+    let unavailable = "Wait until Graph has recovered, then set the annotation";
+    let unknown = "Look at the number in WhatsApp Manager, then set the annotation";
+    let mismatch = "wrong PINs lock the number. Nothing is tried";
+    let certificate = "holds the number. Then set the annotation";
+    for (outcome, advice) in [
+        (refused(500, 1, None), unavailable),
+        (super::world::unknown(), unknown),
+        (pin_mismatch(), mismatch),
+        (refused(500, 131_045, None), certificate),
+    ] {
+        let mut world = requested(World::registered());
+        world.answer(outcome);
+        world.pass();
+        world.run_for(hours(100));
+        let failure = find(world.status(), condition::FAILED).expect("a condition");
+        let message = &failure.message;
+        assert!(message.contains(advice), "{message}");
+        assert!(
+            message.ends_with("Nothing is tried again until then."),
+            "{message}"
+        );
+        assert!(world.is_at_rest());
+    }
 }
