@@ -95,6 +95,44 @@ const TAKEN: &[&str] = &[
     "podAnnotations.example\\.com/a=b",
 ];
 
+/// What is set, and what the notes then warn of.
+const WARNED: &[(&str, &str)] = &[
+    ("graph.allowInsecure=true", "may travel unencrypted"),
+    ("replicaCount=0", "nothing is registered until it is raised"),
+    ("replicaCount=1", "There is one replica"),
+    (
+        "replicaCount=2,leaderElection.enabled=false",
+        "all of them work on every number",
+    ),
+    ("replicaCount=2", "may evict all replicas at once"),
+    (
+        "podDisruptionBudget.enabled=true,podDisruptionBudget.minAvailable=1",
+        "no node with the operator can be drained",
+    ),
+    (
+        "terminationGracePeriodSeconds=5",
+        "can lose the answer to a register call",
+    ),
+    (
+        "selector=shard=a",
+        "releases do not see each other's resources",
+    ),
+    (
+        "watchNamespaces={a}",
+        "releases do not see each other's resources",
+    ),
+    ("crds.enabled=false", "must be there, of this version"),
+    ("crds.keep=false", "their ledger of calls is lost"),
+    ("rbac.create=false", "give the ServiceAccount"),
+    (
+        "metrics.serviceMonitor.enabled=true,metrics.podMonitor.enabled=true",
+        "scrapes every pod twice",
+    ),
+];
+
+/// What a release with two replicas is installed with, so that there is nothing to warn of.
+const CALM: &str = "replicaCount=2,podDisruptionBudget.enabled=true";
+
 #[test]
 fn wrong_values_are_refused() {
     let (helm, chart) = (Helm::alone(), chart());
@@ -111,6 +149,26 @@ fn what_a_parent_chart_sets_is_taken() {
     for set in TAKEN {
         helm.render("test", "test", &["--set", set]);
     }
+}
+
+#[test]
+fn the_notes_warn_of_what_may_surprise() {
+    let calm = notes(CALM);
+    for (set, expected) in WARNED {
+        let said = notes(set);
+        assert!(said.contains(expected), "{set}: {said}");
+        assert!(!calm.contains(expected), "without {set}: {calm}");
+    }
+    assert!(!calm.contains("Please note"), "{calm}");
+}
+
+/// The notes after an installation, in one line.
+fn notes(set: &str) -> String {
+    let chart = chart();
+    let chart = chart.to_str().expect("a path that is text");
+    let said = Helm::alone().run(&["install", "test", chart, "--dry-run=client", "--set", set]);
+    let (_, notes) = said.split_once("NOTES:").expect("there are notes");
+    notes.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[test]

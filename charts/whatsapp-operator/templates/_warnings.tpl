@@ -35,5 +35,8 @@
 {{- if not .Values.rbac.create -}}
 {{- $warnings = append $warnings (printf "rbac.create is false: give the ServiceAccount %s the permissions that the chart's README lists." (include "whatsapp-operator.serviceAccountName" .)) -}}
 {{- end -}}
+{{- if and .Values.metrics.serviceMonitor.enabled .Values.metrics.podMonitor.enabled -}}
+{{- $warnings = append $warnings "metrics.serviceMonitor.enabled and metrics.podMonitor.enabled are both true: Prometheus scrapes every pod twice, and sums count double. Keep one of them." -}}
+{{- end -}}
 {{- toYaml $warnings -}}
 {{- end -}}
