@@ -243,10 +243,7 @@ impl Metrics {
                 );
             }
         }
-        for reason in Reason::ALL
-            .iter()
-            .filter(|reason| ends_an_attempt(**reason))
-        {
+        for reason in Reason::ALL.iter().filter(|reason| reason.ends_an_attempt()) {
             drop(self.registration_attempts.get_or_create(&ReasonLabel {
                 reason: reason.as_str(),
             }));
@@ -293,43 +290,6 @@ impl Metrics {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
         Ok(text)
-    }
-}
-
-/// Whether an attempt can end with the reason; the others are found out before one is made, or without one.
-const fn ends_an_attempt(reason: Reason) -> bool {
-    match reason {
-        Reason::AlreadyRegistered
-        | Reason::Registering
-        | Reason::Suspended
-        | Reason::SecretNotFound
-        | Reason::SecretKeyMissing
-        | Reason::SecretForbidden
-        | Reason::InvalidToken
-        | Reason::InvalidPin
-        | Reason::InvalidBackup
-        | Reason::DuplicatePhoneNumber
-        | Reason::AttemptBudgetExhausted => false,
-        Reason::RegistrationSucceeded
-        | Reason::OutcomeConfirmed
-        | Reason::TokenRejected
-        | Reason::PermissionDenied
-        | Reason::PhoneNumberNotFound
-        | Reason::PinMismatch
-        | Reason::PinLocked
-        | Reason::AccountLocked
-        | Reason::OwnershipNotVerified
-        | Reason::CertificateUnavailable
-        | Reason::InvalidRequest
-        | Reason::RecentlyDeregistered
-        | Reason::DeregistrationIncomplete
-        | Reason::RegistrationBlocked
-        | Reason::RateLimited
-        | Reason::GraphUnavailable
-        | Reason::GraphUnreachable
-        | Reason::NotSent
-        | Reason::OutcomeUnknown
-        | Reason::RegistrationRejected => true,
     }
 }
 

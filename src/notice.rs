@@ -7,7 +7,7 @@ use crate::api::{
     WhatsAppPhoneNumberSpec, WhatsAppPhoneNumberStatus,
 };
 use crate::conditions::{find, reason_of};
-use crate::reason::{Reason, condition};
+use crate::reason::{Origin, Reason, condition};
 use crate::text::stored_bytes;
 
 /// An event to publish.
@@ -102,19 +102,10 @@ fn remark(reason: &str, note: &str) -> Notice {
 }
 
 fn action_of(reason: Reason, called: bool) -> &'static str {
-    match reason {
-        Reason::SecretNotFound
-        | Reason::SecretKeyMissing
-        | Reason::SecretForbidden
-        | Reason::InvalidToken
-        | Reason::InvalidPin
-        | Reason::InvalidBackup
-        | Reason::DuplicatePhoneNumber
-        | Reason::AttemptBudgetExhausted
-        | Reason::Suspended => "Validate",
-        Reason::AlreadyRegistered | Reason::OutcomeConfirmed => "Read",
-        _ if called => "Register",
-        _ => "Read",
+    match reason.origin() {
+        Origin::Check => "Validate",
+        Origin::Call if called => "Register",
+        Origin::Call | Origin::Read => "Read",
     }
 }
 

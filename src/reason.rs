@@ -125,6 +125,17 @@ reasons! {
     RegistrationRejected => "Look at the number in WhatsApp Manager, then set the annotation whatsapp-operator.dev/register-requested-at.",
 }
 
+/// Where a reason comes to light.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// In what Kubernetes knows, before anything is sent.
+    Check,
+    /// In a read of the number, and never in the answer to a register call.
+    Read,
+    /// In a register call; the reasons that Graph also gives to a read are among these.
+    Call,
+}
+
 /// What follows when Graph gave a reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
@@ -176,6 +187,32 @@ impl Reason {
             | Self::GraphUnavailable
             | Self::GraphUnreachable
             | Self::NotSent => Next::Retry,
+        }
+    }
+
+    /// Where it comes to light.
+    pub const fn origin(self) -> Origin {
+        match self {
+            Self::Suspended
+            | Self::SecretNotFound
+            | Self::SecretKeyMissing
+            | Self::SecretForbidden
+            | Self::InvalidToken
+            | Self::InvalidPin
+            | Self::InvalidBackup
+            | Self::DuplicatePhoneNumber
+            | Self::AttemptBudgetExhausted => Origin::Check,
+            Self::AlreadyRegistered | Self::OutcomeConfirmed => Origin::Read,
+            _ => Origin::Call,
+        }
+    }
+
+    /// Whether an attempt can end with it; the others are found out before one is made, or without one.
+    pub const fn ends_an_attempt(self) -> bool {
+        match self.origin() {
+            Origin::Check => false,
+            Origin::Read => matches!(self, Self::OutcomeConfirmed),
+            Origin::Call => !matches!(self, Self::Registering),
         }
     }
 
