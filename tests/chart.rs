@@ -10,6 +10,8 @@ pub mod helm;
 mod install;
 /// Alerts, dashboard and monitors.
 mod monitoring;
+/// Names that look like numbers.
+mod names;
 /// The roles are enough, and nothing in them is left over.
 mod permissions;
 /// A release whose pod runs here.

@@ -99,8 +99,8 @@ that the pods are selected by. One map, as a key that stands there twice is no v
 
 {{- define "whatsapp-operator.subject" -}}
 - kind: ServiceAccount
-  name: {{ include "whatsapp-operator.serviceAccountName" . }}
-  namespace: {{ include "whatsapp-operator.namespace" . }}
+  name: {{ include "whatsapp-operator.serviceAccountName" . | quote }}
+  namespace: {{ include "whatsapp-operator.namespace" . | quote }}
 {{- end -}}
 
 {{- /* The settings, as the operator's environment. */ -}}

@@ -6,11 +6,11 @@ and that namespace, if there is one. Releases in different namespaces can have o
 {{- $own := include "whatsapp-operator.namespace" (index . 0) -}}
 {{- $namespace := default $own (index . 1) -}}
 {{- if eq $namespace $own -}}
-name: {{ include "whatsapp-operator.fullname" (index . 0) }}
+name: {{ include "whatsapp-operator.fullname" (index . 0) | quote }}
 {{- else -}}
-name: {{ include "whatsapp-operator.clusterName" (list (index . 0) "metrics") }}
+name: {{ include "whatsapp-operator.clusterName" (list (index . 0) "metrics") | quote }}
 {{- end }}
-namespace: {{ $namespace }}
+namespace: {{ $namespace | quote }}
 {{- end -}}
 
 {{- /* What a ServiceMonitor and a PodMonitor say of the port. Call it with the values of either. */ -}}
@@ -20,10 +20,10 @@ namespace: {{ $namespace }}
   # The alerts and the dashboard need it: metrics that are about a number have its namespace in the label `namespace`.
   honorLabels: {{ .honorLabels }}
   {{- with .interval }}
-  interval: {{ . }}
+  interval: {{ . | quote }}
   {{- end }}
   {{- with .scrapeTimeout }}
-  scrapeTimeout: {{ . }}
+  scrapeTimeout: {{ . | quote }}
   {{- end }}
   {{- with .relabelings }}
   relabelings:

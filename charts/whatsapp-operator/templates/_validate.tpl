@@ -6,6 +6,7 @@ at its start, but then a pod has to crash before anybody reads it.
 {{- include "whatsapp-operator.validateNotNull" (list .Values "" "graph" "image" "logging" "concurrency" "attemptLimit" "retryBase" "retryCap" "confirmWindow") -}}
 {{- include "whatsapp-operator.validateNotNull" (list .Values.graph "graph." "baseUrl" "apiVersion" "timeoutSeconds") -}}
 {{- include "whatsapp-operator.validateNotNull" (list .Values.logging "logging." "level" "format") -}}
+{{- include "whatsapp-operator.validateName" . -}}
 {{- include "whatsapp-operator.validateGraph" .Values.graph -}}
 {{- include "whatsapp-operator.validateRetry" .Values -}}
 {{- include "whatsapp-operator.validateSelector" .Values -}}
@@ -21,6 +22,14 @@ at its start, but then a pod has to crash before anybody reads it.
 {{- if kindIs "invalid" (index $values .) -}}
 {{- fail (printf "\n\n%s%s is null, and the operator needs a value.\nRemove the line to get the default." $prefix .) -}}
 {{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* The schema sees fullnameOverride and nameOverride, but not the name of the release. */ -}}
+{{- define "whatsapp-operator.validateName" -}}
+{{- $name := include "whatsapp-operator.fullname" . -}}
+{{- if regexMatch "^[0-9]" $name -}}
+{{- fail (printf "\n\nThe full name, %s, begins with a digit, and the name of a Service must not.\nGive the release another name, or set fullnameOverride." $name) -}}
 {{- end -}}
 {{- end -}}
 
