@@ -69,8 +69,25 @@ const REFUSED: &[(&str, &str)] = &[
         "graph.baseUrl=http://localhost.example.com",
         "graph.allowInsecure=true",
     ),
-    ("https_proxy=proxy.example.com", "https_proxy"),
-    ("https_proxy=socks5://proxy", "https_proxy"),
+    (
+        "https_proxy=proxy.example.com",
+        "https_proxy cannot be used",
+    ),
+    ("https_proxy=socks5://proxy", "https_proxy cannot be used"),
+    ("http_proxy=http://proxy/path", "http_proxy cannot be used"),
+    (
+        "https_proxy=http://u:p@proxy:3128",
+        "HTTPS_PROXY by extraEnv",
+    ),
+    ("http_proxy=http://u@proxy", "HTTP_PROXY by extraEnv"),
+    (
+        "strategy.rollingUpdate.maxSurge=0",
+        "maxSurge and maxUnavailable at 0",
+    ),
+    (
+        "strategy.rollingUpdate.maxSurge=0%,strategy.rollingUpdate.maxUnavailable=0%",
+        "maxSurge and maxUnavailable at 0",
+    ),
     ("logging.level=verbose", "logging.level"),
     ("livenessProbe.host=x", "livenessProbe"),
     ("serviceAccount.create=false", "serviceAccount.name"),
@@ -79,6 +96,19 @@ const REFUSED: &[(&str, &str)] = &[
         "validationActions",
     ),
     ("fullnameOverride=1a", "fullnameOverride"),
+];
+
+/// Values of which the refusal must not repeat the password.
+const WITH_PASSWORD: &[&str] = &[
+    "graph.baseUrl=https://user:hunter2@graph.example.com",
+    "graph.baseUrl=user:hunter2 @graph.example.com",
+    "http_proxy=http://user:hunter2@proxy.example.com:3128",
+    "https_proxy=https://user:hunter2@proxy.example.com",
+    "https_proxy=http://user:hunter2%zz@proxy.example.com",
+    "https_proxy=user:hunter2@proxy.example.com:3128",
+    "https_proxy=user:hunter2:proxy.example.com:3128",
+    "https_proxy=http:// hunter2",
+    "https_proxy={hunter2}",
 ];
 
 /// What an umbrella chart may set.
@@ -90,6 +120,12 @@ const TAKEN: &[&str] = &[
     "global.commonLabels.team=payments",
     "graph.baseUrl=http://127.0.0.1:8090",
     "graph.baseUrl=http://simulator:8090,graph.allowInsecure=true",
+    "https_proxy=http://proxy.example.com:3128,http_proxy=https://proxy/",
+    "https_proxy=null",
+    "strategy.type=Recreate,strategy.rollingUpdate.maxSurge=0",
+    "strategy.rollingUpdate.maxSurge=0,strategy.rollingUpdate.maxUnavailable=1",
+    "strategy.rollingUpdate.maxSurge=0,strategy.rollingUpdate.maxUnavailable=null",
+    "selector=shard!=b",
     "terminationGracePeriodSeconds=null",
     "nodeSelector.pool=small",
     "podAnnotations.example\\.com/a=b",
@@ -107,11 +143,31 @@ const WARNED: &[(&str, &str)] = &[
     ("replicaCount=2", "may evict all replicas at once"),
     (
         "podDisruptionBudget.enabled=true,podDisruptionBudget.minAvailable=1",
-        "no node with the operator can be drained",
+        "minAvailable=1 with replicaCount=1: no node with the operator can be drained",
     ),
     (
-        "terminationGracePeriodSeconds=5",
-        "can lose the answer to a register call",
+        "replicaCount=2,podDisruptionBudget.enabled=true,podDisruptionBudget.minAvailable=2",
+        "minAvailable=2 with replicaCount=2: no node with the operator can be drained",
+    ),
+    (
+        "replicaCount=2,podDisruptionBudget.enabled=true,podDisruptionBudget.minAvailable=51%",
+        "minAvailable=51% with replicaCount=2: no node with the operator can be drained",
+    ),
+    (
+        "replicaCount=2,podDisruptionBudget.enabled=true,podDisruptionBudget.minAvailable=100%",
+        "minAvailable=100% with replicaCount=2: no node with the operator can be drained",
+    ),
+    (
+        "replicaCount=2,podDisruptionBudget.enabled=true,podDisruptionBudget.maxUnavailable=0",
+        "maxUnavailable=0 with replicaCount=2: no node with the operator can be drained",
+    ),
+    (
+        "replicaCount=2,podDisruptionBudget.enabled=true,podDisruptionBudget.maxUnavailable=0%",
+        "maxUnavailable=0% with replicaCount=2: no node with the operator can be drained",
+    ),
+    (
+        "terminationGracePeriodSeconds=59",
+        "shorter than twice graph.timeoutSeconds, 30: a stopped pod can lose the answer",
     ),
     (
         "selector=shard=a",
@@ -133,6 +189,17 @@ const WARNED: &[(&str, &str)] = &[
 /// What a release with two replicas is installed with, so that there is nothing to warn of.
 const CALM: &str = "replicaCount=2,podDisruptionBudget.enabled=true";
 
+/// What else there is nothing to warn of, besides that.
+const CALM_TOO: &[&str] = &[
+    "podDisruptionBudget.minAvailable=1",
+    "podDisruptionBudget.minAvailable=50%",
+    "podDisruptionBudget.minAvailable=0",
+    "podDisruptionBudget.maxUnavailable=1%",
+    "podDisruptionBudget.maxUnavailable=2",
+    "terminationGracePeriodSeconds=60",
+    "graph.timeoutSeconds=600",
+];
+
 #[test]
 fn wrong_values_are_refused() {
     let (helm, chart) = (Helm::alone(), chart());
@@ -140,6 +207,18 @@ fn wrong_values_are_refused() {
     for (set, expected) in REFUSED {
         let said = helm.refuse(&["template", "test", chart, "--set", set]);
         assert!(said.contains(expected), "{set}: {said}");
+    }
+}
+
+#[test]
+fn a_refusal_does_not_repeat_a_password() {
+    let (helm, chart) = (Helm::alone(), chart());
+    let chart = chart.to_str().expect("a path that is text");
+    for set in WITH_PASSWORD {
+        // With a network policy the URL is also taken apart.
+        let more = "--set=networkPolicy.enabled=true";
+        let said = helm.refuse(&["template", "test", chart, more, "--set", set]);
+        assert!(!said.contains("hunter2"), "{set}: {said}");
     }
 }
 
@@ -160,6 +239,21 @@ fn the_notes_warn_of_what_may_surprise() {
         assert!(!calm.contains(expected), "without {set}: {calm}");
     }
     assert!(!calm.contains("Please note"), "{calm}");
+    for set in CALM_TOO {
+        let said = notes(&format!("{CALM},{set}"));
+        assert!(!said.contains("Please note"), "{set}: {said}");
+    }
+}
+
+#[test]
+fn a_pod_has_time_for_the_claim_the_call_and_the_record() {
+    for (timeout, grace) in [(1, 32), (30, 90), (600, 1230)] {
+        let set = format!("--set=graph.timeoutSeconds={timeout}");
+        let objects = Helm::alone().render("test", "test", &[&set]);
+        let deployment = super::helm::only(&objects, "Deployment");
+        let pod = &deployment.data["spec"]["template"]["spec"];
+        assert_eq!(pod["terminationGracePeriodSeconds"], grace);
+    }
 }
 
 /// The notes after an installation, in one line.

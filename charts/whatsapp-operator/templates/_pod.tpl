@@ -1,7 +1,10 @@
-{{- /* Longer than the longest call and its record, which gets 10 s a try. */ -}}
+{{- /*
+The claim of a call may be answered until the timeout is over; only then the call begins, which may take as long. Its
+record gets 10 s a try.
+*/ -}}
 {{- define "whatsapp-operator.terminationGracePeriodSeconds" -}}
 {{- if kindIs "invalid" .Values.terminationGracePeriodSeconds -}}
-{{- add (int .Values.graph.timeoutSeconds) 30 -}}
+{{- add (mul 2 (int .Values.graph.timeoutSeconds)) 30 -}}
 {{- else -}}
 {{- int .Values.terminationGracePeriodSeconds -}}
 {{- end -}}

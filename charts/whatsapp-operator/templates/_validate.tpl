@@ -8,6 +8,9 @@ at its start, but then a pod has to crash before anybody reads it.
 {{- include "whatsapp-operator.validateNotNull" (list .Values.logging "logging." "level" "format") -}}
 {{- include "whatsapp-operator.validateName" . -}}
 {{- include "whatsapp-operator.validateGraph" .Values.graph -}}
+{{- include "whatsapp-operator.validateProxy" (list "http_proxy" .Values.http_proxy) -}}
+{{- include "whatsapp-operator.validateProxy" (list "https_proxy" .Values.https_proxy) -}}
+{{- include "whatsapp-operator.validateStrategy" .Values.strategy -}}
 {{- include "whatsapp-operator.validateRetry" .Values -}}
 {{- include "whatsapp-operator.validateSelector" .Values -}}
 {{- include "whatsapp-operator.validateLogLevel" .Values.logging -}}
@@ -48,6 +51,29 @@ at its start, but then a pod has to crash before anybody reads it.
 {{- fail "\n\ngraph.caBundle holds a private key, and a ConfigMap is no place for it.\nLeave only certificates there." -}}
 {{- else if not (regexMatch "(?s)-----BEGIN CERTIFICATE-----\r?\n.+\n-----END CERTIFICATE-----" .) -}}
 {{- fail "\n\ngraph.caBundle holds no certificate.\nGive it certificates as PEM text, from -----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----." -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* Neither here: whoever forgot the scheme may have written a password. Call it with a list: the name and the value. */ -}}
+{{- define "whatsapp-operator.validateProxy" -}}
+{{- $name := index . 0 -}}
+{{- with index . 1 -}}
+{{- if contains "@" . -}}
+{{- fail (printf "\n\n%s has a user or a password in it, and everybody who may see the Deployment would see it.\nLeave %s empty, and set %s by extraEnv from a Secret." $name $name (upper $name)) -}}
+{{- else if not (regexMatch "^https?://[^\\s/?#]+/?$" .) -}}
+{{- fail (printf "\n\n%s cannot be used.\nWrite http:// or https://, a host, and a port where needed; no path, no query." $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* With neither more pods nor fewer, no pod could ever be replaced. Kubernetes says so only after the upgrade has begun. */ -}}
+{{- define "whatsapp-operator.validateStrategy" -}}
+{{- with .rollingUpdate -}}
+{{- $surge := toString .maxSurge | trimSuffix "%" -}}
+{{- $unavailable := toString .maxUnavailable | trimSuffix "%" -}}
+{{- if and (eq $.type "RollingUpdate") (regexMatch "^0+$" $surge) (regexMatch "^0+$" $unavailable) -}}
+{{- fail "\n\nstrategy.rollingUpdate has maxSurge and maxUnavailable at 0, so no pod could be replaced.\nRaise one of them." -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

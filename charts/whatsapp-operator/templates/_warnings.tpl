@@ -18,11 +18,11 @@
 {{- $warnings = append $warnings "podDisruptionBudget.enabled is false: a drain may evict all replicas at once." -}}
 {{- end -}}
 {{- end -}}
-{{- if and .Values.podDisruptionBudget.enabled (eq $replicas 1) (eq (toString .Values.podDisruptionBudget.minAvailable) "1") -}}
-{{- $warnings = append $warnings "podDisruptionBudget.minAvailable=1 with one replica: no node with the operator can be drained." -}}
+{{- with include "whatsapp-operator.undrainable" . -}}
+{{- $warnings = append $warnings (printf "%s with replicaCount=%d: no node with the operator can be drained, as no pod may be evicted." . $replicas) -}}
 {{- end -}}
-{{- if lt $grace (int .Values.graph.timeoutSeconds) -}}
-{{- $warnings = append $warnings (printf "terminationGracePeriodSeconds, %d, is shorter than graph.timeoutSeconds, %d: a stopped pod can lose the answer to a register call. It is then read from the number, after confirmWindow." $grace (int .Values.graph.timeoutSeconds)) -}}
+{{- if lt $grace (mul 2 (int .Values.graph.timeoutSeconds) | int) -}}
+{{- $warnings = append $warnings (printf "terminationGracePeriodSeconds, %d, is shorter than twice graph.timeoutSeconds, %d: a stopped pod can lose the answer to a register call. It is then read from the number, after confirmWindow." $grace (int .Values.graph.timeoutSeconds)) -}}
 {{- end -}}
 {{- if or .Values.selector .Values.watchNamespaces -}}
 {{- $warnings = append $warnings "This release looks after a part of the resources. Make sure that no other release looks after the same ones, and that one number ID is never declared in two parts: releases do not see each other's resources." -}}
@@ -39,4 +39,27 @@
 {{- $warnings = append $warnings "metrics.serviceMonitor.enabled and metrics.podMonitor.enabled are both true: Prometheus scrapes every pod twice, and sums count double. Keep one of them." -}}
 {{- end -}}
 {{- toYaml $warnings -}}
+{{- end -}}
+
+{{- /*
+The setting of the PodDisruptionBudget by which it lets no pod go; nothing if there is none. Kubernetes rounds shares of
+both kinds up.
+*/ -}}
+{{- define "whatsapp-operator.undrainable" -}}
+{{- $replicas := int .Values.replicaCount -}}
+{{- $budget := .Values.podDisruptionBudget -}}
+{{- if and $budget.enabled (gt $replicas 0) -}}
+{{- if not (kindIs "invalid" $budget.minAvailable) -}}
+{{- $asked := toString $budget.minAvailable -}}
+{{- $share := mul (trimSuffix "%" $asked | atoi) (hasSuffix "%" $asked | ternary $replicas 100) -}}
+{{- if gt $share (mul 100 (sub $replicas 1)) -}}
+podDisruptionBudget.minAvailable={{ $asked }}
+{{- end -}}
+{{- else if not (kindIs "invalid" $budget.maxUnavailable) -}}
+{{- $asked := toString $budget.maxUnavailable -}}
+{{- if eq (trimSuffix "%" $asked | atoi) 0 -}}
+podDisruptionBudget.maxUnavailable={{ $asked }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
