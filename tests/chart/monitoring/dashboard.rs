@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use regex::Regex;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::PROMTOOL;
 use super::queries::{Known, MADE};
 use crate::docs::text;
 
@@ -29,6 +30,12 @@ fn panels(dashboard: &Value) -> impl Iterator<Item = &Value> {
     list(dashboard, "panels")
         .iter()
         .filter(|panel| panel["type"] != "row")
+}
+
+/// The panel that names numbers.
+fn table(dashboard: &Value) -> &Value {
+    let table = panels(dashboard).find(|panel| panel["type"] == "table");
+    table.expect("a table")
 }
 
 /// A query as Prometheus gets it; how long an interval is does not matter here.
@@ -128,9 +135,7 @@ fn panels_are_explained_and_do_not_overlap() {
 #[test]
 fn the_table_names_labels_that_its_query_leaves() {
     let dashboard = dashboard();
-    let table = panels(&dashboard)
-        .find(|panel| panel["type"] == "table")
-        .expect("a table");
+    let table = table(&dashboard);
     let target = &list(table, "targets")[0];
     let asked = Known::now().check("table", &sent(string(target, "expr")));
     let renamed = table["transformations"][0]["options"]["renameByName"].as_object();
@@ -142,4 +147,63 @@ fn the_table_names_labels_that_its_query_leaves() {
         let made = column == MADE && string(target, "expr").contains(MADE);
         assert!(made || asked.labels.contains(column), "{column}");
     }
+}
+
+/// A series of one replica that stays as it is.
+fn stays(metric: &str, name: &str, labels: &str, value: u8) -> Value {
+    let series = format!(
+        "whatsapp_operator_phone_number_{metric}{{namespace=\"shop\",name=\"{name}\",job=\"wa\"{labels}}}"
+    );
+    json!({"series": series, "values": format!("{value}x10")})
+}
+
+/// A row of the table, as promtool wants to have it.
+fn row(name: &str, reason: &str, stalled: &str, attempts: u8) -> Value {
+    let labels =
+        format!("{{namespace=\"shop\",name=\"{name}\",reason=\"{reason}\",stalled=\"{stalled}\"}}");
+    json!({"labels": labels, "value": attempts})
+}
+
+#[test]
+fn the_table_shows_every_number_that_is_not_registered_also_one_that_nobody_has_seen() {
+    let condition = |name, type_, value| {
+        let labels = format!(",type=\"{type_}\",status=\"True\"");
+        stays("condition", name, &labels, value)
+    };
+    let reason = |name, reason| stays("reason", name, &format!(",reason=\"{reason}\""), 1);
+    let series = [
+        stays("attempts", "stalled", "", 1),
+        reason("stalled", "PinMismatch"),
+        condition("stalled", "Stalled", 1),
+        stays("attempts", "waits", "", 2),
+        reason("waits", "RateLimited"),
+        condition("waits", "Stalled", 0),
+        stays("attempts", "registered", "", 1),
+        reason("registered", "RegistrationSucceeded"),
+        condition("registered", "Registered", 1),
+        stays("attempts", "unseen", "", 0),
+        condition("unseen", "Stalled", 0),
+    ];
+    let rows = [
+        row("stalled", "PinMismatch", "yes", 1),
+        row("waits", "RateLimited", "no", 2),
+        row("unseen", "not seen yet", "no", 0),
+    ];
+    let dashboard = dashboard();
+    let query = string(&list(table(&dashboard), "targets")[0], "expr");
+    let query = ["cluster", "release", "namespace"]
+        .iter()
+        .fold(query.to_owned(), |query, variable| {
+            query.replace(&format!("${variable}"), ".*")
+        });
+    let test = json!({
+        "interval": "1m",
+        "input_series": series,
+        "promql_expr_test": [{"expr": query, "eval_time": "5m", "exp_samples": rows}],
+    });
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("table.yaml");
+    std::fs::write(&file, json!({"tests": [test]}).to_string()).expect("a file");
+    let file = file.to_str().expect("a path that is text");
+    PROMTOOL.run(&["test", "rules", file]);
 }
