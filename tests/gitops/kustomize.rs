@@ -69,6 +69,20 @@ fn bound(objects: &[Value]) {
     }
 }
 
+/// Checks that replicas avoid each other's nodes, and that a drain takes one at a time.
+fn apart(objects: &[Value], deployment: &Value) {
+    let pods = &deployment["spec"]["selector"];
+    let spread = &deployment["spec"]["template"]["spec"]["affinity"]["podAntiAffinity"];
+    let term = &spread["preferredDuringSchedulingIgnoredDuringExecution"][0]["podAffinityTerm"];
+    assert_eq!(term["topologyKey"], "kubernetes.io/hostname");
+    assert_eq!(term["labelSelector"], *pods);
+    let budget = object(objects, "PodDisruptionBudget", "whatsapp-operator");
+    let namespace = &deployment["metadata"]["namespace"];
+    assert_eq!(budget["metadata"]["namespace"], *namespace);
+    assert_eq!(budget["spec"]["selector"], *pods);
+    assert_eq!(budget["spec"]["maxUnavailable"], 1);
+}
+
 /// Has the API server take what kustomize made, without storing it.
 async fn taken(bed: &Bed, name: &str, text: &str) {
     let objects = documents(text);
@@ -148,6 +162,7 @@ async fn the_example_of_an_overlay_does_what_it_says() {
     let deployment = object(&objects, "Deployment", "whatsapp-operator");
     assert_eq!(deployment["metadata"]["namespace"], "platform");
     assert_eq!(deployment["spec"]["replicas"], 2);
+    apart(&objects, deployment);
     let image = &deployment["spec"]["template"]["spec"]["containers"][0]["image"];
     assert!(
         image
