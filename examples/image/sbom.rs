@@ -34,24 +34,62 @@ pub fn complete(document: &str, crates: &BTreeSet<String>) -> Result<Vec<u8>, Fa
     Ok(serde_json::to_vec_pretty(&document)?)
 }
 
-/// The C library of this machine, which is linked into the program.
+/// The C library of this machine, which is linked into the program. On Debian and its kin, with the version of the package:
+/// that one says which faults are mended.
 fn c_library() -> Result<Value, Failure> {
-    let output = Command::new("getconf").arg("GNU_LIBC_VERSION").output()?;
-    let said = String::from_utf8(output.stdout)?;
-    let version = said.trim().strip_prefix("glibc ").ok_or_else(|| {
+    let said = said(Command::new("getconf").arg("GNU_LIBC_VERSION"))?;
+    let upstream = said.trim().strip_prefix("glibc ").ok_or_else(|| {
         format!("getconf GNU_LIBC_VERSION says {said:?}, not the version of glibc")
     })?;
+    let package = package();
+    let version = package
+        .as_ref()
+        .map_or(upstream, |(_, version)| version.as_str());
+    let purl = match &package {
+        Some((system, _)) => {
+            let (distribution, _) = system.split_once('-').unwrap_or((system, ""));
+            // A plus sign means something else in a URL.
+            let version = version.replace('+', "%2B");
+            format!("pkg:deb/{distribution}/glibc@{version}?arch=source&distro={system}")
+        }
+        None => format!("pkg:generic/glibc@{version}"),
+    };
     Ok(json!({
         "type": "library",
-        "bom-ref": format!("pkg:generic/glibc@{version}"),
+        "bom-ref": purl,
         "name": "glibc",
         "version": version,
         "description": "The GNU C Library, linked statically",
         "scope": "required",
         "licenses": [{"expression": "LGPL-2.1-or-later"}],
-        "cpe": format!("cpe:2.3:a:gnu:glibc:{version}:*:*:*:*:*:*:*"),
-        "purl": format!("pkg:generic/glibc@{version}"),
+        "cpe": format!("cpe:2.3:a:gnu:glibc:{upstream}:*:*:*:*:*:*:*"),
+        "purl": purl,
     }))
+}
+
+/// The system, such as debian-12, and the version of its package that has the static library; nothing where dpkg knows
+/// none.
+fn package() -> Option<(String, String)> {
+    let format = "--showformat=${Version}\n";
+    let versions = said(Command::new("dpkg-query").args(["--show", format, "libc6-dev"])).ok()?;
+    // One line for each architecture, and all have one version.
+    let version = versions.lines().next().filter(|line| !line.is_empty())?;
+    let release = std::fs::read_to_string("/etc/os-release").ok()?;
+    let field = |name: &str| {
+        let mut values = release.lines().filter_map(|line| line.strip_prefix(name));
+        values.next().map(|value| value.trim_matches('"'))
+    };
+    let system = format!("{}-{}", field("ID=")?, field("VERSION_ID=")?);
+    Some((system, version.to_owned()))
+}
+
+/// What a program prints that succeeds.
+fn said(command: &mut Command) -> Result<String, Failure> {
+    let output = command.output()?;
+    if !output.status.success() {
+        return Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr)).into());
+    }
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 fn list<'a>(document: &'a mut Value, name: &str) -> Result<&'a mut Vec<Value>, Failure> {
