@@ -40,16 +40,21 @@ pub struct Attempt {
     pub guard: NumberGuard,
 }
 
+/// What became of an attempt, with the newest version of the resource where it is still there.
+#[derive(Debug)]
+pub enum Made {
+    /// The claim was held; its outcome is recorded.
+    Recorded(Option<Box<WhatsAppPhoneNumber>>),
+    /// Somebody else has written before the claim: nothing was sent.
+    Lost(Option<Box<WhatsAppPhoneNumber>>),
+}
+
 impl Attempt {
-    /// Makes the attempt in a task of its own and waits for it. Returns the resource with the recorded outcome, if there
-    /// is one.
+    /// Makes the attempt in a task of its own and waits for it.
     ///
     /// # Errors
     /// When it cannot be found out whether the claim is stored; nothing was sent then.
-    pub async fn make(
-        self,
-        context: &Arc<Context>,
-    ) -> Result<Option<WhatsAppPhoneNumber>, RecordError> {
+    pub async fn make(self, context: &Arc<Context>) -> Result<Made, RecordError> {
         let context = Arc::clone(context);
         let span = tracing::info_span!("attempt", attempt = %self.id);
         let tasks = context.tasks.clone();
@@ -57,23 +62,20 @@ impl Attempt {
         task.await.unwrap_or_else(|error| {
             // The task was not cancelled by anyone; what it wrote so far is found by the next pass.
             warn!(%error, "The task of an attempt ended early");
-            Ok(None)
+            Ok(Made::Recorded(None))
         })
     }
 
-    async fn claim_and_call(
-        self,
-        context: &Context,
-    ) -> Result<Option<WhatsAppPhoneNumber>, RecordError> {
+    async fn claim_and_call(self, context: &Context) -> Result<Made, RecordError> {
         // The clock starts before the claim is written, so that it never says that there is more time than others see.
         let started = Instant::now();
         let Some(entry) = self.claim.status.attempts.first().cloned() else {
-            return Ok(None);
+            return Ok(Made::Lost(None));
         };
         let send_before = started + entry.ttl() / 2;
         let held = match self.write_claim(context, &entry, send_before).await? {
             Claimed::Mine(held) => held,
-            Claimed::Lost(newest) => return Ok(newest.map(|newest| *newest)),
+            Claimed::Lost(newest) => return Ok(Made::Lost(newest)),
         };
         let outcome = match self.reason_not_to_send(context, &held, send_before).await {
             Some(why) => RegisterOutcome::without_answer(Reason::NotSent, &why),
@@ -88,7 +90,7 @@ impl Attempt {
         );
         let recorded = self.record(context, &held, &outcome).await;
         drop(self.guard);
-        Ok(recorded)
+        Ok(Made::Recorded(recorded.map(Box::new)))
     }
 
     /// Writes the claim.

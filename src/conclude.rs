@@ -55,10 +55,7 @@ pub fn conclude(
     ending: &Ending<'_>,
     course: &Course<'_>,
 ) -> WhatsAppPhoneNumberStatus {
-    let position = status
-        .attempts
-        .iter()
-        .position(|attempt| attempt.id == ending.id);
+    let position = position_of(&status.attempts, ending.id);
     if let Some(attempt) = position.and_then(|position| status.attempts.get_mut(position)) {
         if !attempt.is_open() && attempt.outcome != Some(AttemptOutcome::Unknown) {
             return status; // It is known how this one ended.
@@ -73,6 +70,12 @@ pub fn conclude(
     ledger::join_unsent(&mut status.attempts);
     ledger::prune(&mut status.attempts, course.now);
     status
+}
+
+/// Where a claim stands in the ledger; the open one where somebody has written its ID twice.
+fn position_of(attempts: &[RegisterAttempt], id: &str) -> Option<usize> {
+    let open = attempts.iter().position(|a| a.id == id && a.is_open());
+    open.or_else(|| attempts.iter().position(|a| a.id == id))
 }
 
 /// Notes that the number is registered: nothing is left to come back for.
@@ -273,8 +276,13 @@ fn wait_after(
         Reason::RegistrationBlocked => META_WINDOW,
         Reason::RateLimited => retry_after.unwrap_or(backoff),
         Reason::OutcomeUnknown | Reason::RegistrationRejected => policy.confirm_window,
-        Reason::GraphUnavailable if server_fault => backoff.max(policy.confirm_window),
-        Reason::GraphUnavailable | Reason::GraphUnreachable | Reason::NotSent => backoff,
+        Reason::GraphUnavailable => {
+            let window = server_fault.then_some(policy.confirm_window);
+            backoff
+                .max(window.unwrap_or_default())
+                .max(retry_after.unwrap_or_default())
+        }
+        Reason::GraphUnreachable | Reason::NotSent => backoff,
         Reason::InvalidRequest if http_status == Some(422) => Duration::ZERO,
         _ => return None,
     };

@@ -362,7 +362,11 @@ async fn reconcile(object: Arc<Watched>, context: Arc<Context>) -> Result<Action
     };
     context.metrics.reconciled(counted, started.elapsed());
     match result {
-        Err(error) if error.is_gone() => Ok(Action::await_change()),
+        Err(error) if error.is_gone() => {
+            // The watch may have said so while the pass was going on, which has left its traces since.
+            context.memory.forget(&resource.uid().unwrap_or_default());
+            Ok(Action::await_change())
+        }
         Ok(action) => {
             context
                 .memory
@@ -373,12 +377,10 @@ async fn reconcile(object: Arc<Watched>, context: Arc<Context>) -> Result<Action
     }
 }
 
-/// A pass failed because of the API server: it is made again after a wait that grows.
+/// A pass failed because of the API server, or of others who write the resource: it is made again after a wait that
+/// grows. Where it still fails, what the watch has brought may be old, and each pass may have asked Graph in vain.
 #[allow(clippy::needless_pass_by_value)] // the controller hands out an Arc
-fn on_failure(object: Arc<Watched>, error: &PassError, context: Arc<Context>) -> Action {
-    if error.is_conflict() {
-        return Action::requeue(FAILURE_BASE);
-    }
+fn on_failure(object: Arc<Watched>, _error: &PassError, context: Arc<Context>) -> Action {
     let failures = context
         .memory
         .pass_failed(&object.uid().unwrap_or_default());

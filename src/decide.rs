@@ -20,7 +20,7 @@ use crate::digest::Digests;
 use crate::graph::{ReadOutcome, Verdict};
 use crate::ledger;
 use crate::reason::{Next, Reason};
-use crate::schedule::{Backoff, sane_next};
+use crate::schedule::{Backoff, later, sane_next};
 use crate::secrets::SecretFault;
 use crate::text::{Bound, cut, one_line, stored_bytes};
 
@@ -171,14 +171,7 @@ impl<'a> Case<'a> {
     fn new(observed: &'a Observed<'a>, now: Timestamp) -> Self {
         let resource = observed.resource;
         let annotation = register_request(resource);
-        let mut status = resource
-            .status
-            .clone()
-            .unwrap_or_else(WhatsAppPhoneNumberStatus::unseen);
-        if status.observed_generation < 0 {
-            // It came with Git or a backup: nobody asked this operator for anything yet.
-            status.last_handled_register_request = annotation.map(str::to_owned);
-        }
+        let mut status = status_of(resource);
         status.attempts = ledger::with_sane_times(&status.attempts, now);
         status.next_attempt_time = status.next_attempt_time.map(|time| sane_next(&time, now));
         status.read_failures = status.read_failures.max(0);
@@ -234,6 +227,39 @@ impl<'a> Case<'a> {
     fn must_look(&self) -> bool {
         self.request.is_none() || self.is_unconfirmed() && !is_registered(&self.status)
     }
+}
+
+/// A resource's status, or the one of a resource that nobody has seen. What such a one asks for came with Git or a
+/// backup: nobody asked this operator for anything yet.
+pub fn status_of(resource: &WhatsAppPhoneNumber) -> WhatsAppPhoneNumberStatus {
+    let mut status = resource
+        .status
+        .clone()
+        .unwrap_or_else(WhatsAppPhoneNumberStatus::unseen);
+    if status.observed_generation < 0 {
+        status.last_handled_register_request = register_request(resource).map(str::to_owned);
+    }
+    status
+}
+
+/// How long a read without a usable answer is waited out: what Graph says, else a backoff by the reads in a row.
+fn wait_after_read(reading: &ReadOutcome, failures: i32, policy: &Policy) -> Duration {
+    let failures = u32::try_from(failures).unwrap_or(u32::MAX);
+    reading
+        .retry_after
+        .unwrap_or_else(|| policy.backoff.after(failures))
+}
+
+/// Until when the read of a pass lets its token cool down for every resource that uses it, where it met a rate limit;
+/// `status` is the one that the pass writes.
+pub fn cools_until(
+    reading: &ReadOutcome,
+    status: &WhatsAppPhoneNumberStatus,
+    policy: &Policy,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let limited = reading.verdict == Verdict::Wait(Reason::RateLimited);
+    limited.then(|| later(now, wait_after_read(reading, status.read_failures, policy)))
 }
 
 /// The value of the annotation that asks for a register call, where it is one.

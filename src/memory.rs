@@ -234,13 +234,15 @@ impl Memory {
         }
     }
 
-    /// Whether the cached resource is older than what this process wrote.
+    /// Whether the cached resource is older than what this process wrote, or may be older than what others did: the last
+    /// pass failed on it.
     pub fn is_stale(&self, resource: &WhatsAppPhoneNumber) -> bool {
-        let written = self
-            .state()
-            .written
-            .get(&resource.uid().unwrap_or_default())
-            .copied();
+        let uid = resource.uid().unwrap_or_default();
+        let state = self.state();
+        if state.failures.contains_key(&uid) {
+            return true;
+        }
+        let written = state.written.get(&uid).copied();
         written.is_some_and(|written| version_of(resource).is_some_and(|version| version < written))
     }
 
@@ -316,6 +318,17 @@ mod tests {
 
     use super::*;
     use crate::duplicates::tests::{claimed, resource};
+
+    #[test]
+    fn after_a_failed_pass_the_cache_is_not_trusted() {
+        let (memory, resource) = (Memory::default(), resource("a", 0));
+        let uid = resource.uid().unwrap_or_default();
+        assert!(!memory.is_stale(&resource));
+        assert_eq!(memory.pass_failed(&uid), 1);
+        assert!(memory.is_stale(&resource));
+        memory.pass_succeeded(&uid);
+        assert!(!memory.is_stale(&resource));
+    }
 
     #[test]
     fn a_call_from_the_future_is_put_to_now_once() {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
@@ -13,12 +14,12 @@ use tracing::{debug, info, warn};
 use zeroize::Zeroize;
 
 use crate::api::{WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
-use crate::attempt::{Attempt, new_id};
+use crate::attempt::{Attempt, Made, new_id};
 use crate::controller::Context;
-use crate::decide::{Claim, Decision, Observed, OpenClaim, Others, Wake, decide};
+use crate::decide::{Claim, Decision, Observed, OpenClaim, Others, Wake, cools_until, decide};
 use crate::digest::Digests;
 use crate::duplicates;
-use crate::graph::{Call, ReadOutcome, Verdict};
+use crate::graph::{Call, ReadOutcome};
 use crate::index::key_of;
 use crate::memory::NumberGuard;
 use crate::metrics::{GraphOutcome, Operation};
@@ -57,6 +58,9 @@ pub enum PassError {
         /// The Secret.
         name: String,
     },
+    /// Somebody else has written before both claims that were tried.
+    #[error("others go on writing the resource")]
+    Contended,
     /// The steps of a pass never came to an end.
     #[error(
         "a pass did not settle in {STEPS_MAX} steps; please report this with the resource's status"
@@ -67,7 +71,11 @@ pub enum PassError {
 impl PassError {
     /// Whether somebody else has written in between: nothing is wrong.
     pub fn is_conflict(&self) -> bool {
-        matches!(self, Self::Record(error) if error.is_conflict())
+        match self {
+            Self::Record(error) => error.is_conflict(),
+            Self::Contended => true,
+            _ => false,
+        }
     }
 
     /// Whether the operator may not read a Secret.
@@ -85,9 +93,10 @@ impl PassError {
 enum Ended {
     /// Nothing is left to do until then.
     Settled(Action),
-    /// An attempt was made, or lost to somebody else, or the resource is another one by now: decide again, on this
-    /// version if the resource is still there.
+    /// An attempt was made: decide again, on this version if the resource is still there.
     Attempted(Option<Box<WhatsAppPhoneNumber>>),
+    /// Somebody else has written before the claim, or the resource is another one by now: the same.
+    Lost(Option<Box<WhatsAppPhoneNumber>>),
 }
 
 /// Makes a pass over a resource, and another one after an attempt.
@@ -98,19 +107,19 @@ pub async fn make(
     context: &Arc<Context>,
     cached: &WhatsAppPhoneNumber,
 ) -> Result<Action, PassError> {
+    // Gone or made anew: not at once again, or it would be read and claimed in vain until the watch says so. The watch
+    // brings what became of the one that is gone before the new one; its ledger counts.
+    let same = |after: &WhatsAppPhoneNumber| after.uid() == cached.uid();
     let after = match make_one(context, cached).await? {
         Ended::Settled(action) => return Ok(action),
-        // Gone or made anew: not at once again, or it would be read and claimed in vain until the watch says so. The watch
-        // brings what became of the one that is gone before the new one; its ledger counts.
-        Ended::Attempted(Some(after)) if after.uid() == cached.uid() => after,
-        Ended::Attempted(_) => return Ok(Action::requeue(AFTER_GONE)),
+        Ended::Attempted(Some(after)) | Ended::Lost(Some(after)) if same(&after) => after,
+        Ended::Attempted(_) | Ended::Lost(_) => return Ok(Action::requeue(AFTER_GONE)),
     };
     match make_one(context, &after).await? {
         Ended::Settled(action) => Ok(action),
-        Ended::Attempted(Some(again)) if again.uid() == cached.uid() => {
-            Ok(Action::requeue(Duration::ZERO))
-        }
-        Ended::Attempted(_) => Ok(Action::requeue(AFTER_GONE)),
+        Ended::Attempted(Some(again)) if same(&again) => Ok(Action::requeue(Duration::ZERO)),
+        Ended::Lost(Some(again)) if same(&again) => Err(PassError::Contended),
+        Ended::Attempted(_) | Ended::Lost(_) => Ok(Action::requeue(AFTER_GONE)),
     }
 }
 
@@ -126,7 +135,7 @@ async fn make_one(
     };
     if resource.uid() != cached.uid() {
         // Made anew meanwhile, and maybe for another number, whose lock this is not.
-        return Ok(Ended::Attempted(Some(Box::new(resource))));
+        return Ok(Ended::Lost(Some(Box::new(resource))));
     }
     let mut pass = Pass::observe(context, resource, guard);
     for _ in 0..STEPS_MAX {
@@ -140,6 +149,18 @@ async fn make_one(
         }
     }
     Err(PassError::Unsettled)
+}
+
+/// The data of the Secrets that a resource names; cleared from memory however the reading of them ends.
+#[derive(Default)]
+struct Found(BTreeMap<String, BTreeMap<String, ByteString>>);
+
+impl Drop for Found {
+    fn drop(&mut self) {
+        for value in self.0.values_mut().flat_map(BTreeMap::values_mut) {
+            value.0.zeroize();
+        }
+    }
 }
 
 /// What one pass has found out so far.
@@ -202,11 +223,12 @@ impl<'a> Pass<'a> {
     async fn load_secrets(&mut self) -> Result<(), PassError> {
         let namespace = self.resource.namespace().unwrap_or_default();
         let api: Api<Secret> = Api::namespaced(self.context.client.clone(), &namespace);
-        let mut found = BTreeMap::new();
+        let mut found = Found::default();
         for name in secret_names(&self.resource.spec) {
             match get_secret(&api, name).await {
                 Ok(Some(secret)) => {
-                    found.insert(name.to_owned(), secret.data.unwrap_or_default());
+                    let data = secret.data.unwrap_or_default();
+                    found.0.insert(name.to_owned(), data);
                 }
                 Ok(None) => {}
                 Err(error) if error.is_forbidden() => {
@@ -216,10 +238,7 @@ impl<'a> Pass<'a> {
                 Err(error) => return Err(error),
             }
         }
-        let inputs = CallInputs::from_secrets(&self.resource.spec, |name| found.get(name));
-        for value in found.values_mut().flat_map(BTreeMap::values_mut) {
-            value.0.zeroize();
-        }
+        let inputs = CallInputs::from_secrets(&self.resource.spec, |name| found.0.get(name));
         self.digests = Some(match inputs {
             Ok(inputs) => {
                 let digests = inputs.digests(&self.resource.spec);
@@ -267,8 +286,10 @@ impl<'a> Pass<'a> {
             token_digest: digests.token,
             guard: self.guard,
         };
-        let after = attempt.make(self.context).await?;
-        Ok(Ended::Attempted(after.map(Box::new)))
+        Ok(match attempt.make(self.context).await? {
+            Made::Recorded(after) => Ended::Attempted(after),
+            Made::Lost(newest) => Ended::Lost(newest),
+        })
     }
 
     async fn settle(
@@ -297,12 +318,11 @@ impl<'a> Pass<'a> {
 
     /// A read that met a rate limit lets the token cool down for every resource that uses it.
     fn note_cool_down(&self, status: &WhatsAppPhoneNumberStatus) {
-        let limited = self.reading.as_ref().map(|reading| reading.verdict)
-            == Some(Verdict::Wait(Reason::RateLimited));
-        if let (true, Some(Ok(digests)), Some(next)) =
-            (limited, &self.digests, &status.next_attempt_time)
-        {
-            self.context.memory.cool_down(&digests.token, next.0);
+        let (Some(reading), Some(Ok(digests))) = (&self.reading, &self.digests) else {
+            return;
+        };
+        if let Some(until) = cools_until(reading, status, &self.context.policy, Timestamp::now()) {
+            self.context.memory.cool_down(&digests.token, until);
         }
     }
 }

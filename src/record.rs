@@ -15,7 +15,7 @@ use tracing::{debug, warn};
 
 use crate::api::{MANAGER, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
 use crate::conclude::{Course, Ending, conclude};
-use crate::decide::Policy;
+use crate::decide::{Policy, status_of};
 use crate::index::attempts;
 use crate::text::{Bound, cut, one_line};
 
@@ -183,9 +183,9 @@ impl Recorder {
             };
             if !error.is_conflict() {
                 warn!(error = %Chain(&error), "The outcome is not recorded yet; trying again");
-                tokio::time::sleep(wait).await;
-                wait = (wait * 2).min(RETRY_CAP);
             }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(RETRY_CAP);
         }
     }
 
@@ -206,10 +206,8 @@ impl Recorder {
                 Err(error) => return Err(error),
             },
         };
-        let status = before
-            .status
-            .clone()
-            .unwrap_or_else(WhatsAppPhoneNumberStatus::unseen);
+        // One that was wiped meanwhile looks like one that nobody has seen, and what it asks for came with it.
+        let status = status_of(&before);
         let generation = status.observed_generation.max(0);
         let course = Course {
             policy,

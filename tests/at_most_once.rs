@@ -6,9 +6,12 @@ use futures::future::join_all;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-use whatsapp_operator::api::{AttemptOutcome, RegisterAttempt, WhatsAppPhoneNumber};
+use whatsapp_operator::api::{
+    AttemptOutcome, REGISTER_REQUESTED_AT, RegisterAttempt, WhatsAppPhoneNumber,
+    WhatsAppPhoneNumberStatus,
+};
 
-use crate::support::bed::{Bed, is};
+use crate::support::bed::{Bed, is, resource};
 use crate::support::operator::Operator;
 use crate::support::proxy::Proxy;
 use crate::support::simulator::{NumberConfig, Step};
@@ -171,6 +174,49 @@ async fn a_number_whose_status_was_wiped_is_adopted() {
     let _operator = bed.operator(&[]).await;
     bed.until_registered("wiped", "AlreadyRegistered").await;
     assert_eq!(bed.posts("3007"), 1);
+}
+
+/// The annotation came with the resource, so it asks for nothing. A status that is wiped forgets that, and must not make it
+/// look new when the result is written into it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_that_is_wiped_during_the_call_asks_for_no_other_one() {
+    let bed = Bed::new().await;
+    bed.secrets().await;
+    bed.simulator
+        .set("3012", NumberConfig::fresh().script(vec![Step::wait()]));
+    let _operator = bed.operator(&[]).await;
+    let mut number = resource("wiped-soon", "3012", json!({}));
+    number.metadata.annotations =
+        Some([(REGISTER_REQUESTED_AT.to_owned(), "from Git".to_owned())].into());
+    let numbers = bed.numbers();
+    let made = numbers.create(&Default::default(), &number).await;
+    made.expect("a number");
+    bed.simulator
+        .until("3012", |report| report.held == 1)
+        .await
+        .expect("the call is held");
+    let mut wiped = bed.get("wiped-soon").await;
+    wiped.status = Some(WhatsAppPhoneNumberStatus::unseen());
+    let written = numbers
+        .replace_status("wiped-soon", &Default::default(), &wiped)
+        .await;
+    written.expect("the status is wiped");
+    bed.simulator.release("3012");
+    let number = bed
+        .until_registered("wiped-soon", "RegistrationSucceeded")
+        .await;
+    let status = number.status.expect("a status");
+    assert_eq!(
+        status.last_handled_register_request.as_deref(),
+        Some("from Git")
+    );
+    bed.patch("wiped-soon", json!({"spec": {"suspend": true}}))
+        .await;
+    bed.until("wiped-soon", "at rest", |status| {
+        status.observed_generation == 2
+    })
+    .await;
+    assert_eq!(bed.posts("3012"), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -123,6 +123,19 @@ fn what_is_known_is_not_overwritten_and_what_is_unknown_is() {
     assert!(is_registered(&late));
 }
 
+/// Nobody but the operator writes the ledger; who does it anyway does not make it turn in circles.
+#[test]
+fn of_two_entries_with_one_id_the_open_one_ends() {
+    let mut status = claimed(&["a", "a"]);
+    if let Some(first) = status.attempts.first_mut() {
+        first.finish_time = Some(Time(at(0)));
+        first.outcome = Some(AttemptOutcome::Failed);
+    }
+    let outcome = RegisterOutcome::without_answer(Reason::OutcomeUnknown, "gone");
+    let after = conclude_at(&status, "a", &outcome, 9);
+    assert!(after.attempts.iter().all(|attempt| !attempt.is_open()));
+}
+
 #[test]
 fn a_record_made_twice_changes_nothing() {
     let once = conclude_at(&claimed(&["a"]), "a", &unreachable(), 5);

@@ -63,18 +63,25 @@ impl<'a> Case<'a> {
 
     /// Whether the last own call has an unclear outcome that no read has settled.
     pub(super) fn is_unconfirmed(&self) -> bool {
-        let last = self.status.attempts.iter().find(|attempt| attempt.counts());
-        self.stalled().is_none() && last.is_some_and(RegisterAttempt::is_unclear)
+        self.unsettled().is_some_and(RegisterAttempt::is_unclear)
     }
 
     /// Whether the last own call was answered 422, which may mean "registered already", and no read has followed.
     pub(super) fn is_unchecked(&self) -> bool {
+        self.unsettled().is_some_and(|attempt| {
+            attempt.http_status == Some(422)
+                && attempt.known_reason() == Some(Reason::InvalidRequest)
+        })
+    }
+
+    /// The last own call, unless the resource is stalled by what came of it. A read that was refused stalls too, and says
+    /// nothing of the call.
+    fn unsettled(&self) -> Option<&RegisterAttempt> {
         let last = self.status.attempts.iter().find(|attempt| attempt.counts());
-        self.stalled().is_none()
-            && last.is_some_and(|attempt| {
-                attempt.http_status == Some(422)
-                    && attempt.known_reason() == Some(Reason::InvalidRequest)
-            })
+        last.filter(|attempt| {
+            self.stalled()
+                .is_none_or(|reason| Some(reason) != attempt.known_reason())
+        })
     }
 
     /// The reason for which the resource is stalled, where Graph gave it.

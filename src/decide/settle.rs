@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::facts::Change;
-use super::{Case, Claim, Decision, OpenClaim, Wake, explain};
+use super::{Case, Claim, Decision, OpenClaim, Wake, explain, wait_after_read};
 use crate::api::{
     GraphErrorStatus, REGISTER_REQUESTED_AT, RegisterAttempt, WhatsAppPhoneNumberStatus,
 };
@@ -151,9 +151,15 @@ impl Case<'_> {
         Some(Decision::Settle(Box::new(status), self.poll_if(true)))
     }
 
-    /// Another call with this token met a rate limit: every resource that uses it waits.
+    /// Another call with this token met a rate limit: every resource that uses it waits, or goes on waiting where its
+    /// own time comes later.
     pub(super) fn cool_down(mut self, end: Timestamp, digests: &Digests) -> Decision {
         let end = later(end, Duration::ZERO);
+        let moot = self.waits_for_token() && self.token_changed(digests);
+        if let Some(own) = self.own_due().filter(|own| *own > end && !moot) {
+            let wake = Wake::After(until(end, self.now));
+            return self.keep_waiting(self.noted(), own, wake);
+        }
         let reason = Reason::RateLimited;
         self.status.next_attempt_time = Some(Time(end));
         self.note_limited_token(digests);
@@ -235,13 +241,15 @@ impl Case<'_> {
     ) -> Decision {
         note_trace(&mut self.status, reading);
         self.status.read_failures = self.status.read_failures.saturating_add(1);
-        let failures = u32::try_from(self.status.read_failures).unwrap_or(u32::MAX);
-        let policy = &self.observed.policy;
-        let wait = reading
-            .retry_after
-            .unwrap_or_else(|| policy.backoff.after(failures));
+        let wait = wait_after_read(reading, self.status.read_failures, self.observed.policy);
         let due = later(self.now, with_jitter(wait, self.observed.jitter));
-        let due = self.own_due().map_or(due, |own| own.max(due));
+        let own = self.own_due().filter(|own| *own > due);
+        if let (Some(own), Reason::RateLimited) = (own, reason) {
+            // A rate limit with a time in the status is what a new process takes for the token's: this one is not.
+            let wake = Wake::After(until(own, self.now));
+            return self.keep_waiting(self.status.clone(), own, wake);
+        }
+        let due = own.unwrap_or(due);
         self.status.next_attempt_time = Some(Time(due));
         if reason == Reason::RateLimited {
             self.note_limited_token(digests);

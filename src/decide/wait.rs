@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::settle::remember;
 use super::{Case, Decision, Wake, explain};
-use crate::api::RegisterAttempt;
+use crate::api::{RegisterAttempt, WhatsAppPhoneNumberStatus};
 use crate::conclude;
 use crate::conditions::{self, Situation, Standing, reason_of};
 use crate::digest::Digests;
@@ -60,7 +60,16 @@ impl Case<'_> {
             .and_then(|window| window.next_read(self.now))
             .unwrap_or(due);
         let wake = Wake::After(until(due.min(next_read), self.now));
-        let mut status = self.noted();
+        self.keep_waiting(self.noted(), due, wake)
+    }
+
+    /// Leaves the wait as it is; this pass has changed the status in nothing that tells of it.
+    pub(super) fn keep_waiting(
+        &self,
+        mut status: WhatsAppPhoneNumberStatus,
+        due: Timestamp,
+        wake: Wake,
+    ) -> Decision {
         if status.next_attempt_time.is_none() {
             // It was suspended or a duplicate meanwhile: the wait is that of the last attempt.
             status.next_attempt_time = Some(Time(due));

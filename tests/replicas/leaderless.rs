@@ -150,3 +150,31 @@ async fn an_operator_that_decides_on_old_versions_loses_every_claim() {
     assert_eq!(status, "0", "{log}");
     race.finish().await;
 }
+
+/// A cache that stands still shows the same version again after a conflict. Graph is not asked again for that one.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_that_decides_on_an_old_version_looks_at_the_newest_before_it_asks_graph_again()
+{
+    let race = Race::new(10).await;
+    let stops = Stops::new();
+    let gates = race.bed.gates(Arc::clone(&stops) as _).await;
+    let late = gates.operator(&race.bed, &[]).await;
+    stops.set_flow(Flow::Shut);
+    race.declare().await;
+    let _other = race.bed.operator(&[]).await;
+    for id in &race.ids {
+        until_any_registered(&race.bed, &format!("n{id}")).await;
+    }
+    let reads = |id: &String| race.bed.simulator.number(id).counts.reads;
+    let before: usize = race.ids.iter().map(reads).sum();
+    stops.set_flow(Flow::OnlyAdded);
+    let numbers = race.ids.len();
+    stops.until_answered(Kind::Status, 409, numbers).await;
+    stops.until_answered(Kind::ReadResource, 200, numbers).await;
+    stops.set_flow(Flow::Open);
+    let (status, log) = late.terminate().await;
+    assert_eq!(status, "0", "{log}");
+    let after: usize = race.ids.iter().map(reads).sum();
+    assert_eq!(after - before, numbers, "{log}");
+    race.finish().await;
+}

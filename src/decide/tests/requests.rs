@@ -338,3 +338,46 @@ fn a_requested_call_that_failed_says_that_another_has_to_be_asked_for() {
         assert!(world.is_at_rest());
     }
 }
+
+/// A read that Graph refuses settles nothing: the call before may have acted, and what a person asks for then looks first.
+#[test]
+fn a_read_that_stalls_leaves_the_outcome_before_it_open() {
+    let stalled = || {
+        let mut world = World::after(super::world::unknown());
+        world.wait(secs(2));
+        world.reading = failed_reading(
+            Verdict::Stall(Reason::PermissionDenied),
+            graph_error(403, 10, None),
+        );
+        world.pass();
+        assert!(world.shown().contains("Stalled PermissionDenied"));
+        world.run_for(hours(1));
+        world.reading = reading(Verdict::Registered);
+        world
+    };
+    let mut world = requested(stalled());
+    assert!(world.pass().contains(&Step::Read));
+    assert_eq!(
+        reason_of(world.status(), condition::READY),
+        Some(Reason::OutcomeConfirmed)
+    );
+
+    // The same where another token lifts the stall.
+    let mut world = stalled();
+    world.secrets = Ok(digests("other", "pin"));
+    world.run_for(hours(1));
+    assert_eq!(
+        reason_of(world.status(), condition::READY),
+        Some(Reason::OutcomeConfirmed)
+    );
+    assert_eq!(world.posts.len(), 1);
+
+    // Where the look is refused again, the call is made that was asked for.
+    let mut world = requested(stalled());
+    world.reading = failed_reading(
+        Verdict::Stall(Reason::PermissionDenied),
+        graph_error(403, 10, None),
+    );
+    world.run_for(hours(1));
+    assert_eq!(world.posts.len(), 2);
+}

@@ -2,8 +2,8 @@
 
 use super::world::*;
 use crate::api::{AttemptOutcome, RegisterAttempt};
-use crate::decide::Wake;
-use crate::graph::{RegisterOutcome, Verdict};
+use crate::decide::{Wake, cools_until};
+use crate::graph::{ReadOutcome, RegisterOutcome, Verdict};
 use crate::reason::{Reason, condition};
 use crate::schedule::plus;
 
@@ -360,6 +360,74 @@ fn another_token_need_not_wait_for_a_rate_limit() {
     assert!(world.is_at_rest());
     world.secrets = Ok(digests("other", "pin"));
     assert_eq!(world.pass(), [Step::Secrets, Step::Read, Step::Claim]);
+}
+
+#[test]
+fn a_rate_limit_of_the_token_does_not_shorten_the_numbers_own_wait() {
+    // Two hours, and a confirm window for the 5xx, in which the number is read.
+    let mut world = World::after(refused(500, 131_045, None));
+    world.pass();
+    world.wait(secs(2));
+    let limit = plus(world.now, secs(60));
+    world.cool_downs.insert("token".to_owned(), limit);
+    assert_eq!(
+        world.pass(),
+        [Step::Secrets, Step::Settle(Wake::After(secs(60)))]
+    );
+    assert_eq!(world.next_in(), Some(hours(2) - secs(2)));
+    assert!(world.shown().contains("CertificateUnavailable"));
+    assert!(world.is_at_rest());
+    world.run_for(hours(1));
+    assert_eq!(world.posts.len(), 1);
+    world.run_for(hours(1));
+    assert_eq!(world.posts.len(), 2);
+}
+
+#[test]
+fn the_numbers_own_wait_does_not_become_that_of_the_token() {
+    let limited = || ReadOutcome {
+        retry_after: Some(secs(30)),
+        ..failed_reading(
+            Verdict::Wait(Reason::RateLimited),
+            graph_error(429, 80_007, None),
+        )
+    };
+    let mut world = World::after(refused(500, 131_045, None));
+    world.pass();
+    world.wait(secs(2));
+    world.reading = limited();
+    world.pass();
+    // The status of a rate limit is where a new process learns of the token's wait.
+    assert_eq!(world.next_in(), Some(hours(2) - secs(2)));
+    assert!(world.shown().contains("CertificateUnavailable"));
+    assert_eq!(world.status().read_failures, 1);
+    assert!(world.is_at_rest());
+    let until = cools_until(&limited(), world.status(), &world.policy, world.now);
+    assert_eq!(until, Some(plus(world.now, secs(30))));
+    world.run_for(hours(1));
+    assert_eq!(world.posts.len(), 1);
+
+    // Without a time from Graph it is the backoff of the reads.
+    let unnamed = ReadOutcome {
+        retry_after: None,
+        ..limited()
+    };
+    let until = cools_until(&unnamed, world.status(), &world.policy, world.now);
+    assert_eq!(until, Some(plus(world.now, secs(30))));
+    let answered = reading(Verdict::NotRegistered);
+    assert_eq!(
+        cools_until(&answered, world.status(), &world.policy, world.now),
+        None
+    );
+}
+
+#[test]
+fn a_time_that_graph_names_with_a_passing_fault_is_waited_for() {
+    let mut fault = refused(503, 2, None);
+    fault.retry_after = Some(hours(1));
+    let mut world = World::after(fault);
+    world.pass();
+    assert_eq!(world.next_in(), Some(hours(1)));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::cluster::{Cluster, Name, Refusal, name_of};
 use super::graph::{Graph, Inputs, TIMEOUT};
 use crate::api::{WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
 use crate::conclude::{Course, Ending, conclude};
-use crate::decide::{Claim, Decision, Observed, Policy, Wake, decide};
+use crate::decide::{Claim, Decision, Observed, Policy, Wake, cools_until, decide, status_of};
 use crate::duplicates;
 use crate::graph::{ReadOutcome, RegisterOutcome, Verdict};
 use crate::index::attempts;
@@ -81,7 +81,6 @@ pub(crate) struct Process {
     pub(crate) stopped: bool,
     pub(crate) faults: VecDeque<Fault>,
     pub(crate) jitter: f64,
-    failures: u32,
     claims: u32,
 }
 
@@ -117,7 +116,6 @@ impl Process {
             stopped: false,
             faults: VecDeque::new(),
             jitter: 0.0,
-            failures: 0,
             claims: 0,
         }
     }
@@ -273,19 +271,21 @@ impl Process {
     ) {
         let mut settled = resource.clone();
         if resource.status.as_ref() != Some(&status) {
-            let limited = reading.map(|r| r.verdict) == Some(Verdict::Wait(Reason::RateLimited));
-            if let (true, Some(token), Some(next)) = (limited, token, &status.next_attempt_time) {
-                self.memory.cool_down(&token, next.0);
+            let now = around.clock.now();
+            let until = reading.and_then(|reading| cools_until(reading, &status, &policy(), now));
+            if let (Some(token), Some(until)) = (token, until) {
+                self.memory.cool_down(&token, until);
             }
             match self.put_status(resource, status, around) {
                 Ok(after) => {
                     self.memory.wrote(&after);
                     settled = after;
                 }
-                Err(refusal) => return self.fail(name_of(resource), refusal, around),
+                Err(_) => return self.fail(resource, around),
             }
         }
-        self.failures = 0;
+        self.memory
+            .pass_succeeded(&resource.uid().unwrap_or_default());
         if !around.witness.odd {
             check_wake(&settled, wake);
         }
@@ -294,11 +294,10 @@ impl Process {
         }
     }
 
-    /// The pass could not be made: again, at once where somebody else has written in between, else with growing waits.
-    fn fail(&mut self, name: Name, refusal: Refusal, around: &Around) {
-        let grows = refusal != Refusal::Conflict;
-        self.failures = (self.failures + u32::from(grows)).min(6);
-        self.wake_after(name, secs(1 << self.failures), around);
+    /// The pass could not be made: again, on the newest version, with growing waits.
+    fn fail(&mut self, resource: &WhatsAppPhoneNumber, around: &Around) {
+        let failures = self.memory.pass_failed(&resource.uid().unwrap_or_default());
+        self.wake_after(name_of(resource), secs(1 << failures.min(6)), around);
     }
 
     fn wake_after(&mut self, name: Name, wait: Duration, around: &Around) {
@@ -370,7 +369,7 @@ impl Process {
             }
             (_, None) => None,
             (_, Some(_)) => {
-                self.fail(name, refused, around);
+                self.fail(&flight.resource, around);
                 None
             }
         }
@@ -462,10 +461,7 @@ impl Process {
         let (Some(before), Some(outcome)) = (before, flight.outcome.clone()) else {
             return None; // The resource is gone.
         };
-        let status = before
-            .status
-            .clone()
-            .unwrap_or_else(WhatsAppPhoneNumberStatus::unseen);
+        let status = status_of(&before);
         let policy = policy();
         let course = self.course(&policy, status.observed_generation.max(0), around);
         let concluded = conclude(status.clone(), &ending(&flight, &outcome), &course);
