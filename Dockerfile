@@ -4,6 +4,8 @@
 #   docker build --build-arg REVISION="$(git rev-parse HEAD)" --build-arg SOURCE_DATE_EPOCH="$(git log -1 --format=%ct)" .
 #
 # tests/support/image/ says what is in it; `cargo image` makes the same image without Docker, and a test compares the two.
+#
+# The tags of what builds it move: a later build of the same commit has a newer C library, and so other bytes.
 
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
@@ -15,7 +17,8 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target,sharing=locked \
     cargo image --rootfs /rootfs
 
-# Distroless with nothing left over: the program is linked statically, so there is no base image to keep up to date.
+# Distroless with nothing left over: there is no base image. Rust's standard library and the C library are in the program,
+# so their faults are mended by a new build, on a newer image above.
 FROM scratch
 COPY --from=build /rootfs/ /
 ARG REVISION=unknown

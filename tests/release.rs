@@ -54,3 +54,72 @@ fn the_licences_in_the_image_are_allowed_ones() {
     let targets = list("about.toml", "targets");
     assert_eq!(targets, list("deny.toml", "targets"), "the targets");
 }
+
+/// The jobs of the workflow that the tag starts: each name, and the steps as text.
+fn jobs() -> Vec<(String, Vec<String>)> {
+    let workflow = text(".github/workflows/release.yml");
+    let workflow: serde_json::Value = serde_norway::from_str(&workflow).expect("it is YAML");
+    let jobs = workflow["jobs"].as_object().expect("there are jobs");
+    let steps = |job: &serde_json::Value| {
+        let steps = job["steps"].as_array().into_iter().flatten();
+        steps.map(ToString::to_string).collect()
+    };
+    jobs.iter()
+        .map(|(name, job)| (name.clone(), steps(job)))
+        .collect()
+}
+
+/// The jobs with a step that has a text in it.
+fn jobs_that_say(text: &str) -> Vec<String> {
+    let says = |steps: &[String]| steps.iter().any(|step| step.contains(text));
+    let jobs = jobs().into_iter().filter(|(_, steps)| says(steps));
+    jobs.map(|(name, _)| name).collect()
+}
+
+#[test]
+fn a_job_that_runs_again_pushes_what_was_made_and_not_over_a_tag() {
+    assert_eq!(jobs_that_say("helm package"), ["package"]);
+    for (push, asks) in [
+        ("helm push", "oras manifest fetch"),
+        ("imagetools create", "imagetools inspect"),
+    ] {
+        let all: Vec<_> = jobs().into_iter().flat_map(|(_, steps)| steps).collect();
+        let pushing: Vec<_> = all.iter().filter(|step| step.contains(push)).collect();
+        assert_eq!(pushing.len(), 1, "{push} stands in one step");
+        let asked = pushing[0]
+            .find(asks)
+            .map(|asked| pushing[0].find(push) > Some(asked));
+        assert_eq!(asked, Some(true), "{push}: first see what is there");
+    }
+}
+
+#[test]
+fn the_image_of_each_platform_is_started() {
+    assert_eq!(jobs_that_say("docker run"), ["build"]);
+}
+
+#[test]
+fn updates_are_looked_for_wherever_versions_are_pinned() {
+    let updates = text(".github/dependabot.yml");
+    let updates: serde_json::Value = serde_norway::from_str(&updates).expect("it is YAML");
+    let updates = updates["updates"].as_array().expect("there are updates");
+    let found: BTreeSet<_> = updates
+        .iter()
+        .flat_map(|update| {
+            let ecosystem = update["package-ecosystem"].as_str().unwrap_or_default();
+            let many = update["directories"].as_array().into_iter().flatten();
+            let all = many.chain([&update["directory"]]);
+            all.filter_map(move |directory| Some((ecosystem, directory.as_str()?)))
+        })
+        .collect();
+    let wanted = BTreeSet::from([
+        ("cargo", "/"),
+        ("cargo", "/fuzz"),
+        ("docker", "/"),
+        ("github-actions", "/"),
+        ("gomod", "/tests/support/control_plane/etcd"),
+        ("gomod", "/tests/support/control_plane/kubernetes"),
+        ("gomod", "/tests/support/tools/*"),
+    ]);
+    assert_eq!(found, wanted);
+}
