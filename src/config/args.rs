@@ -113,7 +113,7 @@ pub struct RunArgs {
     #[arg(long, env = "CONFIRM_WINDOW", value_name = "DURATION", default_value = "2m", value_parser = duration)]
     pub confirm_window: Duration,
 
-    /// Take turns with other replicas through a Lease; needed with more than one replica
+    /// Take turns with other replicas through a Lease; recommended with several: without it each works on every number
     #[arg(long, env = "LEADER_ELECT", value_name = "BOOL", default_value_t = false,
         default_missing_value = "true", num_args = 0..=1, require_equals = true, action = ArgAction::Set,
         value_parser = BoolishValueParser::new())]
