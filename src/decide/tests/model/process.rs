@@ -25,6 +25,9 @@ use crate::secrets::SecretFault;
 /// More steps than a pass may take: the bound in `pass`.
 const STEPS_MAX: usize = 8;
 
+/// The wait for the watch where the resource was made anew: the one in `pass`.
+const AFTER_GONE: Duration = Duration::from_secs(1);
+
 /// What becomes of the next write to the API server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -175,6 +178,9 @@ impl Process {
         let resource = if self.memory.is_stale(&cached) {
             let newest = around.cluster.newest(name).cloned();
             let Some(newest) = newest else { return };
+            if newest.uid() != cached.uid() {
+                return self.wait_for_watch(name, around);
+            }
             around.witness.seen(self.incarnation, &newest);
             newest
         } else {
@@ -294,6 +300,11 @@ impl Process {
         }
     }
 
+    /// The resource was made anew: the watch brings what became of the one before it.
+    fn wait_for_watch(&mut self, name: Name, around: &Around) {
+        self.wake_after(name, AFTER_GONE, around);
+    }
+
     /// The pass could not be made: again, on the newest version, with growing waits.
     fn fail(&mut self, resource: &WhatsAppPhoneNumber, around: &Around) {
         let failures = self.memory.pass_failed(&resource.uid().unwrap_or_default());
@@ -337,8 +348,12 @@ impl Process {
             Phase::Answered => self.record(flight, around),
             Phase::Recorded => {
                 // The pass goes on with what was recorded.
-                if let Some(held) = &flight.held {
-                    self.pass_over(held.clone(), around);
+                match &flight.held {
+                    Some(held) if held.uid() == flight.resource.uid() => {
+                        self.pass_over(held.clone(), around);
+                    }
+                    Some(held) => self.wait_for_watch(name_of(held), around),
+                    None => {}
                 }
                 self.flight.take()
             }
