@@ -11,6 +11,7 @@ mod trail;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt, join_all};
 use futures::{StreamExt, stream};
@@ -111,10 +112,12 @@ fn check(scenario: Scenario, outcome: &Outcome, whole: &Outcome, case: &str) {
     }
 }
 
-/// One run, made again where the machine was so busy that the operator gave something up: its steps are other ones.
+/// One run, made again with more time where the machine was so busy that the operator gave something up: its steps are
+/// other ones.
 async fn run(scenario: Scenario, at: Option<(Step, Fault)>) -> Outcome {
-    for _ in 0..RUNS_MAX {
-        let (outcome, log) = run_once(scenario, at).await;
+    for again in 0..RUNS_MAX {
+        let timeout = Duration::from_secs(1 << again);
+        let (outcome, log) = run_once(scenario, at, timeout).await;
         if !GIVEN_UP.iter().any(|text| log.contains(text)) {
             return outcome;
         }
@@ -123,7 +126,11 @@ async fn run(scenario: Scenario, at: Option<(Step, Fault)>) -> Outcome {
 }
 
 /// One run in a namespace of its own, with a fault at a step or none; what the operators logged.
-async fn run_once(scenario: Scenario, at: Option<(Step, Fault)>) -> (Outcome, String) {
+async fn run_once(
+    scenario: Scenario,
+    at: Option<(Step, Fault)>,
+    graph_timeout: Duration,
+) -> (Outcome, String) {
     let bed = Bed::new().await;
     scenario.prepare(&bed, ID).await;
     let pid = Arc::new(AtomicU32::new(0));
@@ -131,8 +138,9 @@ async fn run_once(scenario: Scenario, at: Option<(Step, Fault)>) -> (Outcome, St
     let deed = deed(&bed, fault, Arc::clone(&pid));
     let trail = Arc::new(Trail::new(at.map(|(step, _)| step), deed));
     let gates = bed.gates(Arc::clone(&trail) as _).await;
+    let graph_timeout = format!("--graph-timeout={}s", graph_timeout.as_secs());
     let flags = [
-        "--graph-timeout=1s",
+        graph_timeout.as_str(),
         "--confirm-window=1s",
         "--retry-cap=1s",
     ];
