@@ -35,71 +35,21 @@
 //! 4. The outcome is written by the claim's ID until it is stored. A claim whose process is gone becomes
 //!    `OutcomeUnknown`: the number is read, and nothing is sent before the confirm window is over.
 //!
-//! # The modules
+//! # The rooms
 //!
-//! What people see:
-//! - [`api`]: the resource, its status, the CRD.
-//! - [`reason`]: every reason of a condition, what to do about it, what follows from it.
+//! Imports go down this list only, and no two files import each other:
+//!
+//! - [`runtime`]: what runs: start and stop, the watches and what they wake, leader election, health checks.
+//! - [`reconcile`]: one resource at a time: the driver of the decisions, claims and records, Secrets, events, Graph.
+//! - [`telemetry`]: what is told outside of the resources: log lines and metrics.
+//! - [`memory`]: what the process knows: the watched resources, the history of calls, cool-downs, locks, notes.
 //! - [`config`]: flags and environment variables, and the settings that they make.
-//!
-//! Pure, without I/O or a clock:
-//! - [`decide`]: what to do next.
-//! - [`conclude`]: what the outcome of a call means for the status.
-//! - [`conditions`]: from where a number stands to its conditions.
-//! - [`ledger`]: the register calls of the last 72 hours, and the budget that is left.
-//! - [`schedule`]: backoff, jitter, the confirm window.
-//! - [`duplicates`]: which of several resources of one number goes ahead.
-//! - [`secrets`]: from Secrets to the inputs of a call, or to why there is none.
-//! - [`digest`]: how a change of those inputs is noticed without keeping them.
-//! - [`redact`]: takes secrets out of what Graph says.
-//! - [`text`]: one line of a bounded size.
-//! - [`relist`]: says which objects a watch has changed, when they stand in its store.
-//! - [`notice`]: which change is worth an event.
-//!
-//! I/O:
-//! - [`operator`]: starts and stops everything.
-//! - [`controller`]: the watches, and what makes a pass.
-//! - [`pass`]: one pass over a resource.
-//! - [`attempt`]: one register attempt from its claim to its record.
-//! - [`record`]: writes statuses.
-//! - [`graph`]: the two calls to Meta's Graph API; building and reading them is pure.
-//! - [`events`]: publishes events.
-//! - [`leader`]: leader election.
-//! - [`health`]: `/livez`, `/readyz`, `/metrics`.
-//!
-//! What the process knows:
-//! - [`index`]: which resources name a number or a Secret.
-//! - [`memory`]: what it remembers beside the statuses.
-//! - [`metrics`]: what it counts.
-//! - [`telemetry`]: log lines, and what may never stand in one.
+//! - [`operator_core`]: everything that is decided, without I/O and without a clock.
 
-pub mod api;
-pub mod attempt;
-pub mod conclude;
-pub mod conditions;
 pub mod config;
-pub mod controller;
-pub mod decide;
-pub mod digest;
-pub mod duplicates;
-pub mod events;
-#[cfg(test)]
-mod foreign_bytes;
-pub mod graph;
-pub mod health;
-pub mod index;
-pub mod leader;
-pub mod ledger;
 pub mod memory;
-pub mod metrics;
-pub mod notice;
-pub mod operator;
-pub mod pass;
-pub mod reason;
-pub mod record;
-pub mod redact;
-pub mod relist;
-pub mod schedule;
-pub mod secrets;
+pub mod reconcile;
+pub mod runtime;
 pub mod telemetry;
-pub mod text;
+
+pub use runtime::program::main;

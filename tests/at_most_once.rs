@@ -6,15 +6,15 @@ use futures::future::join_all;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-use whatsapp_operator::api::{
-    AttemptOutcome, REGISTER_REQUESTED_AT, RegisterAttempt, WhatsAppPhoneNumber,
+use operator_core::api::{
+    AttemptOutcome, LedgerEntry, REGISTER_REQUESTED_AT, WhatsAppPhoneNumber,
     WhatsAppPhoneNumberStatus,
 };
 
-use crate::support::bed::{Bed, is, resource};
-use crate::support::operator::Operator;
-use crate::support::proxy::Proxy;
-use crate::support::simulator::{NumberConfig, Step};
+use testkit::bed::{Bed, is, resource};
+use testkit::operator::Operator;
+use testkit::proxy::Proxy;
+use testkit::simulator::{NumberConfig, Step};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_after_the_call_acted_makes_no_second_call() {
@@ -138,7 +138,7 @@ async fn two_resources_of_one_number_make_one_call() {
     );
     let _operator = bed.operator(&[]).await;
     tokio::join!(bed.declare("twin-a", "3006"), bed.declare("twin-b", "3006"));
-    let registered = |status: &whatsapp_operator::api::WhatsAppPhoneNumberStatus| {
+    let registered = |status: &operator_core::api::WhatsAppPhoneNumberStatus| {
         status
             .conditions
             .iter()
@@ -248,10 +248,7 @@ async fn a_claim_that_was_answered_too_late_sends_nothing() {
     bed.simulator.release("3010");
     let number = bed
         .until("late", "claimed", |status| {
-            status
-                .attempts
-                .first()
-                .is_some_and(RegisterAttempt::is_open)
+            status.attempts.first().is_some_and(LedgerEntry::is_open)
         })
         .await;
     // Time itself is what this is about.

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::bed::{Bed, PIN, TOKEN, message};
+use testkit::bed::{Bed, PIN, TOKEN, message};
 
 /// A Secret's data and what the operator says of it.
 struct Fault {

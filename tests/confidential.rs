@@ -4,8 +4,8 @@ use k8s_openapi::api::events::v1::Event;
 use kube::api::ListParams;
 use serde_json::json;
 
-use crate::support::bed::{Bed, PIN, TOKEN};
-use crate::support::simulator::{NumberConfig, Step};
+use testkit::bed::{Bed, PIN, TOKEN};
+use testkit::simulator::{NumberConfig, Step};
 
 const PASSWORD: &str = "open-sesame-backup-password";
 const DATA: &str = "c2VjcmV0LWJhY2t1cC1kYXRhLW9mLWFuLWFjY291bnQ=";

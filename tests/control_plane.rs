@@ -1,12 +1,5 @@
 //! The control plane itself: what the other tests take for granted.
 
-use crate::support::{
-    self,
-    control_plane::{
-        Binaries, ControlPlane, apply_crds, create_namespace, kubernetes_version,
-        service_account_token,
-    },
-};
 use k8s_openapi::api::{
     core::v1::{ConfigMap, Namespace, ServiceAccount},
     rbac::v1::{ClusterRole, PolicyRule, Role, RoleBinding, RoleRef, Subject},
@@ -23,6 +16,13 @@ use std::{
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
+use testkit::{
+    self,
+    control_plane::{
+        Binaries, ControlPlane, apply_crds, create_namespace, kubernetes_version,
+        service_account_token,
+    },
+};
 
 /// Any error, in tests that have nothing to say of their own.
 type TestResult = Result<(), Box<dyn std::error::Error>>;
@@ -35,7 +35,7 @@ const OWNER_DIRS: &str = "program directories: ";
 
 #[tokio::test]
 async fn is_the_pinned_version() -> TestResult {
-    let client = support::shared().await.client().await?;
+    let client = testkit::shared().await.client().await?;
     let version = client.apiserver_version().await?;
     assert_eq!(version.git_version, kubernetes_version());
     assert!(
@@ -52,7 +52,7 @@ async fn is_the_pinned_version() -> TestResult {
 
 #[tokio::test]
 async fn refuses_an_unknown_token() -> TestResult {
-    let client = support::shared().await.client_for_token("unknown").await?;
+    let client = testkit::shared().await.client_for_token("unknown").await?;
     let answer = Api::<Namespace>::all(client)
         .list(&ListParams::default())
         .await;
@@ -62,7 +62,7 @@ async fn refuses_an_unknown_token() -> TestResult {
 
 #[tokio::test]
 async fn a_service_account_may_do_what_it_is_granted() -> TestResult {
-    let control_plane = support::shared().await;
+    let control_plane = testkit::shared().await;
     let admin = control_plane.client().await?;
     let namespace = create_namespace(&admin).await?;
     let accounts: Api<ServiceAccount> = Api::namespaced(admin.clone(), &namespace);
@@ -94,7 +94,7 @@ async fn a_service_account_may_do_what_it_is_granted() -> TestResult {
 
 #[tokio::test]
 async fn kubectl_works() -> TestResult {
-    let control_plane = support::shared().await;
+    let control_plane = testkit::shared().await;
     let namespace = create_namespace(&control_plane.client().await?).await?;
     let output = control_plane
         .kubectl()
@@ -112,7 +112,7 @@ async fn kubectl_works() -> TestResult {
 
 #[tokio::test]
 async fn a_kubeconfig_for_a_token_has_its_rights() -> TestResult {
-    let control_plane = support::shared().await;
+    let control_plane = testkit::shared().await;
     let kubeconfig = control_plane.kubeconfig_for_token("unknown")?;
     let output = control_plane
         .kubectl()
@@ -129,7 +129,7 @@ async fn a_kubeconfig_for_a_token_has_its_rights() -> TestResult {
 
 #[tokio::test]
 async fn an_applied_crd_is_served_to_clients_and_kubectl() -> TestResult {
-    let control_plane = support::shared().await;
+    let control_plane = testkit::shared().await;
     let client = control_plane.client().await?;
     apply_crds(&client, TEST_CRD).await?;
     apply_crds(&client, TEST_CRD).await?;
@@ -150,7 +150,7 @@ async fn a_program_that_cannot_start_shows_its_log() -> TestResult {
     fs::set_permissions(&etcd, fs::Permissions::from_mode(0o755))?;
     let binaries = Binaries {
         etcd,
-        ..support::binaries().await?
+        ..testkit::binaries().await?
     };
     let error = ControlPlane::start(binaries)
         .await
@@ -164,7 +164,7 @@ async fn a_program_that_cannot_start_shows_its_log() -> TestResult {
 
 #[tokio::test]
 async fn stopping_leaves_nothing_behind() -> TestResult {
-    let control_plane = support::start().await?;
+    let control_plane = testkit::start().await?;
     let dirs = control_plane.program_dirs().map(Path::to_owned);
     assert!(
         dirs.iter().all(|dir| !processes_in(dir).is_empty()),
@@ -206,7 +206,7 @@ async fn programs_end_with_a_killed_owner() -> TestResult {
 }
 
 async fn own_a_control_plane_until_killed() -> TestResult {
-    let control_plane = support::start().await?;
+    let control_plane = testkit::start().await?;
     let [etcd, api_server] = control_plane.program_dirs();
     println!("\n{OWNER_DIRS}{} {}", etcd.display(), api_server.display());
     std::future::pending().await

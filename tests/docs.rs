@@ -16,14 +16,14 @@ use clap::CommandFactory;
 use jiff::Timestamp;
 use kube::CustomResourceExt;
 use kube::core::DeserializeGuard;
-use serde::Deserialize;
-use whatsapp_operator::api::{
+use operator_core::api::Reason;
+use operator_core::api::{
     TokenSecretRef, WhatsAppPhoneNumber, WhatsAppPhoneNumberSpec, WhatsAppPhoneNumberStatus,
 };
-use whatsapp_operator::conditions::{self, Situation, Standing};
+use operator_core::model::render::{Phase, Summary, set};
+use serde::Deserialize;
 use whatsapp_operator::config::Cli;
-use whatsapp_operator::metrics::Metrics;
-use whatsapp_operator::reason::Reason;
+use whatsapp_operator::telemetry::metrics::Metrics;
 
 /// The text of a file of the repository.
 pub fn text(path: &str) -> String {
@@ -61,12 +61,12 @@ pub fn flags() -> Vec<clap::Arg> {
 pub fn metrics() -> String {
     let mut number = WhatsAppPhoneNumber::new("support", spec());
     let mut status = WhatsAppPhoneNumberStatus::default();
-    let standing = Standing {
-        situation: Situation::Waiting,
+    let summary = Summary {
+        phase: Phase::Waiting,
         reason: Reason::SecretNotFound,
         message: String::new(),
     };
-    conditions::set(&mut status, &standing, 1, Timestamp::now());
+    set(&mut status, &summary, 1, Timestamp::now());
     number.status = Some(status);
     let number = std::sync::Arc::new(DeserializeGuard(Ok(number)));
     let metrics = Metrics::new(8, Box::new(move || vec![number.clone()]), Timestamp::now);

@@ -17,14 +17,14 @@ use futures::future::{BoxFuture, FutureExt, join_all};
 use futures::{StreamExt, stream};
 use kube::api::DeleteParams;
 use kube::{Api, ResourceExt};
+use operator_core::api::conditions::find;
+use operator_core::api::{WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
 use serde_json::json;
-use whatsapp_operator::api::{WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
-use whatsapp_operator::conditions::find;
 
-use crate::support::bed::{Bed, DEADLINE, resource};
-use crate::support::operator::send_signal;
 use matrix::Row;
 use scenario::Scenario;
+use testkit::bed::{Bed, DEADLINE, resource};
+use testkit::operator::send_signal;
 use trail::{Deed, Step, Trail};
 
 /// The number of every run; each has a simulator of its own.

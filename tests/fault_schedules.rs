@@ -22,7 +22,7 @@ use futures::{StreamExt, stream};
 
 use run::{Outcome, run};
 
-use crate::support::shared;
+use testkit::shared;
 
 /// How many schedules the test command runs.
 const SCHEDULES: u64 = 8;

@@ -16,8 +16,8 @@
 
 use std::time::Duration;
 
-use crate::support::simulator::Shown;
 use meaning::Said;
+use testkit::simulator::Shown;
 
 mod budget;
 mod draw;

@@ -14,9 +14,9 @@ use kube::core::ObjectMeta;
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
-use crate::support::bed::{Bed, DEADLINE, Gates};
-use crate::support::gateway::faults::{Fault, Faults, Mix};
-use crate::support::gateway::{After, Before, Change, Conduct, Kind, Passage, Request, Side};
+use testkit::bed::{Bed, DEADLINE, Gates};
+use testkit::gateway::faults::{Fault, Faults, Mix};
+use testkit::gateway::{After, Before, Change, Conduct, Kind, Passage, Request, Side};
 
 /// Takes down what passes.
 #[derive(Default)]

@@ -9,7 +9,11 @@ mod reader;
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
-use crate::support::image::{self, Built, Content, ENTRYPOINT, Origin, PORT, USER};
+#[allow(clippy::module_inception)]
+#[path = "support/image/mod.rs"]
+mod image;
+
+use self::image::{Built, Content, ENTRYPOINT, Origin, PORT, USER};
 use dockerfile::Dockerfile;
 use reader::Archive;
 

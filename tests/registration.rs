@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::bed::{Bed, PIN, TOKEN, is, message};
-use crate::support::simulator::{NumberConfig, Operation, Step};
+use testkit::bed::{Bed, PIN, TOKEN, is, message};
+use testkit::simulator::{NumberConfig, Operation, Step};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fresh_number_is_registered_with_one_call() {

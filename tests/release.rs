@@ -117,9 +117,9 @@ fn updates_are_looked_for_wherever_versions_are_pinned() {
         ("cargo", "/fuzz"),
         ("docker", "/"),
         ("github-actions", "/"),
-        ("gomod", "/tests/support/control_plane/etcd"),
-        ("gomod", "/tests/support/control_plane/kubernetes"),
-        ("gomod", "/tests/support/tools/*"),
+        ("gomod", "/testkit/src/control_plane/etcd"),
+        ("gomod", "/testkit/src/control_plane/kubernetes"),
+        ("gomod", "/testkit/src/tools/*"),
     ]);
     assert_eq!(found, wanted);
 }

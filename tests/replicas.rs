@@ -10,11 +10,11 @@ mod stops;
 mod witness;
 
 use kube::api::{Patch, PatchParams};
+use operator_core::api::conditions::is_registered;
+use operator_core::api::{AttemptOutcome, WhatsAppPhoneNumberStatus};
 use serde_json::{Value, json};
-use whatsapp_operator::api::{AttemptOutcome, WhatsAppPhoneNumberStatus};
-use whatsapp_operator::conditions::is_registered;
 
-use crate::support::bed::Bed;
+use testkit::bed::Bed;
 
 /// The name of the Lease in each bed's namespace.
 const LEASE: &str = "operator";

@@ -16,10 +16,10 @@ use std::process::Stdio;
 
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
+use operator_core::api::{WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
 use serde_json::{Value, json};
-use whatsapp_operator::api::{WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
 
-use crate::support::{
+use testkit::{
     self,
     control_plane::{ControlPlane, create_namespace},
 };
@@ -46,7 +46,7 @@ struct Printed {
 
 impl Place {
     async fn new() -> Result<Self, Box<dyn Error>> {
-        let control_plane = support::shared().await;
+        let control_plane = testkit::shared().await;
         let client = control_plane.client().await?;
         let namespace = create_namespace(&client).await?;
         Ok(Self {

@@ -9,10 +9,10 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::support::bed::Bed;
-use crate::support::operator::Operator;
-use crate::support::simulator::NumberConfig;
-use crate::support::{control_plane::ControlPlane, start_with_crd};
+use testkit::bed::Bed;
+use testkit::operator::Operator;
+use testkit::simulator::NumberConfig;
+use testkit::{control_plane::ControlPlane, start_with_crd};
 
 const NUMBERS: usize = 200;
 

@@ -30,10 +30,10 @@ mod faulty_graph;
 mod gates;
 /// What GitOps tools make of the resource, and what the examples for them hold.
 mod gitops;
+/// Random histories: the core and what a process remembers, checked against the invariants.
+mod histories;
 /// The container image, as an archive and as the Dockerfile makes it.
 mod image;
-/// The core has no clock and does no I/O.
-mod purity;
 /// What becomes of a number, from its declaration to its conditions.
 mod registration;
 /// A release is of one version, everywhere.
@@ -46,7 +46,7 @@ mod resource;
 mod scale;
 /// The Graph simulator keeps to the facts collected about the Graph API.
 mod simulator_contract;
-/// What the tests stand on.
-mod support;
+/// What the API server and people wrote.
+mod untrusted_input;
 /// What the watches bring is not lost, and nothing hangs on them.
 mod watches;

@@ -1,9 +1,9 @@
 //! What the watches bring is not lost, and watches that bring nothing hold nothing up.
 
-use crate::support::bed::Bed;
-use crate::support::control_plane::{ControlPlane, apply_crds};
-use crate::support::operator::Operator;
-use crate::support::start_with_crd;
+use testkit::bed::Bed;
+use testkit::control_plane::{ControlPlane, apply_crds};
+use testkit::operator::Operator;
+use testkit::start_with_crd;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_whose_watches_never_synced_ends_when_told_to() {
@@ -46,7 +46,7 @@ async fn what_cannot_be_read_does_not_stop_the_others() {
     let control_plane = start_with_crd().await.expect("a control plane");
     let control_plane: &'static ControlPlane = Box::leak(Box::new(control_plane));
     let bed = Bed::on(control_plane).await;
-    let strict = whatsapp_operator::api::crd_yaml().expect("the definition");
+    let strict = operator_core::api::crd_yaml().expect("the definition");
     let lax = strict.replace("format: int32", "format: int64");
     assert_ne!(strict, lax);
     apply_crds(&bed.client, &lax)

@@ -5,10 +5,10 @@ use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ListParams, PostParams};
 use kube::{Api, Client, ResourceExt};
+use operator_core::api::Reason;
+use operator_core::api::WhatsAppPhoneNumber;
+use operator_core::model::render::{Phase, Summary, set};
 use serde_json::{Value, json};
-use whatsapp_operator::api::WhatsAppPhoneNumber;
-use whatsapp_operator::conditions::{self, Situation, Standing};
-use whatsapp_operator::reason::Reason;
 
 /// What the floor works on. Given to this program by itself.
 #[derive(Args, Debug)]
@@ -66,7 +66,7 @@ impl Clients {
             String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned()
         };
         let number = self
-            .write(number, Situation::Registering, Reason::Registering)
+            .write(number, Phase::Registering, Reason::Registering)
             .await?;
         let id = &number.spec.phone_number_id;
         let answer = self
@@ -82,7 +82,7 @@ impl Clients {
         if answer["success"] != true {
             return Err(format!("{id} is not registered: {answer}").into());
         }
-        self.write(number, Situation::Registered, Reason::RegistrationSucceeded)
+        self.write(number, Phase::Registered, Reason::RegistrationSucceeded)
             .await?;
         Ok(())
     }
@@ -90,17 +90,17 @@ impl Clients {
     async fn write(
         &self,
         mut number: WhatsAppPhoneNumber,
-        situation: Situation,
+        phase: Phase,
         reason: Reason,
     ) -> kube::Result<WhatsAppPhoneNumber> {
-        let standing = Standing {
-            situation,
+        let summary = Summary {
+            phase,
             reason,
             message: "The floor was here.".to_owned(),
         };
         let generation = number.metadata.generation.unwrap_or_default();
         let status = number.status.get_or_insert_default();
-        conditions::set(status, &standing, generation, jiff::Timestamp::now());
+        set(status, &summary, generation, jiff::Timestamp::now());
         number.metadata.managed_fields = None;
         self.numbers
             .replace_status(&number.name_any(), &PostParams::default(), &number)

@@ -18,11 +18,6 @@ mod measure;
 /// What is printed.
 mod table;
 
-/// What the tests stand on.
-#[allow(dead_code)]
-#[path = "../../tests/support/mod.rs"]
-mod support;
-
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -31,11 +26,11 @@ use futures::{StreamExt, stream};
 
 use self::floor::Floor;
 use self::measure::{Registered, Requests, Usage, load};
-use self::support::bed::Bed;
-use self::support::control_plane::{ControlPlane, Program, program_dir};
-use self::support::operator::Operator;
-use self::support::simulator::Defaults;
 use self::table::Round;
+use testkit::bed::Bed;
+use testkit::control_plane::{ControlPlane, Program, program_dir};
+use testkit::operator::Operator;
+use testkit::simulator::Defaults;
 
 /// How long the resting operator is watched.
 const AT_REST: Duration = Duration::from_secs(10);
@@ -75,7 +70,7 @@ async fn main() {
     if let Some(floor) = &args.floor {
         return floor.run(args.concurrency).await;
     }
-    let control_plane = support::shared().await;
+    let control_plane = testkit::shared().await;
     table::print_setup(&args);
     let (mut floors, mut operators) = (Vec::new(), Vec::new());
     let mut last = None;

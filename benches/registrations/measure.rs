@@ -8,8 +8,8 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, ResourceExt};
-use whatsapp_operator::api::WhatsAppPhoneNumber;
-use whatsapp_operator::conditions::is_registered;
+use operator_core::api::WhatsAppPhoneNumber;
+use operator_core::api::conditions::is_registered;
 
 /// The kernel's unit for CPU time in `/proc`, which is the same on every Linux for PCs and servers.
 const TICKS_PER_SECOND: f64 = 100.0;

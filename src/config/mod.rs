@@ -2,10 +2,12 @@
 //! mean once every one of them is known to be valid ([`Settings`]).
 
 mod args;
+mod scope;
 mod selector;
 mod settings;
 
 pub use args::{Cli, Command, LogFormat, RunArgs};
+pub use scope::Scope;
 pub use settings::{ConfigError, LeaderSettings, LogSettings, RetrySettings, Settings};
 
 #[cfg(test)]

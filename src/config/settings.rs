@@ -8,8 +8,8 @@ use rand::RngExt;
 use url::Url;
 
 use super::{LogFormat, RunArgs, selector};
-use crate::graph::{GraphSettings, check_base_url};
-use crate::telemetry;
+use crate::reconcile::{GraphSettings, graph_client::check_base_url};
+use crate::telemetry::logs as telemetry;
 
 /// No duration may be longer: Meta's own memory is 72 hours, and so is the operator's.
 const LONGEST: Duration = Duration::from_hours(72);

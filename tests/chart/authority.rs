@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use super::release::Release;
-use crate::support::bed::{Bed, is, message};
+use testkit::bed::{Bed, is, message};
 
 /// Installs with Graph at the API server's address; returns how the number stands after the first read.
 async fn first_read(bed: &Bed, id: &str, more: &[&str]) -> String {
@@ -15,7 +15,7 @@ async fn first_read(bed: &Bed, id: &str, more: &[&str]) -> String {
     bed.secrets().await;
     bed.declare_with("private", id, json!({})).await;
     let _operator = release.start().await;
-    let looked = |status: &whatsapp_operator::api::WhatsAppPhoneNumberStatus| {
+    let looked = |status: &operator_core::api::WhatsAppPhoneNumberStatus| {
         status.read_failures > 0 || !status.attempts.is_empty()
     };
     let number = bed.until("private", "looked at", looked).await;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::helm::{Helm, chart, combinations};
-use crate::support::tools::HELM_DOCS;
+use testkit::tools::HELM_DOCS;
 
 /// Compares a file of the chart with what it is made from, or writes it where `WRITE_CHART` is set.
 fn check(file: &Path, made: &str) {

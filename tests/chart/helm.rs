@@ -7,7 +7,7 @@ use kube::core::DynamicObject;
 use serde::Deserialize;
 use tempfile::TempDir;
 
-use crate::support::tools::HELM;
+use testkit::tools::HELM;
 
 /// The chart.
 pub fn chart() -> PathBuf {

@@ -6,13 +6,12 @@ use std::process::Output;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::PostParams;
 use kube::{Api, Client};
+use operator_core::api::WhatsAppPhoneNumber;
 use serde_json::json;
-use whatsapp_operator::api::WhatsAppPhoneNumber;
 
 use super::helm::{Helm, chart, said};
-use crate::support;
-use crate::support::bed::resource;
-use crate::support::control_plane::{ControlPlane, create_namespace};
+use testkit::bed::resource;
+use testkit::control_plane::{ControlPlane, create_namespace};
 
 /// The name of the definition.
 const CRD: &str = "whatsappphonenumbers.whatsapp-operator.dev";
@@ -26,7 +25,7 @@ struct Cluster {
 
 impl Cluster {
     async fn new() -> Self {
-        let control_plane = support::start().await.expect("a control plane");
+        let control_plane = testkit::start().await.expect("a control plane");
         Self {
             helm: Helm::on(control_plane.kubeconfig_path()),
             client: control_plane.client().await.expect("a client"),
@@ -87,7 +86,7 @@ impl Cluster {
         let served = kube::runtime::conditions::is_crd_established();
         let crds = Api::<CustomResourceDefinition>::all(self.client.clone());
         let waiting = kube::runtime::wait::await_condition(crds, CRD, served);
-        let waited = tokio::time::timeout(support::bed::DEADLINE, waiting).await;
+        let waited = tokio::time::timeout(testkit::bed::DEADLINE, waiting).await;
         waited
             .expect("the definition is served in time")
             .expect("a watch");
@@ -180,7 +179,7 @@ fn advice_comes_with_the_change_that_needs_it(cluster: &Cluster, namespace: &str
         said.contains("Warning") && said.contains(words)
     };
     // A policy works some time after it was made.
-    let deadline = std::time::Instant::now() + support::bed::DEADLINE;
+    let deadline = std::time::Instant::now() + testkit::bed::DEADLINE;
     let deregister = || json!({"deletionPolicy": "Deregister"});
     while !advised(deregister(), "spec.deletionPolicy Deregister") {
         assert!(std::time::Instant::now() < deadline, "no advice");

@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use self::queries::Known;
 use crate::docs::{alerts, text};
-use crate::support::tools::PROMTOOL;
+use testkit::tools::PROMTOOL;
 
 /// The rules, as a plain rules file.
 const RULES: &str = "charts/whatsapp-operator/rules/whatsapp-operator.yaml";

@@ -6,8 +6,8 @@ use kube::api::PostParams;
 use serde_json::json;
 
 use super::release::{Release, Right};
-use crate::support::bed::{Bed, resource};
-use crate::support::simulator::{NumberConfig, Step};
+use testkit::bed::{Bed, resource};
+use testkit::simulator::{NumberConfig, Step};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn in_all_namespaces_every_right_is_used_and_none_is_missing() {

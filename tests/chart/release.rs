@@ -7,9 +7,9 @@ use kube::core::DynamicObject;
 use tempfile::TempDir;
 
 use super::helm::{Helm, chart, kind, objects, only};
-use crate::support::bed::Bed;
-use crate::support::control_plane::{audit, service_account_token};
-use crate::support::operator::Operator;
+use testkit::bed::Bed;
+use testkit::control_plane::{audit, service_account_token};
+use testkit::operator::Operator;
 
 /// A verb on a resource of an API group, with its subresource.
 pub type Right = (String, String, String);

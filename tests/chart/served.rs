@@ -10,8 +10,8 @@ use kube::core::DynamicObject;
 use serde_json::json;
 
 use super::helm::{Helm, combinations, kind, only};
-use crate::support::bed::Bed;
-use crate::support::tools::STRICT_DECODE;
+use testkit::bed::Bed;
+use testkit::tools::STRICT_DECODE;
 
 /// Kinds of the Prometheus Operator, which the API server does not know.
 const OF_OTHERS: [&str; 3] = ["ServiceMonitor", "PodMonitor", "PrometheusRule"];

@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 
 use kube::api::{Api, Patch, PatchParams};
+use operator_core::api::Reason;
+use operator_core::api::conditions;
+use operator_core::api::{WhatsAppPhoneNumber, crd_yaml};
 use regex::Regex;
-use whatsapp_operator::api::{WhatsAppPhoneNumber, crd_yaml};
-use whatsapp_operator::reason::{Reason, condition};
 
 use super::markdown::{blocks, code_spans, table};
 use super::{alerts, documents, flags, metrics, properties, rust_files, schema, text};
-use crate::support;
-use crate::support::control_plane::{apply_crds, create_namespace};
+use testkit::control_plane::{apply_crds, create_namespace};
 
 /// Names in code spans that look like reasons and are something else.
 const OTHER_WORDS: [&str; 9] = [
@@ -53,11 +53,11 @@ fn reasons_conditions_and_alerts() {
     let alerts = alerts();
     let mut known: BTreeSet<&str> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
     known.extend([
-        condition::REGISTERED,
-        condition::FAILED,
-        condition::READY,
-        condition::RECONCILING,
-        condition::STALLED,
+        conditions::REGISTERED,
+        conditions::FAILED,
+        conditions::READY,
+        conditions::RECONCILING,
+        conditions::STALLED,
     ]);
     known.extend(alerts.iter().map(|alert| alert.name.as_str()));
     known.extend(OTHER_WORDS);
@@ -111,9 +111,10 @@ fn fields_of_spec_and_status() {
 #[test]
 fn files_that_are_named_exist() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    each(r"(?:src|tests|docs|crds|examples|\.ci)/[a-z_/.]*", |span| {
-        root.join(span).exists()
-    });
+    each(
+        r"(?:src|core|testkit|demo|xtask|tests|docs|crds|examples|\.ci)/[a-z_/.]*",
+        |span| root.join(span).exists(),
+    );
     let link = Regex::new(r"\]\(([A-Za-z/._-]+)\)").expect("the pattern is one");
     for (path, text) in documents() {
         let directory = root.join(path).parent().map(std::path::Path::to_owned);
@@ -132,7 +133,7 @@ fn files_that_are_named_exist() {
 
 #[test]
 fn tests_that_prove_a_guarantee_exist() {
-    let files = ["src", "tests"].map(rust_files).concat();
+    let files = ["src", "tests", "core", "testkit"].map(rust_files).concat();
     let sources: Vec<String> = files
         .iter()
         .map(|path| std::fs::read_to_string(path).expect("a source can be read"))
@@ -166,7 +167,7 @@ fn tests_that_prove_a_guarantee_exist() {
 #[tokio::test]
 async fn the_api_server_takes_the_resource_of_the_readme() -> Result<(), Box<dyn std::error::Error>>
 {
-    let client = support::shared().await.client().await?;
+    let client = testkit::shared().await.client().await?;
     apply_crds(&client, &crd_yaml()?).await?;
     let namespace = create_namespace(&client).await?;
     let numbers: Api<WhatsAppPhoneNumber> = Api::namespaced(client, &namespace);

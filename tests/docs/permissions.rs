@@ -11,9 +11,9 @@ use serde_json::json;
 
 use super::markdown::table;
 use super::text;
-use crate::support::bed::{Bed, message};
-use crate::support::control_plane::service_account_token;
-use crate::support::operator::Operator;
+use testkit::bed::{Bed, message};
+use testkit::control_plane::service_account_token;
+use testkit::operator::Operator;
 
 /// The name of everything that is made here.
 const NAME: &str = "operator";

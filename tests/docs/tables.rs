@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use whatsapp_operator::api::REGISTER_REQUESTED_AT;
-use whatsapp_operator::reason::{Next, Reason, condition};
+use operator_core::api::REGISTER_REQUESTED_AT;
+use operator_core::api::conditions;
+use operator_core::api::{Disposition, Reason};
 
 use super::markdown::{headings, table};
 use super::{alerts, flags, metrics, properties, schema, series, text};
@@ -23,16 +24,16 @@ fn every_reason_has_its_row() {
     for (reason, then) in Reason::ALL.iter().zip(table.column("then")) {
         let stalls = then.starts_with("Stalls");
         let later = then.contains("then stalls");
-        let expected = match reason.next() {
-            Next::Rest => then.starts_with("Rests"),
-            Next::Stall => stalls,
-            Next::RetryFew(_) | Next::ConfirmThenStall => later,
-            Next::Retry | Next::Confirm => !stalls && !later,
+        let expected = match reason.disposition() {
+            Disposition::Done => then.starts_with("Rests"),
+            Disposition::Stall => stalls,
+            Disposition::RetryN(_) | Disposition::ConfirmThenStall => later,
+            Disposition::Retry | Disposition::Confirm => !stalls && !later,
         };
         assert!(
             expected,
             "{reason}: {then:?} does not fit {:?}",
-            reason.next()
+            reason.disposition()
         );
     }
 }
@@ -59,11 +60,11 @@ fn every_alert_has_its_row() {
 fn every_condition_has_its_row() {
     let documented = table(&text("README.md"), "type").names("type");
     let types = [
-        condition::REGISTERED,
-        condition::FAILED,
-        condition::READY,
-        condition::RECONCILING,
-        condition::STALLED,
+        conditions::REGISTERED,
+        conditions::FAILED,
+        conditions::READY,
+        conditions::RECONCILING,
+        conditions::STALLED,
     ];
     assert_eq!(documented, types);
 }

@@ -1,8 +1,8 @@
 //! What a number goes through while something happens to it.
 
 use super::Fault;
-use crate::support::bed::{Bed, PIN};
-use crate::support::simulator::{Action, NumberConfig, Step};
+use testkit::bed::{Bed, PIN};
+use testkit::simulator::{Action, NumberConfig, Step};
 
 /// One way for a number to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

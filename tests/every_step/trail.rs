@@ -10,7 +10,7 @@ use axum::http::StatusCode;
 use futures::future::{BoxFuture, FutureExt, ready};
 use tokio::sync::watch;
 
-use crate::support::gateway::{After, Before, Conduct, Kind, Request, Side};
+use testkit::gateway::{After, Before, Conduct, Kind, Request, Side};
 
 /// A place between two things that the operator does: each Kubernetes write and each Graph call has some.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

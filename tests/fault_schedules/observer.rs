@@ -9,14 +9,14 @@ use futures::future::{BoxFuture, FutureExt};
 use futures::{StreamExt, TryStreamExt};
 use kube::api::{ListParams, WatchEvent, WatchParams};
 use kube::{Api, ResourceExt};
+use operator_core::api::{LedgerEntry, WhatsAppPhoneNumber};
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
-use whatsapp_operator::api::{RegisterAttempt, WhatsAppPhoneNumber};
 
 use super::plan::Action;
-use crate::support::bed::Bed;
-use crate::support::gateway::faults::Faults;
-use crate::support::gateway::{After, Before, Change, Conduct, Kind, Passage, Request};
+use testkit::bed::Bed;
+use testkit::gateway::faults::Faults;
+use testkit::gateway::{After, Before, Change, Conduct, Kind, Passage, Request};
 
 /// One version of one resource.
 #[derive(Clone, Debug)]
@@ -152,7 +152,7 @@ pub fn open_claims(resource: &WhatsAppPhoneNumber) -> Vec<(String, String)> {
 }
 
 /// A resource's ledger.
-pub fn attempts(resource: &WhatsAppPhoneNumber) -> &[RegisterAttempt] {
+pub fn attempts(resource: &WhatsAppPhoneNumber) -> &[LedgerEntry] {
     let status = resource.status.as_ref();
     status.map(|s| s.attempts.as_slice()).unwrap_or_default()
 }

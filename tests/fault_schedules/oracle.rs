@@ -7,16 +7,15 @@ use std::time::Duration;
 
 use k8s_openapi::api::events::v1::Event;
 use kube::ResourceExt;
+use operator_core::api::Reason;
+use operator_core::api::conditions;
+use operator_core::api::conditions::{is_registered, is_true, reason_of};
+use operator_core::api::{AttemptOutcome, LedgerEntry, REGISTER_REQUESTED_AT, WhatsAppPhoneNumber};
 use serde_json::json;
-use whatsapp_operator::api::{
-    AttemptOutcome, REGISTER_REQUESTED_AT, RegisterAttempt, WhatsAppPhoneNumber,
-};
-use whatsapp_operator::conditions::{is_registered, is_true, reason_of};
-use whatsapp_operator::reason::{Reason, condition};
 
-use super::observer::{Post, Seen, Version, attempts, open_claims};
+use super::observer::{Post, Seen, Version, open_claims};
 use super::plan::{Action, Number, Plan, pin, token};
-use crate::support::simulator::NumberReport;
+use testkit::simulator::NumberReport;
 
 /// Everything that is known of a schedule that has ended.
 pub struct Evidence {
@@ -37,7 +36,7 @@ const ATTEMPT_LIMIT: usize = 8;
 /// How long before a call its inputs may have been read: a change of them from then on is worth another call.
 const INPUTS_READ_BEFORE: Duration = Duration::from_secs(3);
 
-/// What a status says of a claim whose process is gone (`src/decide/settle.rs`).
+/// What a status says of a claim whose process is gone (`core/src/model/decide/settle.rs`).
 const LEFT: &str = "rocess that made the call is gone";
 
 /// How far ahead a time is that counts as rest.
@@ -286,7 +285,7 @@ impl Judge<'_> {
             else {
                 continue;
             };
-            let entry = attempts(last).iter().find(|attempt| attempt.id == id);
+            let entry = last.attempts().iter().find(|attempt| attempt.id == id);
             let certain = !self.plan.graph_fails && !self.is_requested(post);
             let recorded = match entry.and_then(|entry| entry.outcome) {
                 Some(AttemptOutcome::Succeeded) => true,
@@ -394,7 +393,7 @@ impl Judge<'_> {
             .iter()
             .filter(of_number)
             .filter_map(|r| r.status.as_ref());
-        let mut reasons = statuses.map(|status| reason_of(status, condition::READY));
+        let mut reasons = statuses.map(|status| reason_of(status, conditions::READY));
         let spent = reasons.any(|reason| reason == Some(Reason::AttemptBudgetExhausted));
         spent && self.posts(number).next().is_none()
     }
@@ -429,7 +428,7 @@ impl Judge<'_> {
     fn is_requested(&self, post: &Post) -> bool {
         let claims = self.claims(post);
         let requested = |id: &str| {
-            let versions = self.seen.versions.iter().flat_map(|v| attempts(&v.object));
+            let versions = self.seen.versions.iter().flat_map(|v| v.object.attempts());
             versions.filter(|a| a.id == id).any(|a| a.request.is_some())
         };
         !claims.is_empty() && claims.iter().all(|(_, id)| requested(id))
@@ -443,7 +442,7 @@ impl Judge<'_> {
             .versions
             .iter()
             .filter(of_number)
-            .flat_map(|v| attempts(&v.object));
+            .flat_map(|v| v.object.attempts());
         let (mut claims, mut unsent) = (BTreeSet::new(), BTreeSet::new());
         for attempt in all {
             let known = if attempt.counts() {
@@ -457,11 +456,11 @@ impl Judge<'_> {
     }
 
     /// Every entry as it was when its resource was last seen with it.
-    fn ended_attempts(&self) -> Vec<(String, RegisterAttempt)> {
-        let mut last: BTreeMap<(String, String), RegisterAttempt> = BTreeMap::new();
+    fn ended_attempts(&self) -> Vec<(String, LedgerEntry)> {
+        let mut last: BTreeMap<(String, String), LedgerEntry> = BTreeMap::new();
         for version in &self.seen.versions {
             let uid = version.object.uid().unwrap_or_default();
-            for attempt in attempts(&version.object) {
+            for attempt in version.object.attempts() {
                 last.insert((uid.clone(), attempt.id.clone()), attempt.clone());
             }
         }
@@ -474,7 +473,9 @@ impl Judge<'_> {
     fn is_stalled_at(&self, number: &Number, post: &Post) -> bool {
         let claims = self.claims(post);
         let before_claim = |version: &&Version| {
-            let claimed = attempts(&version.object)
+            let claimed = version
+                .object
+                .attempts()
                 .iter()
                 .any(|a| claims.iter().any(|(_, id)| *id == a.id));
             version.seen < post.at && !claimed && version.object.spec.phone_number_id == number.id
@@ -503,7 +504,7 @@ impl Judge<'_> {
 /// Why the resources of a schedule have not come to rest; nothing if they have.
 pub fn restless(resources: &[WhatsAppPhoneNumber]) -> Option<&'static str> {
     let gives_way = |resource: &WhatsAppPhoneNumber| {
-        let stalled = |status| reason_of(status, condition::STALLED);
+        let stalled = |status| reason_of(status, conditions::STALLED);
         resource.status.as_ref().and_then(stalled) == Some(Reason::DuplicatePhoneNumber)
     };
     let all_give_way = |of: &WhatsAppPhoneNumber| {
@@ -524,27 +525,28 @@ fn unsettled(resource: &WhatsAppPhoneNumber) -> Option<&'static str> {
     if Some(status.observed_generation) != resource.metadata.generation {
         return Some("another generation was observed");
     }
-    if attempts(resource).iter().any(RegisterAttempt::is_open) {
+    if resource.attempts().iter().any(LedgerEntry::is_open) {
         return Some("a claim is open");
     }
     let waits = status.next_attempt_time.as_ref().is_some_and(|next| {
         let ahead = next.0.duration_since(jiff::Timestamp::now());
         Duration::try_from(ahead).is_ok_and(|ahead| ahead > REST)
     });
-    let (stalled, suspended) = (is_true(status, condition::STALLED), resource.spec.suspend);
+    let (stalled, suspended) = (is_true(status, conditions::STALLED), resource.spec.suspend);
     if suspended
-        && (is_registered(status) || reason_of(status, condition::READY) == Some(Reason::Suspended))
+        && (is_registered(status)
+            || reason_of(status, conditions::READY) == Some(Reason::Suspended))
     {
         return None;
     }
     if let (true, Some(Reason::InvalidPin | Reason::InvalidToken)) =
-        (stalled, reason_of(status, condition::STALLED))
+        (stalled, reason_of(status, conditions::STALLED))
     {
         return Some("a Secret is held to be wrong, and all are right in the end");
     }
     let asked = resource.annotations().get(REGISTER_REQUESTED_AT);
     let handled = status.last_handled_register_request.as_ref() == asked;
-    let duplicate = reason_of(status, condition::STALLED) == Some(Reason::DuplicatePhoneNumber);
+    let duplicate = reason_of(status, conditions::STALLED) == Some(Reason::DuplicatePhoneNumber);
     if asked.is_some() && !handled && !duplicate && !waits {
         return Some("a request is not handled");
     }
@@ -552,7 +554,7 @@ fn unsettled(resource: &WhatsAppPhoneNumber) -> Option<&'static str> {
     (!rests).then_some("neither registered nor stalled nor waiting for long")
 }
 
-fn succeeded(attempt: &RegisterAttempt) -> bool {
+fn succeeded(attempt: &LedgerEntry) -> bool {
     attempt.outcome == Some(AttemptOutcome::Succeeded)
 }
 
@@ -564,8 +566,9 @@ fn is_stalled_by_graph(resource: &WhatsAppPhoneNumber) -> bool {
         Reason::DuplicatePhoneNumber,
     ];
     resource.status.as_ref().is_some_and(|status| {
-        let reason = reason_of(status, condition::STALLED);
-        is_true(status, condition::STALLED) && reason.is_some_and(|reason| !local.contains(&reason))
+        let reason = reason_of(status, conditions::STALLED);
+        is_true(status, conditions::STALLED)
+            && reason.is_some_and(|reason| !local.contains(&reason))
     })
 }
 

@@ -8,8 +8,8 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
-use crate::support::gateway::faults::{Fault, Mix};
-use crate::support::simulator::{NumberConfig, Step};
+use testkit::gateway::faults::{Fault, Mix};
+use testkit::simulator::{NumberConfig, Step};
 
 /// One schedule.
 #[derive(Debug)]

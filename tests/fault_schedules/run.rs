@@ -8,19 +8,19 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::events::v1::Event;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams};
+use operator_core::api::WhatsAppPhoneNumber;
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use whatsapp_operator::api::WhatsAppPhoneNumber;
 
 use super::observer::{Observed, Observer};
 use super::oracle::{Evidence, restless};
 use super::plan::{Action, Plan, pin, token};
-use crate::support::bed::{Bed, Gates};
-use crate::support::control_plane::ControlPlane;
-use crate::support::gateway::faults::{Crash, Fault, Faults};
-use crate::support::operator::Operator;
-use crate::support::simulator::Counts;
+use testkit::bed::{Bed, Gates};
+use testkit::control_plane::ControlPlane;
+use testkit::gateway::faults::{Crash, Fault, Faults};
+use testkit::operator::Operator;
+use testkit::simulator::Counts;
 
 /// What came of a schedule.
 pub struct Outcome {

@@ -11,19 +11,19 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use kube::api::{ListParams, PostParams};
+use operator_core::api::WhatsAppPhoneNumberStatus;
+use operator_core::api::conditions;
+use operator_core::api::conditions::{find, is_true};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use serde_json::json;
 use tokio::time::Instant;
-use whatsapp_operator::api::WhatsAppPhoneNumberStatus;
-use whatsapp_operator::conditions::{find, is_true};
-use whatsapp_operator::reason::condition;
 
 use super::oracle::most_in_a_window;
-use crate::support::bed::{Bed, PIN};
-use crate::support::operator::Operator;
-use crate::support::simulator::{Action, ErrorStep, NumberConfig, Operation, Step};
+use testkit::bed::{Bed, PIN};
+use testkit::operator::Operator;
+use testkit::simulator::{Action, ErrorStep, NumberConfig, Operation, Step};
 
 /// Meta's limit, which no annotation lifts.
 const META_LIMIT: usize = 10;
@@ -275,14 +275,14 @@ impl Journey {
                 .request(&patient.name, &format!("request {request}"))
                 .await;
             if before < META_LIMIT {
-                let more = |report: &crate::support::simulator::NumberReport| {
+                let more = |report: &testkit::simulator::NumberReport| {
                     report.state.calls_in_window > before
                 };
                 let made = self.bed.simulator.until(&patient.id, more).await;
                 made.unwrap_or_else(|error| panic!("request {request} makes no call: {error}"));
             } else {
                 let refused = |status: &WhatsAppPhoneNumberStatus| {
-                    let ready = find(status, condition::READY);
+                    let ready = find(status, conditions::READY);
                     let met = ready.is_some_and(|r| r.message.starts_with("10 register calls"));
                     is_at_rest(status) && met
                 };
@@ -299,9 +299,8 @@ impl Journey {
         self.travel(Duration::from_secs(73 * 3_600)).await;
         let operator = self.start().await;
         for (patient, before) in self.patients.iter().zip(before) {
-            let more = |report: &crate::support::simulator::NumberReport| {
-                report.counts.register_calls > before
-            };
+            let more =
+                |report: &testkit::simulator::NumberReport| report.counts.register_calls > before;
             let gone_on = self.bed.simulator.until(&patient.id, more).await;
             gone_on.unwrap_or_else(|error| panic!("{} does not go on: {error}", patient.name));
         }
@@ -321,9 +320,9 @@ fn is_at_rest(status: &WhatsAppPhoneNumberStatus) -> bool {
     let later = Timestamp::now() + AT_REST;
     let next = status.next_attempt_time.as_ref();
     let open = status.attempts.iter().any(|attempt| attempt.is_open());
-    is_true(status, condition::RECONCILING) && !open && next.is_some_and(|next| next.0 > later)
+    is_true(status, conditions::RECONCILING) && !open && next.is_some_and(|next| next.0 > later)
 }
 
 fn reason(status: &WhatsAppPhoneNumberStatus) -> &str {
-    find(status, condition::READY).map_or("", |ready| &ready.reason)
+    find(status, conditions::READY).map_or("", |ready| &ready.reason)
 }

@@ -10,8 +10,8 @@ use rand::{RngExt, SeedableRng};
 use super::meaning;
 use super::scenario::{Scenario, Start};
 use super::{RAW, TIMEOUT, WINDOW};
-use crate::support::bed::PIN;
-use crate::support::simulator::{Action, ErrorStep, Step, Trigger};
+use testkit::bed::PIN;
+use testkit::simulator::{Action, ErrorStep, Step, Trigger};
 
 /// Steps of one operation in a script, at most.
 const STEPS: usize = 4;

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use whatsapp_operator::conditions::{find, is_registered, is_true};
-use whatsapp_operator::graph::Verdict;
-use whatsapp_operator::reason::{Reason, condition};
+use operator_core::api::Reason;
+use operator_core::api::conditions;
+use operator_core::api::conditions::{find, is_registered, is_true};
+use operator_core::graph::RegistrationState;
 
 use super::LIMIT;
 use super::oracle::{Case, Held, check, later};
@@ -35,14 +36,14 @@ pub fn ends_as_the_answers_say(case: &Case<'_>) -> Held {
     }
     let end = end(case)?;
     let status = case.status;
-    let reason = find(status, condition::READY).map(|ready| ready.reason.clone());
+    let reason = find(status, conditions::READY).map(|ready| ready.reason.clone());
     let is = |expected: Reason| reason.as_deref() == Some(expected.as_str());
     let next = status.next_attempt_time.as_ref().map(|time| time.0);
-    let comes_back = is_true(status, condition::RECONCILING) && next > Some(case.now);
+    let comes_back = is_true(status, conditions::RECONCILING) && next > Some(case.now);
     let fits = match &end {
         End::Registered(expected) => is_registered(status) && is(*expected) && next.is_none(),
         End::Stalled(expected) => {
-            is_true(status, condition::STALLED) && is(*expected) && next.is_none()
+            is_true(status, conditions::STALLED) && is(*expected) && next.is_none()
         }
         End::WaitingForToken => comes_back,
         End::Waiting(expected, from, wait) => {
@@ -65,14 +66,14 @@ fn end(case: &Case<'_>) -> Result<End, String> {
         None => None,
         Some(last) if last.is_post() => after_post(last),
         Some(last) => match last.answer.of_read() {
-            Verdict::Registered => Some(End::Registered(
+            RegistrationState::Registered => Some(End::Registered(
                 match post.is_some_and(is_settled_by_read) {
                     true => Reason::OutcomeConfirmed,
                     false => Reason::AlreadyRegistered,
                 },
             )),
-            Verdict::Stall(reason) => Some(End::Stalled(reason)),
-            Verdict::Wait(reason) => {
+            RegistrationState::Stall(reason) => Some(End::Stalled(reason)),
+            RegistrationState::Wait(reason) => {
                 // What the last POST has to wait for goes on beside it.
                 let asked = last.asked_wait().map(|wait| (last.time, wait));
                 let own = post.and_then(|post| Some((post.time, long_wait(post)?)));
@@ -83,7 +84,7 @@ fn end(case: &Case<'_>) -> Result<End, String> {
                     End::Waiting(reasons, from, wait)
                 })
             }
-            Verdict::NotRegistered | Verdict::Unknown => after_read(case, post),
+            RegistrationState::NotRegistered | RegistrationState::Unknown => after_read(case, post),
         },
     };
     match expected {
@@ -113,7 +114,7 @@ fn after_post(last: &Call) -> Option<End> {
 fn after_read(case: &Case<'_>, post: Option<&Call>) -> Option<End> {
     let (post, first) = (post?, case.posts().next()?);
     let reason = post.reason()?;
-    if case.waits_for_token() && !is_true(case.status, condition::STALLED) {
+    if case.waits_for_token() && !is_true(case.status, conditions::STALLED) {
         // The limit was met while it read: it reads again after that.
         return None;
     }

@@ -1,12 +1,12 @@
 //! What an answer means by DESIGN's tables, written a second time and from the other end: from the step of a script
 //! that made it. Where this and the operator differ, one of the two is wrong.
 
-use whatsapp_operator::graph::Verdict;
-use whatsapp_operator::reason::Reason;
+use operator_core::api::Reason;
+use operator_core::graph::RegistrationState;
 
 use super::RAW;
 use super::TIMEOUT;
-use crate::support::simulator::{Action, ErrorStep, Shown};
+use testkit::simulator::{Action, ErrorStep, Shown};
 
 /// The operator reads so much of a body.
 const LARGEST_BODY: usize = 64 * 1024;
@@ -213,9 +213,9 @@ impl Answer {
     }
 
     /// What it means as the answer to a read (DESIGN 4.2).
-    pub fn of_read(&self) -> Verdict {
+    pub fn of_read(&self) -> RegistrationState {
         let Self::Said(status, said) = self else {
-            return Verdict::Wait(Reason::GraphUnavailable);
+            return RegistrationState::Wait(Reason::GraphUnavailable);
         };
         let reason = match said {
             Said::Error {
@@ -233,28 +233,32 @@ impl Answer {
                     | Reason::PhoneNumberNotFound),
                 ),
                 ..,
-            ) => Verdict::Stall(reason),
-            (Some(Reason::RateLimited), ..) | (_, 429, _) => Verdict::Wait(Reason::RateLimited),
-            (_, 300..400 | 500.., _) => Verdict::Wait(Reason::GraphUnavailable),
-            (_, 200..300, Said::Cut) => Verdict::Wait(Reason::GraphUnavailable),
+            ) => RegistrationState::Stall(reason),
+            (Some(Reason::RateLimited), ..) | (_, 429, _) => {
+                RegistrationState::Wait(Reason::RateLimited)
+            }
+            (_, 300..400 | 500.., _) => RegistrationState::Wait(Reason::GraphUnavailable),
+            (_, 200..300, Said::Cut) => RegistrationState::Wait(Reason::GraphUnavailable),
             (_, 200..300, Said::Number(shown)) => of_number(shown),
-            _ => Verdict::Unknown,
+            _ => RegistrationState::Unknown,
         }
     }
 }
 
-fn of_number(shown: &Shown) -> Verdict {
+fn of_number(shown: &Shown) -> RegistrationState {
     let platform = shown.platform_type.as_deref();
     match (platform, shown.status.as_deref()) {
-        (_, Some("BANNED")) => Verdict::Stall(Reason::AccountLocked),
-        (_, Some("DELETED" | "MIGRATED")) => Verdict::Stall(Reason::PhoneNumberNotFound),
+        (_, Some("BANNED")) => RegistrationState::Stall(Reason::AccountLocked),
+        (_, Some("DELETED" | "MIGRATED")) => RegistrationState::Stall(Reason::PhoneNumberNotFound),
         (Some("CLOUD_API"), Some("CONNECTED" | "FLAGGED" | "RATE_LIMITED" | "RESTRICTED")) => {
-            Verdict::Registered
+            RegistrationState::Registered
         }
         (Some("NOT_APPLICABLE"), _) | (_, Some("DISCONNECTED" | "UNVERIFIED")) => {
-            Verdict::NotRegistered
+            RegistrationState::NotRegistered
         }
-        (platform, Some("PENDING")) if platform != Some("CLOUD_API") => Verdict::NotRegistered,
-        _ => Verdict::Unknown,
+        (platform, Some("PENDING")) if platform != Some("CLOUD_API") => {
+            RegistrationState::NotRegistered
+        }
+        _ => RegistrationState::Unknown,
     }
 }

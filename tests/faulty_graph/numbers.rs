@@ -9,21 +9,21 @@ use jiff::Timestamp;
 use k8s_openapi::api::events::v1::Event;
 use kube::Api;
 use kube::api::ListParams;
+use operator_core::api::conditions;
+use operator_core::api::conditions::{is_registered, is_true};
+use operator_core::api::{WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
 use regex::Regex;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::time::Instant;
-use whatsapp_operator::api::{WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
-use whatsapp_operator::conditions::{is_registered, is_true};
-use whatsapp_operator::reason::condition;
 
 use super::draw::scenarios;
 use super::scenario::Scenario;
 use super::verdict::Run;
 use super::{LIMIT, TOKENS, from_environment};
-use crate::support::bed::{Bed, PIN};
-use crate::support::operator::Operator;
-use crate::support::simulator::Action;
+use testkit::bed::{Bed, PIN};
+use testkit::operator::Operator;
+use testkit::simulator::Action;
 
 /// A fixed seed, so that a script that fails does so for everybody.
 const SEED: u64 = 20_261_122;
@@ -219,8 +219,8 @@ fn is_at_rest(status: &WhatsAppPhoneNumberStatus) -> bool {
     let open = status.attempts.iter().any(|attempt| attempt.is_open());
     !open
         && (is_registered(status)
-            || is_true(status, condition::STALLED)
-            || is_true(status, condition::RECONCILING) && next.is_some_and(|next| next.0 > later))
+            || is_true(status, conditions::STALLED)
+            || is_true(status, conditions::RECONCILING) && next.is_some_and(|next| next.0 > later))
 }
 
 /// The resources and events as they are stored.

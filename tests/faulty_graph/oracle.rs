@@ -4,16 +4,16 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use whatsapp_operator::api::WhatsAppPhoneNumberStatus;
-use whatsapp_operator::conditions::is_registered;
-use whatsapp_operator::graph::Verdict;
-use whatsapp_operator::reason::Reason;
+use operator_core::api::Reason;
+use operator_core::api::WhatsAppPhoneNumberStatus;
+use operator_core::api::conditions::is_registered;
+use operator_core::graph::RegistrationState;
 
 use super::ending::{ends_as_the_answers_say, is_settled_by_read};
 use super::scenario::{Scenario, Start};
 use super::trace::Call;
 use super::{BASE, LIMIT, WINDOW};
-use crate::support::simulator::NumberReport;
+use testkit::simulator::NumberReport;
 
 /// Meta's window.
 const META_WINDOW: SignedDuration = SignedDuration::from_hours(72);
@@ -83,7 +83,7 @@ pub fn violations(case: &Case<'_>) -> Vec<String> {
 /// window is over, the documented limit of a read that is too old: the scripts keep within the window, a busy machine
 /// does not always.
 fn no_post_when_registered(case: &Case<'_>) -> Held {
-    let unknown = case.posts_with(|before| before.verdict() == Some(Verdict::Unknown));
+    let unknown = case.posts_with(|before| before.read_state() == Some(RegistrationState::Unknown));
     let late = case.posts_with(|before| case.shows_too_late(before));
     let seen = case.report.counts.register_calls_while_registered;
     check(
@@ -98,8 +98,8 @@ fn no_post_when_registered(case: &Case<'_>) -> Held {
 fn looks_before_it_leaps(case: &Case<'_>) -> Held {
     let looked = |before: &Call| {
         matches!(
-            before.verdict(),
-            Some(Verdict::NotRegistered | Verdict::Unknown)
+            before.read_state(),
+            Some(RegistrationState::NotRegistered | RegistrationState::Unknown)
         )
     };
     let posts = case.posts().count();
@@ -179,7 +179,7 @@ fn retries_only_what_may_pass(case: &Case<'_>) -> Held {
 fn waits_as_asked(case: &Case<'_>) -> Held {
     for pair in case.calls.windows(2) {
         let (call, gap) = (&pair[0], pair[1].time.duration_since(pair[0].time));
-        let waits = matches!(call.verdict(), Some(Verdict::Wait(_)))
+        let waits = matches!(call.read_state(), Some(RegistrationState::Wait(_)))
             || call.is_limited()
             || call.reason() == Some(Reason::GraphUnavailable) && !call.answer.is_unclear();
         let wait = match call.is_limited() {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::meaning::{self, Answer};
-use crate::support::bed::PIN;
-use crate::support::simulator::{Action, NumberConfig, Step};
+use testkit::bed::PIN;
+use testkit::simulator::{Action, NumberConfig, Step};
 
 /// A number, how it begins and what its Graph does.
 #[derive(Clone, Debug)]

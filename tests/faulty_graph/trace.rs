@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use whatsapp_operator::graph::Verdict;
-use whatsapp_operator::reason::Reason;
+use operator_core::api::Reason;
+use operator_core::graph::RegistrationState;
 
 use super::draw;
 use super::meaning::{self, Answer, Said};
 use super::scenario::Scenario;
-use crate::support::simulator::{Action, LogEntry, NumberReport, Operation, Script, Step};
+use testkit::simulator::{Action, LogEntry, NumberReport, Operation, Script, Step};
 
 /// One call and its answer.
 #[derive(Clone, Debug)]
@@ -114,7 +114,7 @@ impl Call {
     }
 
     /// What a read said; nothing for a register call.
-    pub fn verdict(&self) -> Option<Verdict> {
+    pub fn read_state(&self) -> Option<RegistrationState> {
         (!self.is_post()).then(|| self.answer.of_read())
     }
 
@@ -126,7 +126,7 @@ impl Call {
     /// Whether it met a rate limit.
     pub fn is_limited(&self) -> bool {
         self.reason() == Some(Reason::RateLimited)
-            || self.verdict() == Some(Verdict::Wait(Reason::RateLimited))
+            || self.read_state() == Some(RegistrationState::Wait(Reason::RateLimited))
     }
 
     /// For how long the answer asked not to be called.
@@ -137,6 +137,6 @@ impl Call {
     /// Whether Graph said in words that can be read that the number is registered.
     pub fn says_registered(&self) -> bool {
         self.reason() == Some(Reason::RegistrationSucceeded)
-            || self.verdict() == Some(Verdict::Registered)
+            || self.read_state() == Some(RegistrationState::Registered)
     }
 }

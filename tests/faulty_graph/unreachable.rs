@@ -6,12 +6,12 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
 use futures::future::join_all;
+use operator_core::api::conditions;
 use tokio::io::copy_bidirectional;
 use tokio::net::TcpSocket;
-use whatsapp_operator::reason::condition;
 
-use crate::support::bed::{Bed, is, message};
-use crate::support::operator::Operator;
+use testkit::bed::{Bed, is, message};
+use testkit::operator::Operator;
 
 /// A way not to reach Graph.
 struct Fault {
@@ -108,11 +108,11 @@ async fn suffer(name: &str) {
     let args = bed.args(&[&url, "--graph-timeout=3s"]);
     let environment: Vec<&str> = fault.environment.iter().map(String::as_str).collect();
     let operator = Operator::start_in(&bed.kubeconfig, &environment, &args).await;
-    let again = |status: &whatsapp_operator::api::WhatsAppPhoneNumberStatus| {
+    let again = |status: &operator_core::api::WhatsAppPhoneNumberStatus| {
         status.read_failures >= 2 && is(status, "Reconciling", "True", "GraphUnreachable")
     };
     let number = bed.until(name, "unreachable, and tried again", again).await;
-    let text = message(&number, condition::READY).to_lowercase();
+    let text = message(&number, conditions::READY).to_lowercase();
     assert!(
         fault.names.iter().any(|word| text.contains(word)),
         "{name}: the message does not say what is wrong: {text}"

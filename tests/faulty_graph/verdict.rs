@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use whatsapp_operator::api::WhatsAppPhoneNumberStatus;
-use whatsapp_operator::conditions::{find, is_registered};
-use whatsapp_operator::reason::condition;
+use operator_core::api::WhatsAppPhoneNumberStatus;
+use operator_core::api::conditions;
+use operator_core::api::conditions::{find, is_registered};
 
 use super::TIMEOUT;
 use super::oracle::{self, Case};
 use super::scenario::Scenario;
 use super::trace::{self, Call};
-use crate::support::simulator::{NumberReport, Simulator};
+use testkit::simulator::{NumberReport, Simulator};
 
 /// A call that was claimed before the answer to another one was known comes within this time: half of the claim's
 /// `ttlSeconds`, which is the timeout, and the time for the connection.
@@ -217,7 +217,7 @@ impl<'a> Run<'a> {
                 Some(_) => "waiting",
                 None => "stalled",
             };
-            let reason = find(status, condition::READY).map_or("", |ready| &ready.reason);
+            let reason = find(status, conditions::READY).map_or("", |ready| &ready.reason);
             *ends.entry(format!("{kind} {reason}")).or_default() += 1;
         }
         ends

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use mlua::serde::SerializeOptions;
 use mlua::{Lua, LuaOptions, LuaSerdeExt as _, StdLib, Table};
+use operator_core::api::REGISTER_REQUESTED_AT;
 use serde::Deserialize;
 use serde_json::Value;
-use whatsapp_operator::api::REGISTER_REQUESTED_AT;
 
 use super::{Tested, example, yaml};
 

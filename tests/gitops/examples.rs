@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Tested, directory, yaml};
 use crate::chart::helm::{Helm, kind};
-use crate::support::bed::Bed;
+use testkit::bed::Bed;
 
 /// Kinds that are not the API server's here, in the versions that their projects publish.
 const FOREIGN: [(&str, &str); 5] = [

@@ -7,7 +7,7 @@ use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use super::Tested;
-use crate::support::bed::Bed;
+use testkit::bed::Bed;
 
 fn path(path: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -220,8 +220,7 @@ async fn numbers_follow_the_names_of_their_secrets() -> Tested {
         "appSecretRef",
         "backupSecretRef",
     ];
-    let mut number =
-        serde_json::to_value(crate::support::bed::resource("support", "9051", json!({})))?;
+    let mut number = serde_json::to_value(testkit::bed::resource("support", "9051", json!({})))?;
     for reference in references {
         number["spec"][reference]["name"] = json!("all");
     }

@@ -1,11 +1,11 @@
-//! What Argo CD and Flux say of statuses that the operator wrote, in every situation that people meet.
+//! What Argo CD and Flux say of statuses that the operator wrote, in every phase that people meet.
 
+use operator_core::api::WhatsAppPhoneNumber;
 use serde_json::{Map, Value, json};
-use whatsapp_operator::api::WhatsAppPhoneNumber;
 
 use super::{argo_cd, flux};
-use crate::support::bed::{Bed, PIN, TOKEN, is};
-use crate::support::simulator::{NumberConfig, Step};
+use testkit::bed::{Bed, PIN, TOKEN, is};
+use testkit::simulator::{NumberConfig, Step};
 
 /// A resource as the tools get it: JSON of the API server.
 fn as_given(number: &WhatsAppPhoneNumber) -> Value {

@@ -9,14 +9,14 @@ use futures::future::join_all;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams};
+use operator_core::api::WhatsAppPhoneNumber;
 use tokio::time::Instant;
-use whatsapp_operator::api::WhatsAppPhoneNumber;
 
 use super::stops::{Stop, Stops};
 use super::until_any_registered;
-use crate::support::bed::{Bed, DEADLINE};
-use crate::support::gateway::Kind;
-use crate::support::simulator::{NumberConfig, Step};
+use testkit::bed::{Bed, DEADLINE};
+use testkit::gateway::Kind;
+use testkit::simulator::{NumberConfig, Step};
 
 /// Where the call for a number is held when its namespace goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,10 +9,10 @@ use tokio::time::{Instant, sleep};
 use super::stops::{Flow, Stops};
 use super::until_any_registered;
 use super::witness::Witness;
-use crate::support::bed::{Bed, DEADLINE};
-use crate::support::gateway::Kind;
-use crate::support::operator::Operator;
-use crate::support::simulator::{NumberConfig, Step};
+use testkit::bed::{Bed, DEADLINE};
+use testkit::gateway::Kind;
+use testkit::operator::Operator;
+use testkit::simulator::{NumberConfig, Step};
 
 /// How long Graph takes for each call: enough for another operator to come in between.
 const LATENCY: Duration = Duration::from_millis(50);

@@ -12,9 +12,9 @@ use serde_json::json;
 
 use super::stops::{Outage, Stops};
 use super::{LEADS, LEASE, LOST, age_lease, election, patch_lease, until_any_registered, with};
-use crate::support::bed::{Bed, Gates};
-use crate::support::operator::Operator;
-use crate::support::simulator::{NumberConfig, Step};
+use testkit::bed::{Bed, Gates};
+use testkit::operator::Operator;
+use testkit::simulator::{NumberConfig, Step};
 
 /// The number whose call is under way when the Lease is lost.
 const HELD: &str = "6700";

@@ -7,16 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use whatsapp_operator::api::AttemptOutcome::{self, Failed, NotSent, Succeeded, Unknown};
-use whatsapp_operator::conditions::find;
+use operator_core::api::AttemptOutcome::{self, Failed, NotSent, Succeeded, Unknown};
+use operator_core::api::conditions::find;
 
 use super::stops::{Stop, Stops};
 use super::witness::Witness;
 use super::{LEADS, LOST, age_lease, election, outcomes, until_any_registered, with};
-use crate::support::bed::{Bed, Gates};
-use crate::support::gateway::Kind;
-use crate::support::operator::Operator;
-use crate::support::simulator::{NumberConfig, Step};
+use testkit::bed::{Bed, Gates};
+use testkit::gateway::Kind;
+use testkit::operator::Operator;
+use testkit::simulator::{NumberConfig, Step};
 
 const ID: &str = "6900";
 const TIMES: [&str; 2] = ["--graph-timeout=2s", "--confirm-window=3s"];

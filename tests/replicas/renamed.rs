@@ -7,10 +7,10 @@ use futures::future::join_all;
 
 use super::stops::{Stop, Stops};
 use super::until_any_registered;
-use crate::support::bed::{Bed, Gates};
-use crate::support::gateway::Kind;
-use crate::support::operator::Operator;
-use crate::support::simulator::{NumberConfig, Step};
+use testkit::bed::{Bed, Gates};
+use testkit::gateway::Kind;
+use testkit::operator::Operator;
+use testkit::simulator::{NumberConfig, Step};
 
 /// Where the old resource's call is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,9 +180,8 @@ async fn rename_all(restart: Restart) {
                 .iter()
                 .filter(|number| number.case.at == At::BeforeActing)
             {
-                let called = |report: &crate::support::simulator::NumberReport| {
-                    report.counts.register_calls == 2
-                };
+                let called =
+                    |report: &testkit::simulator::NumberReport| report.counts.register_calls == 2;
                 let called = bed.simulator.until(&number.id, called).await;
                 called.expect("the documented limit; if it is gone, mend docs/guarantees.md");
             }

@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use futures::future::{BoxFuture, FutureExt};
 use tokio::sync::watch;
 
-use crate::support::gateway::{After, Before, Change, Conduct, Kind, Passage, Request};
+use testkit::gateway::{After, Before, Change, Conduct, Kind, Passage, Request};
 
 /// How long it may take until something is held on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(60);

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::{StreamExt, TryStreamExt};
 use kube::ResourceExt;
 use kube::runtime::{WatchStreamExt, watcher};
-use whatsapp_operator::api::WhatsAppPhoneNumber;
-use whatsapp_operator::conditions::is_registered;
+use operator_core::api::WhatsAppPhoneNumber;
+use operator_core::api::conditions::is_registered;
 
-use crate::support::bed::Bed;
+use testkit::bed::Bed;
 
 /// A watch of its own, past all gates.
 pub struct Witness {

@@ -139,8 +139,7 @@ fn apply(place: &Place, number: &Value) -> Value {
 
 /// Replaces the status by exactly this JSON.
 async fn put_status(place: &Place, name: &str, status: &Value) -> Result<Value, kube::Error> {
-    let resource =
-        kube::api::ApiResource::erase::<whatsapp_operator::api::WhatsAppPhoneNumber>(&());
+    let resource = kube::api::ApiResource::erase::<operator_core::api::WhatsAppPhoneNumber>(&());
     let numbers: kube::Api<kube::api::DynamicObject> =
         kube::Api::namespaced_with(place.client.clone(), &place.namespace, &resource);
     let mut number = numbers.get(name).await?;

@@ -1,7 +1,7 @@
 //! The definition itself: as the types have it, described throughout, and bounded.
 
+use operator_core::api::crd_yaml;
 use serde_json::Value;
-use whatsapp_operator::api::crd_yaml;
 
 use super::{Place, Tested};
 

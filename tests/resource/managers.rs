@@ -1,12 +1,12 @@
 //! Several writers of one resource: what merges, what does not, what is bounded.
 
 use kube::api::{Patch, PatchParams};
+use operator_core::api::{MANAGER, WhatsAppPhoneNumber};
 use serde_json::{Value, json};
-use whatsapp_operator::api::{MANAGER, WhatsAppPhoneNumber};
 
 use super::states::{SUCCESS, WRONG_PIN, after};
 use super::{Place, Tested, applied, number, number_with_id, refusal};
-use crate::support::bed::Bed;
+use testkit::bed::Bed;
 
 #[tokio::test]
 async fn two_managers_own_disjoint_fields() -> Tested {

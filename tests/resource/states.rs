@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use whatsapp_operator::api::{PhoneNumberStatus, RegisterAttempt, WhatsAppPhoneNumberStatus};
-use whatsapp_operator::conclude::{Course, Ending, conclude};
-use whatsapp_operator::decide::Policy;
-use whatsapp_operator::graph::response::{Answer, Exchange, register_outcome};
-use whatsapp_operator::redact::Scrubber;
-use whatsapp_operator::schedule::Backoff;
+use operator_core::api::{LedgerEntry, PhoneNumberStatus, WhatsAppPhoneNumberStatus};
+use operator_core::credentials::Scrubber;
+use operator_core::graph::response::{Answer, Exchange, register_outcome};
+use operator_core::model::Policy;
+use operator_core::model::schedule::Backoff;
+use operator_core::model::{ApplyContext, CallResult, apply_outcome};
 
 /// When the calls were made: 2026-03-01T12:00:00Z.
 const CALLED: i64 = 1_772_366_400;
@@ -34,22 +34,22 @@ pub fn after(http_status: u16, body: &str, generation: i64) -> WhatsAppPhoneNumb
         ..Answer::default()
     };
     let outcome = register_outcome(&Exchange::Answered(answer), &Scrubber::default(), now);
-    let ending = Ending {
+    let result = CallResult {
         id: "claim",
         outcome: &outcome,
         handled_before: None,
     };
-    let course = Course {
+    let course = ApplyContext {
         policy: &policy(),
         generation,
         jitter: 0.0,
         now,
     };
-    conclude(claimed(now), &ending, &course)
+    apply_outcome(claimed(now), &result, &course)
 }
 
 fn claimed(now: Timestamp) -> WhatsAppPhoneNumberStatus {
-    let claim = RegisterAttempt::claim("claim", Duration::from_secs(60), None, now);
+    let claim = LedgerEntry::open("claim", Duration::from_secs(60), None, now);
     let shown = PhoneNumberStatus {
         display_phone_number: Some("+49 30 901820".to_owned()),
         verified_name: Some("Lucky Shrub".to_owned()),

@@ -10,12 +10,12 @@ use kube::{
     Api, Client,
     api::{ObjectMeta, Patch, PatchParams, PostParams},
 };
+use operator_core::api::WhatsAppPhoneNumber;
 use serde_json::json;
-use whatsapp_operator::api::WhatsAppPhoneNumber;
 
 use super::states::{SUCCESS, after};
 use super::{Place, Tested, number, refusal};
-use crate::support::control_plane::service_account_token;
+use testkit::control_plane::service_account_token;
 
 /// How long a new role may take to have an effect.
 const GRANTED_WITHIN: Duration = Duration::from_secs(20);

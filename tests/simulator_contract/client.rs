@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::simulator::Simulator;
+use testkit::simulator::Simulator;
 
 /// What every test here returns.
 pub type Tested = Result<(), Box<dyn Error>>;

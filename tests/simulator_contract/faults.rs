@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::client::{ID, Tested, control, read, register, register_bytes};
-use crate::support::simulator::{NumberConfig, Simulator, Step};
+use testkit::simulator::{NumberConfig, Simulator, Step};
 
 async fn scripted(step: Value) -> Result<Simulator, Box<dyn std::error::Error>> {
     let simulator = Simulator::start().await;

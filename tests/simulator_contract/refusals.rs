@@ -5,7 +5,7 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use serde_json::{Value, json};
 
 use super::client::{ID, Tested, control, read, register, register_with, request, send};
-use crate::support::simulator::{NumberConfig, Simulator};
+use testkit::simulator::{NumberConfig, Simulator};
 
 fn body(extra: Value) -> Value {
     let mut body = json!({"messaging_product": "whatsapp", "pin": "123456"});

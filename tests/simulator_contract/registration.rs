@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::client::{ID, Tested, read, register, register_with, request, send};
-use crate::support::simulator::{Defaults, NumberConfig, Simulator};
+use testkit::simulator::{Defaults, NumberConfig, Simulator};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const STATE: &str = "status,platform_type";

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use operator_core::api::Reason;
 use promql_parser::label::{Labels, MatchOp, Matcher};
 use promql_parser::parser::{self, AggregateExpr, BinaryExpr, Expr, VectorSelector};
 use promql_parser::util::{ExprVisitor, walk_expr};
-use whatsapp_operator::reason::Reason;
 
 use crate::docs::{metrics, series};
 

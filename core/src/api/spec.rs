@@ -1,0 +1,292 @@
+//! What people declare.
+
+use kube_core::ResourceExt as _;
+use kube_derive::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::status::{LedgerEntry, WhatsAppPhoneNumberStatus};
+use super::text::stored_bytes;
+
+/// The annotation that asks for one register call without the look first, in the manner of
+/// `reconcile.fluxcd.io/requestedAt`: any value other than `status.lastHandledRegisterRequest`.
+pub const REGISTER_REQUESTED_AT: &str = "whatsapp-operator.dev/register-requested-at";
+
+/// The longest value of [`REGISTER_REQUESTED_AT`] that is looked at, in bytes as JSON writes it
+/// ([`crate::api::text::stored_bytes`]): the ledger repeats it. A longer one is ignored, and an event says so.
+pub const REGISTER_REQUEST_MAX_BYTES: usize = 256;
+
+/// What a WhatsAppPhoneNumber asks for: one phone number ID, the Secrets that a register call is made of, and how to
+/// treat it.
+#[allow(clippy::duplicated_attributes)] // every print column has its own priority
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[x_kube(crates(kube_core = "::kube_core"))]
+#[kube(
+    crates(kube_core = "::kube_core"),
+    group = "whatsapp-operator.dev",
+    version = "v1alpha1",
+    kind = "WhatsAppPhoneNumber",
+    plural = "whatsappphonenumbers",
+    shortname = "wapn",
+    category = "whatsapp",
+    namespaced,
+    status = "WhatsAppPhoneNumberStatus",
+    doc = "A WhatsApp Business phone number that the operator registers with Meta's Cloud API: once, and never again while it is registered.",
+    selectable = ".spec.phoneNumberID",
+    derive = "PartialEq",
+    printcolumn(
+        name = "PHONE-ID",
+        type_ = "string",
+        json_path = ".spec.phoneNumberID",
+        description = "The phone number ID in WhatsApp Manager"
+    ),
+    printcolumn(
+        name = "NUMBER",
+        type_ = "string",
+        json_path = ".status.phoneNumber.displayPhoneNumber",
+        description = "The number as Graph displays it"
+    ),
+    printcolumn(
+        name = "REGISTERED",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Registered')].status",
+        description = "Whether the number is registered"
+    ),
+    printcolumn(
+        name = "REASON",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].reason",
+        description = "Why, in one word"
+    ),
+    printcolumn(
+        name = "AGE",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    ),
+    printcolumn(
+        name = "NEXT",
+        type_ = "string",
+        json_path = ".status.nextAttemptTime",
+        priority = 1,
+        description = "When the operator comes back by itself"
+    ),
+    printcolumn(
+        name = "FBTRACE",
+        type_ = "string",
+        json_path = ".status.fbtraceID",
+        priority = 1,
+        description = "The trace ID that Meta's support asks for"
+    ),
+    printcolumn(
+        name = "MESSAGE",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].message",
+        priority = 1,
+        description = "What happened and what to do"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct WhatsAppPhoneNumberSpec {
+    /// The ID of the phone number, as WhatsApp Manager and the Graph API show it: digits, in quotes, and not the phone
+    /// number itself. It cannot be changed: declare another resource instead.
+    #[serde(rename = "phoneNumberID")]
+    #[schemars(regex(pattern = "^[0-9]{1,32}$"), length(min = 1, max = 32))]
+    #[x_kube(validation = Rule::new("self.matches('^[0-9]+$')").message("phoneNumberID must be the ID that WhatsApp Manager shows for the number: digits only, and not the phone number itself"))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("phoneNumberID cannot be changed: declare another resource for the other number and delete this one"))]
+    pub phone_number_id: String,
+
+    /// The version of the Graph API to call, for example v23.0. Without it the operator's own setting
+    /// (--graph-api-version) is used, so that an upgrade of the operator moves every number.
+    #[serde(
+        rename = "graphAPIVersion",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(
+        with = "String",
+        regex(pattern = r"^v[0-9]+\.[0-9]+$"),
+        length(max = 16)
+    )]
+    #[x_kube(validation = Rule::new(r"self.matches('^v[0-9]+\\.[0-9]+$')").message("graphAPIVersion must be a version of the Graph API: v, major, a dot, minor, for example v23.0"))]
+    pub graph_api_version: Option<String>,
+
+    /// The Secret, in this namespace, with the access token (a system user's token with
+    /// whatsapp_business_management). White space around the token is trimmed.
+    pub token_secret_ref: TokenSecretRef,
+
+    /// The Secret, in this namespace, with the six-digit PIN of two-step verification. If the number has a PIN it must
+    /// be that one; else this one becomes the PIN. White space around the PIN is trimmed.
+    pub pin_secret_ref: PinSecretRef,
+
+    /// The Secret, in this namespace, with the backup of an on-premises account, for migrating a number from the
+    /// On-Premises API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "BackupSecretRef")]
+    pub backup_secret_ref: Option<BackupSecretRef>,
+
+    /// The Secret, in this namespace, with the app secret. When set, every call carries an appsecret_proof, as apps
+    /// with "Require App Secret" need. White space around the app secret is trimmed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "AppSecretRef")]
+    pub app_secret_ref: Option<AppSecretRef>,
+
+    /// The country in which messages are stored (local storage), as a two-letter code. Meta calls the field deprecated
+    /// since v21; it is sent as given, with a Warning event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "DataLocalizationRegion")]
+    pub data_localization_region: Option<DataLocalizationRegion>,
+
+    /// How long Meta keeps messages when they are stored in a region, in minutes: 60 is the only value. Meta calls the
+    /// field deprecated since v21; it is sent as given, with a Warning event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "i32", range(min = 60, max = 60))]
+    pub meta_store_retention_minutes: Option<i32>,
+
+    /// While true, the operator makes no call to the Graph API for this number. A registered number stays registered.
+    /// False by default.
+    #[serde(default)]
+    pub suspend: bool,
+
+    /// What happens to the number when this resource is deleted. Retain, the default, leaves it registered. Deregister is reserved:
+    /// this version leaves the number registered as well and says so in a Warning event.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
+}
+
+impl WhatsAppPhoneNumber {
+    /// The ledger in the status.
+    pub fn attempts(&self) -> &[LedgerEntry] {
+        self.status
+            .as_ref()
+            .map(|status| status.attempts.as_slice())
+            .unwrap_or_default()
+    }
+
+    /// The value of the annotation that asks for a register call, where it is one.
+    pub fn register_request(&self) -> Option<&str> {
+        let value = self
+            .metadata
+            .annotations
+            .as_ref()?
+            .get(REGISTER_REQUESTED_AT)?;
+        (!value.is_empty() && stored_bytes(value) <= REGISTER_REQUEST_MAX_BYTES).then_some(value)
+    }
+
+    /// The status, or that of a resource that the operator has not seen. What such a resource asks for came with Git or
+    /// a backup: it was not asked of this operator.
+    pub fn status_or_unseen(&self) -> WhatsAppPhoneNumberStatus {
+        let mut status = self
+            .status
+            .clone()
+            .unwrap_or_else(WhatsAppPhoneNumberStatus::unseen);
+        if status.observed_generation < 0 {
+            status.last_handled_register_request = self.register_request().map(str::to_owned);
+        }
+        status
+    }
+
+    /// `namespace/name`, as messages name the resource.
+    pub fn qualified_name(&self) -> String {
+        format!(
+            "{}/{}",
+            self.namespace().unwrap_or_default(),
+            self.name_any()
+        )
+    }
+}
+
+/// A reference to one key of a Secret in the resource's own namespace, with a default for the key.
+macro_rules! secret_key_ref {
+    ($(#[$doc:meta])* $name:ident, $default_key:ident, $default_key_name:literal, $default:literal) => {
+        $(#[$doc])*
+        #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[x_kube(crates(kube_core = "::kube_core"))]
+        #[serde(rename_all = "camelCase")]
+        pub struct $name {
+            /// The name of the Secret.
+            #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"))]
+            pub name: String,
+            #[doc = concat!("The key in the Secret, ", $default, " by default.")]
+            #[serde(default = $default_key_name)]
+            #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+            pub key: String,
+        }
+
+        fn $default_key() -> String {
+            $default.to_owned()
+        }
+    };
+}
+
+secret_key_ref!(
+    /// Where the access token is.
+    TokenSecretRef, default_token_key, "default_token_key", "token"
+);
+secret_key_ref!(
+    /// Where the PIN is.
+    PinSecretRef, default_pin_key, "default_pin_key", "pin"
+);
+secret_key_ref!(
+    /// Where the app secret is.
+    AppSecretRef, default_app_secret_key, "default_app_secret_key", "appSecret"
+);
+
+/// Where the backup of an on-premises account is: two keys of one Secret.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[x_kube(crates(kube_core = "::kube_core"))]
+#[serde(rename_all = "camelCase")]
+pub struct BackupSecretRef {
+    /// The name of the Secret.
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+    )]
+    pub name: String,
+    /// The key of the backup's password, password by default.
+    #[serde(default = "default_password_key")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    pub password_key: String,
+    /// The key of the backup's data, data by default.
+    #[serde(default = "default_data_key")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    pub data_key: String,
+}
+
+fn default_password_key() -> String {
+    "password".to_owned()
+}
+
+fn default_data_key() -> String {
+    "data".to_owned()
+}
+
+/// The countries in which Meta offers local storage, as the register endpoint takes them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+#[allow(missing_docs)] // ISO 3166-1 codes
+pub enum DataLocalizationRegion {
+    Ae,
+    Au,
+    Bh,
+    Br,
+    Ca,
+    Ch,
+    De,
+    Gb,
+    Id,
+    In,
+    Jp,
+    Kr,
+    Sg,
+    Za,
+}
+
+/// What happens to the number when the resource is deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DeletionPolicy {
+    /// The number stays registered.
+    #[default]
+    Retain,
+    /// Reserved for a later version; the number stays registered.
+    Deregister,
+}

@@ -1,0 +1,212 @@
+//! From Graph's error to a reason. Pure.
+//!
+//! Decided by `code` first, then `error_subcode`, then `is_transient`, and by the HTTP status last: the status of one and
+//! the same code differs between Meta's pages and the wire (190 comes as 400 and 401; 4 as 400, 403 and 429; 3 as 500 and
+//! 403), and Meta's error code page says to decide on the code.
+
+use crate::api::{GraphErrorStatus, Reason};
+
+/// What of an error decides about its reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct ErrorSignature {
+    /// The HTTP status of the answer.
+    pub http_status: u16,
+    /// `error.code`.
+    pub code: Option<i64>,
+    /// `error.error_subcode`.
+    pub subcode: Option<i64>,
+    /// `error.is_transient`.
+    pub transient: bool,
+}
+
+/// The reason for an error that Graph gave.
+pub(super) fn classify_signature(error: ErrorSignature) -> Reason {
+    error
+        .code
+        .and_then(|code| known(code, error.subcode))
+        .unwrap_or_else(|| unknown(error))
+}
+
+/// The reason that an error stands for which is kept in a status.
+pub fn classify(error: &GraphErrorStatus) -> Reason {
+    classify_signature(ErrorSignature {
+        http_status: error
+            .http_status
+            .and_then(|status| u16::try_from(status).ok())
+            .unwrap_or(0),
+        code: error.code,
+        subcode: error.subcode,
+        transient: error.transient.unwrap_or(false),
+    })
+}
+
+/// The codes that are known, by the Cloud API's error code page ("Cloud API"), the reference of the register edge
+/// ("register edge"), the Graph API error handling guide ("Graph") and its rate limiting page ("rate limits").
+const fn known(code: i64, subcode: Option<i64>) -> Option<Reason> {
+    Some(match code {
+        // Cloud API: AuthException. Graph: API session, access token expired or invalid. 104: no token in the request.
+        0 | 102 | 104 | 190 => Reason::TokenRejected,
+        // Cloud API: API method, permission denied, permission not granted or removed. 5: the app's list of addresses.
+        3 | 5 | 10 | 200..=299 | 131_005 => Reason::PermissionDenied,
+        // Cloud API: 33 "parameter value is not valid: number deleted"; Graph: 803 "some of the aliases do not exist".
+        33 | 803 => Reason::PhoneNumberNotFound,
+        100 => invalid_parameter(subcode),
+        // Cloud API: two step verification PIN mismatch.
+        133_005 => Reason::PinMismatch,
+        // Cloud API: too many PIN guesses; PIN guessed too fast.
+        133_008 | 133_009 => Reason::PinLocked,
+        // Cloud API: account locked; temporarily blocked for policy violations.
+        131_031 | 368 => Reason::AccountLocked,
+        // Cloud API: the number must be verified before it is registered.
+        133_006 => Reason::OwnershipNotVerified,
+        // Cloud API: incorrect certificate.
+        131_045 => Reason::CertificateUnavailable,
+        // Cloud API: a parameter is missing; a parameter is not valid. Graph: 2500, malformed path.
+        131_008 | 131_009 | 2_500 => Reason::InvalidRequest,
+        // Cloud API: the number was deleted minutes ago, wait 5 minutes.
+        133_015 => Reason::RecentlyDeregistered,
+        // Cloud API: incomplete deregistration.
+        133_000 => Reason::DeregistrationIncomplete,
+        // Register edge, registration guide: 10 requests in 72 hours.
+        133_016 => Reason::RegistrationBlocked,
+        // Rate limits: app, user, page, application, custom, WhatsApp account, its management; throughput.
+        4 | 17 | 32 | 341 | 613 | 80_007 | 80_008 | 130_429 => Reason::RateLimited,
+        // Graph: unknown, service. Cloud API: something went wrong, service unavailable, maintenance (131057, 2494100),
+        // server temporarily unavailable (133004).
+        1 | 2 | 131_000 | 131_016 | 131_057 | 133_004 | 2_494_100 => Reason::GraphUnavailable,
+        _ => return None,
+    })
+}
+
+/// Code 100, which Graph uses for anything from a wrong ID to a missing `appsecret_proof`.
+const fn invalid_parameter(subcode: Option<i64>) -> Reason {
+    match subcode {
+        // "Unsupported post request. Object with ID ... does not exist", or the token may not see it.
+        Some(33) => Reason::PhoneNumberNotFound,
+        // "Cannot create certificate": seen on register, reported by users of open source inboxes.
+        Some(2_388_001) => Reason::CertificateUnavailable,
+        _ => Reason::InvalidRequest,
+    }
+}
+
+/// A code that nobody knows, or none.
+const fn unknown(error: ErrorSignature) -> Reason {
+    match error.http_status {
+        429 => Reason::RateLimited,
+        _ if error.transient => Reason::GraphUnavailable,
+        500.. => Reason::GraphUnavailable,
+        400..500 => Reason::InvalidRequest,
+        // An error under a status of success: nothing happened, as far as can be told.
+        _ => Reason::RegistrationRejected,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reason(http_status: u16, code: i64, subcode: Option<i64>) -> Reason {
+        classify_signature(ErrorSignature {
+            http_status,
+            code: Some(code),
+            subcode,
+            transient: false,
+        })
+    }
+
+    /// The README's table, row by row: reason, HTTP status as documented, codes.
+    const TABLE: &[(Reason, u16, &[i64])] = &[
+        (Reason::TokenRejected, 401, &[0, 102, 104, 190]),
+        (
+            Reason::PermissionDenied,
+            403,
+            &[3, 5, 10, 200, 230, 299, 131_005],
+        ),
+        (Reason::PhoneNumberNotFound, 400, &[33, 803]),
+        (Reason::PinMismatch, 400, &[133_005]),
+        (Reason::PinLocked, 400, &[133_008, 133_009]),
+        (Reason::AccountLocked, 403, &[131_031, 368]),
+        (Reason::OwnershipNotVerified, 400, &[133_006]),
+        (Reason::CertificateUnavailable, 500, &[131_045]),
+        (
+            Reason::InvalidRequest,
+            400,
+            &[100, 131_008, 131_009, 2_500, 136_024, 300, 199],
+        ),
+        (Reason::RecentlyDeregistered, 400, &[133_015]),
+        (Reason::DeregistrationIncomplete, 500, &[133_000]),
+        (Reason::RegistrationBlocked, 400, &[133_016]),
+        (
+            Reason::RateLimited,
+            400,
+            &[4, 17, 32, 341, 613, 80_007, 80_008, 130_429],
+        ),
+        (
+            Reason::GraphUnavailable,
+            500,
+            &[1, 2, 131_000, 131_016, 131_057, 133_004, 2_494_100, 987_654],
+        ),
+    ];
+
+    #[test]
+    fn every_row_of_the_table() {
+        for (expected, http_status, codes) in TABLE {
+            for code in *codes {
+                assert_eq!(reason(*http_status, *code, None), *expected, "code {code}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_known_code_counts_more_than_status_and_transience() {
+        for (expected, _, codes) in TABLE {
+            for code in codes.iter().filter(|code| known(**code, None).is_some()) {
+                for http_status in [200, 400, 401, 403, 404, 422, 429, 500, 503] {
+                    let error = ErrorSignature {
+                        http_status,
+                        code: Some(*code),
+                        subcode: Some(1),
+                        transient: true,
+                    };
+                    assert_eq!(
+                        classify_signature(error),
+                        *expected,
+                        "code {code} with HTTP {http_status}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn subcodes_of_100() {
+        assert_eq!(reason(400, 100, Some(33)), Reason::PhoneNumberNotFound);
+        assert_eq!(
+            reason(400, 100, Some(2_388_001)),
+            Reason::CertificateUnavailable
+        );
+        assert_eq!(reason(400, 100, Some(2_388_092)), Reason::InvalidRequest);
+        assert_eq!(reason(422, 100, None), Reason::InvalidRequest);
+    }
+
+    #[test]
+    fn unknown_codes_by_transience_then_status() {
+        let unknown = |http_status, transient| {
+            classify_signature(ErrorSignature {
+                http_status,
+                code: Some(999_999),
+                subcode: None,
+                transient,
+            })
+        };
+        assert_eq!(unknown(400, false), Reason::InvalidRequest);
+        assert_eq!(unknown(400, true), Reason::GraphUnavailable);
+        assert_eq!(unknown(503, false), Reason::GraphUnavailable);
+        assert_eq!(unknown(429, true), Reason::RateLimited);
+        assert_eq!(unknown(200, false), Reason::RegistrationRejected);
+        assert_eq!(
+            reason(400, i64::MIN, Some(i64::MAX)),
+            Reason::InvalidRequest
+        );
+    }
+}

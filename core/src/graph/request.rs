@@ -1,0 +1,147 @@
+//! Builds the two requests. Pure, and the only place where secrets go into a message.
+//!
+//! The token goes into the `Authorization` header, never into the URL, where proxies would log it.
+
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};
+use http::{Method, Request};
+use secrecy::ExposeSecret as _;
+use serde::Serialize;
+use url::Url;
+use zeroize::Zeroizing;
+
+use super::outcome::Call;
+use crate::api::DataLocalizationRegion;
+
+/// A request ready to be sent; its body is cleared when it is dropped.
+pub type GraphRequest = Request<Zeroizing<Vec<u8>>>;
+
+/// The fields that a read asks for. Short and known: one unknown name makes Graph refuse the whole read with code 100.
+const READ_FIELDS: &str = "id,display_phone_number,verified_name,quality_rating,code_verification_status,platform_type,status";
+
+/// Product and three plain numbers, as the pattern for `User-Agent` in Meta's OpenAPI file wants; a pre-release tag is left
+/// out.
+const USER_AGENT_VALUE: HeaderValue = HeaderValue::from_static(concat!(
+    "whatsapp-operator/",
+    env!("CARGO_PKG_VERSION_MAJOR"),
+    ".",
+    env!("CARGO_PKG_VERSION_MINOR"),
+    ".",
+    env!("CARGO_PKG_VERSION_PATCH"),
+));
+
+/// The request cannot be built from these inputs; nothing was sent.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The operator's base URL takes no path.
+    #[error("the base URL takes no path")]
+    BaseUrl,
+    /// A part of the URL or a header holds something that HTTP does not allow.
+    #[error("the inputs cannot go into an HTTP request")]
+    Http(#[from] http::Error),
+    /// The body cannot be written as JSON.
+    #[error("the inputs cannot be written as JSON")]
+    Json(#[from] serde_json::Error),
+}
+
+/// The body of a register call: the documented fields in the documented order, and no others.
+#[derive(Serialize)]
+struct RegisterBody<'a> {
+    messaging_product: &'static str,
+    pin: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backup: Option<BackupBody<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data_localization_region: Option<DataLocalizationRegion>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    meta_store_retention_minutes: Option<i32>,
+}
+
+#[derive(Serialize)]
+struct BackupBody<'a> {
+    password: &'a str,
+    data: &'a str,
+}
+
+/// The request that reads the number.
+///
+/// # Errors
+/// When the inputs cannot go into an HTTP request.
+pub fn read(base: &Url, call: &Call<'_>) -> Result<GraphRequest, BuildError> {
+    let mut url = number_url(base, call, &[])?;
+    // By hand: the encoder of `url` would write the commas as %2C.
+    url.set_query(Some(&format!("fields={READ_FIELDS}")));
+    add_proof(&mut url, call);
+    build(Method::GET, &url, call, Zeroizing::default())
+}
+
+/// The request that registers the number.
+///
+/// # Errors
+/// When the inputs cannot go into an HTTP request.
+pub fn register(base: &Url, call: &Call<'_>) -> Result<GraphRequest, BuildError> {
+    let mut url = number_url(base, call, &["register"])?;
+    add_proof(&mut url, call);
+    build(Method::POST, &url, call, register_body(call)?)
+}
+
+fn register_body(call: &Call<'_>) -> Result<Zeroizing<Vec<u8>>, BuildError> {
+    let backup = call.inputs.backup.as_ref().map(|backup| BackupBody {
+        password: backup.password.expose_secret(),
+        data: backup.data.expose_secret(),
+    });
+    let body = RegisterBody {
+        messaging_product: "whatsapp",
+        pin: call.inputs.pin.expose_secret(),
+        backup,
+        data_localization_region: call.spec.data_localization_region,
+        meta_store_retention_minutes: call.spec.meta_store_retention_minutes,
+    };
+    Ok(Zeroizing::new(serde_json::to_vec(&body)?))
+}
+
+/// `{base}/{version}/{phone-number-id}` and what follows it.
+fn number_url(base: &Url, call: &Call<'_>, rest: &[&str]) -> Result<Url, BuildError> {
+    let mut url = base.clone();
+    url.path_segments_mut()
+        .map_err(|()| BuildError::BaseUrl)?
+        .pop_if_empty()
+        .extend([call.version, call.spec.phone_number_id.as_str()])
+        .extend(rest);
+    Ok(url)
+}
+
+/// As a query parameter: in a JSON body it may be ignored.
+fn add_proof(url: &mut Url, call: &Call<'_>) {
+    if let Some(proof) = call.inputs.appsecret_proof() {
+        let old = url
+            .query()
+            .map(|query| format!("{query}&"))
+            .unwrap_or_default();
+        url.set_query(Some(&format!(
+            "{old}appsecret_proof={}",
+            proof.expose_secret()
+        )));
+    }
+}
+
+fn build(
+    method: Method,
+    url: &Url,
+    call: &Call<'_>,
+    body: Zeroizing<Vec<u8>>,
+) -> Result<GraphRequest, BuildError> {
+    let bearer = Zeroizing::new(format!("Bearer {}", call.inputs.token.expose_secret()));
+    let mut authorization = HeaderValue::from_str(&bearer).map_err(http::Error::from)?;
+    authorization.set_sensitive(true);
+
+    let mut request = Request::builder()
+        .method(method)
+        .uri(url.as_str())
+        .header(AUTHORIZATION, authorization)
+        .header(USER_AGENT, USER_AGENT_VALUE)
+        .header(ACCEPT, HeaderValue::from_static("application/json"));
+    if !body.is_empty() {
+        request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    Ok(request.body(body)?)
+}

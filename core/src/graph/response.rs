@@ -1,0 +1,319 @@
+//! From what came back to an outcome. Pure.
+//!
+//! Strict in meaning, as `body` is lenient in form: only a JSON object is an answer of Graph, and only one that says so is
+//! a success.
+
+use http::HeaderMap;
+use jiff::Timestamp;
+
+use super::body::{Content, GraphError, says_success, text};
+use super::codes::classify_signature;
+use super::outcome::{ReadOutcome, RegisterOutcome, RegistrationState};
+use super::rate_limit;
+use crate::api::text::Bound;
+use crate::api::{GraphErrorStatus, PhoneNumberStatus, Reason};
+use crate::credentials::Scrubber;
+
+/// How sending a request ended.
+#[derive(Debug)]
+pub enum Exchange {
+    /// An answer came.
+    Answered(Answer),
+    /// Nothing was sent; the text says why.
+    NotSent(String),
+    /// The request may have been sent and no answer came; the text says why.
+    Lost(String),
+}
+
+/// An HTTP answer.
+#[derive(Debug, Default)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// As much of the body as was read.
+    pub body: Vec<u8>,
+    /// Why the body is not all there, if it is not.
+    pub fault: Option<String>,
+}
+
+/// What the outcomes of both calls tell of an answer.
+struct Reader<'a> {
+    answer: &'a Answer,
+    content: Content,
+    scrubber: &'a Scrubber,
+}
+
+/// The outcome of a register call.
+pub fn register_outcome(
+    exchange: &Exchange,
+    scrubber: &Scrubber,
+    now: Timestamp,
+) -> RegisterOutcome {
+    let without_answer =
+        |reason, text: &str| RegisterOutcome::without_answer(reason, &scrubber.scrub(text));
+    match exchange {
+        Exchange::NotSent(why) => without_answer(Reason::GraphUnreachable, why),
+        Exchange::Lost(why) => without_answer(Reason::OutcomeUnknown, why),
+        Exchange::Answered(answer) => {
+            let reader = Reader::new(answer, scrubber);
+            let reason = register_reason(answer.status, &reader.content);
+            let succeeded = reason == Reason::RegistrationSucceeded;
+            RegisterOutcome {
+                reason,
+                error: (!succeeded).then(|| reader.error()),
+                http_status: Some(answer.status),
+                fbtrace_id: reader.fbtrace_id(),
+                retry_after: rate_limit::retry_after(&answer.headers, now),
+                message: reader.message(match reason {
+                    Reason::RegistrationSucceeded => ": success",
+                    Reason::RegistrationRejected => " without success",
+                    _ => "",
+                }),
+            }
+        }
+    }
+}
+
+/// The outcome of a read.
+pub fn read_outcome(exchange: &Exchange, scrubber: &Scrubber, now: Timestamp) -> ReadOutcome {
+    let without_answer = |reason, text: &str| ReadOutcome {
+        state: RegistrationState::Wait(reason),
+        phone_number: None,
+        error: None,
+        fbtrace_id: None,
+        retry_after: None,
+        message: scrubber.scrub(text),
+    };
+    match exchange {
+        Exchange::NotSent(why) => without_answer(Reason::GraphUnreachable, why),
+        Exchange::Lost(why) => without_answer(Reason::GraphUnavailable, why),
+        Exchange::Answered(answer) => {
+            let reader = Reader::new(answer, scrubber);
+            let number = reader.phone_number();
+            let shown = number.as_ref().map(|number| reader.scrubbed(number));
+            ReadOutcome {
+                state: read_state(answer, &reader.content, number.as_ref()),
+                error: number.is_none().then(|| reader.error()),
+                fbtrace_id: reader.fbtrace_id(),
+                retry_after: rate_limit::retry_after(&answer.headers, now),
+                message: reader.message(&shown.as_ref().map(summary).unwrap_or_default()),
+                phone_number: shown,
+            }
+        }
+    }
+}
+
+/// What an answer to a register call means. A redirect is not followed, and whoever sent it may have acted.
+fn register_reason(status: u16, content: &Content) -> Reason {
+    match content {
+        _ if is_redirect(status) => Reason::OutcomeUnknown,
+        Content::Error(error) => classify_signature(error.signature(status)),
+        _ if status == 429 => Reason::RateLimited,
+        Content::Object(object) if is_success(status) => {
+            if says_success(object) {
+                Reason::RegistrationSucceeded
+            } else {
+                Reason::RegistrationRejected
+            }
+        }
+        Content::Object(_) | Content::Unreadable => Reason::OutcomeUnknown,
+    }
+}
+
+/// What an answer to a read means, the error's code first.
+fn read_state(
+    answer: &Answer,
+    content: &Content,
+    number: Option<&PhoneNumberStatus>,
+) -> RegistrationState {
+    let reason = match content {
+        Content::Error(error) => Some(classify_signature(error.signature(answer.status))),
+        Content::Object(_) | Content::Unreadable => None,
+    };
+    match reason {
+        Some(
+            reason @ (Reason::TokenRejected
+            | Reason::PermissionDenied
+            | Reason::PhoneNumberNotFound),
+        ) => RegistrationState::Stall(reason),
+        Some(Reason::RateLimited) => RegistrationState::Wait(Reason::RateLimited),
+        _ if answer.status == 429 => RegistrationState::Wait(Reason::RateLimited),
+        // A redirect or half a body is no answer.
+        _ if answer.status >= 500 || is_redirect(answer.status) => {
+            RegistrationState::Wait(Reason::GraphUnavailable)
+        }
+        _ if answer.fault.is_some()
+            && matches!(content, Content::Unreadable)
+            && is_success(answer.status) =>
+        {
+            RegistrationState::Wait(Reason::GraphUnavailable)
+        }
+        _ => number.map_or(RegistrationState::Unknown, number_state),
+    }
+}
+
+/// What the fields of a number say. Meta has no field "registered"; CONNECTED alone misleads.
+fn number_state(number: &PhoneNumberStatus) -> RegistrationState {
+    match (number.platform_type.as_deref(), number.status.as_deref()) {
+        (_, Some("BANNED")) => RegistrationState::Stall(Reason::AccountLocked),
+        (_, Some("DELETED" | "MIGRATED")) => RegistrationState::Stall(Reason::PhoneNumberNotFound),
+        (Some("CLOUD_API"), Some("CONNECTED" | "FLAGGED" | "RATE_LIMITED" | "RESTRICTED")) => {
+            RegistrationState::Registered
+        }
+        (Some("NOT_APPLICABLE"), _) | (_, Some("DISCONNECTED" | "UNVERIFIED")) => {
+            RegistrationState::NotRegistered
+        }
+        (Some("CLOUD_API"), Some("PENDING")) => RegistrationState::Unknown,
+        (_, Some("PENDING")) => RegistrationState::NotRegistered,
+        _ => RegistrationState::Unknown,
+    }
+}
+
+fn summary(number: &PhoneNumberStatus) -> String {
+    let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "none".to_owned());
+    format!(
+        ": status {}, platform_type {}",
+        or_none(&number.status),
+        or_none(&number.platform_type)
+    )
+}
+
+fn is_success(status: u16) -> bool {
+    (200..300).contains(&status)
+}
+
+fn is_redirect(status: u16) -> bool {
+    (300..400).contains(&status)
+}
+
+// === impl Reader ===
+
+impl<'a> Reader<'a> {
+    fn new(answer: &'a Answer, scrubber: &'a Scrubber) -> Self {
+        Self {
+            answer,
+            content: Content::parse(&answer.body),
+            scrubber,
+        }
+    }
+
+    /// The number's fields as they came, if the answer has any.
+    fn phone_number(&self) -> Option<PhoneNumberStatus> {
+        let Content::Object(object) = &self.content else {
+            return None;
+        };
+        let field = |name| object.get(name).and_then(text);
+        let number = PhoneNumberStatus {
+            status: field("status"),
+            platform_type: field("platform_type"),
+            code_verification_status: field("code_verification_status"),
+            display_phone_number: field("display_phone_number"),
+            verified_name: field("verified_name"),
+            quality_rating: field("quality_rating"),
+            observed_time: None,
+        };
+        (is_success(self.answer.status) && number != PhoneNumberStatus::default()).then_some(number)
+    }
+
+    fn scrubbed(&self, number: &PhoneNumberStatus) -> PhoneNumberStatus {
+        PhoneNumberStatus {
+            status: self.clean(number.status.as_deref(), Bound::WORD),
+            platform_type: self.clean(number.platform_type.as_deref(), Bound::WORD),
+            code_verification_status: self
+                .clean(number.code_verification_status.as_deref(), Bound::WORD),
+            display_phone_number: self.clean(number.display_phone_number.as_deref(), Bound::WORD),
+            verified_name: self.clean(number.verified_name.as_deref(), Bound::NAME),
+            quality_rating: self.clean(number.quality_rating.as_deref(), Bound::WORD),
+            observed_time: None,
+        }
+    }
+
+    fn error(&self) -> GraphErrorStatus {
+        let none = GraphError::default();
+        let error = match &self.content {
+            Content::Error(error) => error,
+            Content::Object(_) | Content::Unreadable => &none,
+        };
+        GraphErrorStatus {
+            http_status: Some(i32::from(self.answer.status)),
+            type_: self.clean(error.type_.as_deref(), Bound::WORD),
+            code: error.code,
+            subcode: error.subcode,
+            message: self.clean(error.message_with_details().as_deref(), Bound::TEXT),
+            user_title: self.clean(error.user_title.as_deref(), Bound::NAME),
+            user_message: self.clean(error.user_message.as_deref(), Bound::TEXT),
+            fbtrace_id: self.fbtrace_id(),
+            transient: error.transient,
+        }
+    }
+
+    /// The error's trace ID, else that of a header. Headers may be there and blank.
+    fn fbtrace_id(&self) -> Option<String> {
+        let from_error = match &self.content {
+            Content::Error(error) => error.fbtrace_id.as_deref(),
+            Content::Object(_) | Content::Unreadable => None,
+        };
+        let header = |name| {
+            self.answer
+                .headers
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+        };
+        [
+            from_error,
+            header("x-fb-trace-id"),
+            header("x-fb-request-id"),
+        ]
+        .into_iter()
+        .find_map(|text| self.clean(text, Bound::WORD))
+    }
+
+    /// The answer in one line.
+    fn message(&self, what: &str) -> String {
+        let status = self.answer.status;
+        let said = match &self.content {
+            Content::Error(error) => self.error_text(error),
+            Content::Object(_) if !what.is_empty() => what.to_owned(),
+            Content::Object(_) => " with JSON that is no Graph answer to this call".to_owned(),
+            Content::Unreadable => self.unreadable_text(),
+        };
+        let trace = self
+            .fbtrace_id()
+            .map(|id| format!(", trace {id}"))
+            .unwrap_or_default();
+        format!("Graph answered HTTP {status}{said}{trace}")
+    }
+
+    fn error_text(&self, error: &GraphError) -> String {
+        let mut line = error
+            .code
+            .map(|code| format!(", code {code}"))
+            .unwrap_or_default();
+        if let Some(subcode) = error.subcode {
+            line += &format!(", subcode {subcode}");
+        }
+        if let Some(message) = self.clean(error.message.as_deref(), Bound::TEXT) {
+            line += &format!(": \"{message}\"");
+        }
+        if let Some(details) = self.clean(error.details.as_deref(), Bound::TEXT) {
+            line += &format!(" (details: {details})");
+        }
+        line
+    }
+
+    fn unreadable_text(&self) -> String {
+        match (&self.answer.fault, self.answer.body.is_empty()) {
+            (Some(fault), _) => format!(" with a body that {}", self.scrubber.scrub(fault)),
+            (None, true) => " with an empty body".to_owned(),
+            (None, false) => " with a body that is no Graph answer".to_owned(),
+        }
+    }
+
+    /// A text from outside as it may be shown; `None` if nothing of it is left.
+    fn clean(&self, text: Option<&str>, bound: Bound) -> Option<String> {
+        text.map(|text| self.scrubber.scrub_to(text, bound))
+            .filter(|text| !text.is_empty())
+    }
+}

@@ -1,0 +1,137 @@
+//! When a call may be made.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::case::Case;
+use crate::api::conditions::{self, is_registered, reason_of};
+use crate::api::reason::Disposition;
+use crate::api::{LedgerEntry, Reason, WhatsAppPhoneNumberStatus, explain};
+use crate::graph::{ReadOutcome, RegistrationState};
+use crate::model::policy::Policy;
+use crate::model::render::{Phase, Summary};
+use crate::model::schedule::{ConfirmWindow, later};
+use crate::model::{apply, ledger};
+
+impl Case<'_> {
+    /// Whether the number must be read before a call: always, unless a person asked for the call and no outcome is
+    /// open.
+    pub(super) fn must_read(&self) -> bool {
+        self.request.is_none() || self.is_unconfirmed() && !is_registered(&self.status)
+    }
+
+    /// Whether a read that the confirm window plans has come due.
+    pub(super) fn confirming_read_due(&self) -> bool {
+        let sound = matches!(self.observed.inputs, None | Some(Ok(_)));
+        let window = self.window().filter(|window| window.end > self.now);
+        sound
+            && self.status.read_failures == 0
+            && self.observed.reading.is_none()
+            && window.is_some_and(|window| window.read_due(self.observed.last_read, self.now))
+    }
+
+    /// When this resource comes back by itself: the stored time, else the one that its last attempt leads to.
+    pub(super) fn due(&self) -> Option<Timestamp> {
+        let stored = self.status.next_attempt_time.as_ref().map(|time| time.0);
+        stored.or_else(|| apply::due_after(&self.status.attempts, self.observed.policy))
+    }
+
+    /// What the next call has to wait for by itself. A request waits for no backoff, only until the outcome before it
+    /// is confirmed (and a read that failed meanwhile is waited out), or where its own call was made and sent back.
+    pub(super) fn earliest_call(&self) -> Option<Timestamp> {
+        if self.request.is_none() || self.is_handed_back() {
+            return self.due();
+        }
+        if !self.must_read() {
+            return None;
+        }
+        let window = self.window().map(|window| window.end);
+        let stored = self.status.next_attempt_time.as_ref().map(|time| time.0);
+        let failed = stored.filter(|_| self.status.read_failures > 0);
+        window.max(failed)
+    }
+
+    /// Whether the request's own call ended so that the annotation still asks for one.
+    pub(super) fn is_handed_back(&self) -> bool {
+        let last = self.last_ended();
+        self.request.is_some() && last.is_some_and(|a| a.request.as_deref() == self.request)
+    }
+
+    /// Whether the wait is the token's: another token need not wait. Where no time is stored, because the resource was
+    /// suspended or a duplicate meanwhile, the wait is that of the last attempt.
+    pub(super) fn waits_for_token(&self) -> bool {
+        let reason = match self.status.next_attempt_time {
+            Some(_) => reason_of(&self.status, conditions::FAILED),
+            None => self.last_ended().and_then(LedgerEntry::known_reason),
+        };
+        reason == Some(Reason::RateLimited)
+    }
+
+    /// The newest attempt whose end is known.
+    pub(super) fn last_ended(&self) -> Option<&LedgerEntry> {
+        let mut ended = self.status.attempts.iter().filter(|a| !a.is_open());
+        ended.next()
+    }
+
+    /// Whether the read of this pass began before the confirm window was over.
+    pub(super) fn read_too_early(&self) -> bool {
+        let length = self.observed.policy.confirm_window;
+        let window = ledger::unclear_window(&self.status.attempts, length, self.now);
+        let read = self.observed.reading.as_ref().and(self.observed.last_read);
+        read.zip(window)
+            .is_some_and(|(read, window)| read < window.end)
+    }
+
+    /// The time in which no call may be made because one before is not settled.
+    pub(super) fn window(&self) -> Option<ConfirmWindow> {
+        let length = self.observed.policy.confirm_window;
+        let own = ledger::unclear_window(&self.status.attempts, length, self.now);
+        let others = ledger::others_window(&self.observed.peers.attempts, length, self.now);
+        own.into_iter()
+            .chain(others)
+            .max_by_key(|window| window.end)
+    }
+
+    pub(super) fn all_attempts(&self) -> Vec<LedgerEntry> {
+        let own = self.status.attempts.iter();
+        own.chain(&self.observed.peers.attempts).cloned().collect()
+    }
+
+    /// The summary after the last attempt, for a resource that waits for its next one.
+    pub(super) fn last_attempt(&self, due: Timestamp) -> Summary {
+        let reason = self
+            .last_ended()
+            .and_then(LedgerEntry::known_reason)
+            .unwrap_or(Reason::OutcomeUnknown);
+        let phase = match reason.disposition() {
+            Disposition::Confirm | Disposition::ConfirmThenStall => Phase::Confirming,
+            _ => Phase::Waiting,
+        };
+        Summary {
+            phase,
+            reason,
+            message: explain(&self.last_words(), reason, Some(due)),
+        }
+    }
+}
+
+/// How long a read without a usable answer is waited out: what Graph says, else a backoff by the reads in a row.
+pub(super) fn wait_after_read(reading: &ReadOutcome, failures: i32, policy: &Policy) -> Duration {
+    let failures = u32::try_from(failures).unwrap_or(u32::MAX);
+    reading
+        .retry_after
+        .unwrap_or_else(|| policy.backoff.after(failures))
+}
+
+/// Until when the read of a pass lets its token cool down for every resource that uses it, where it met a rate limit;
+/// `status` is the one that the pass writes.
+pub fn cooldown_until(
+    reading: &ReadOutcome,
+    status: &WhatsAppPhoneNumberStatus,
+    policy: &Policy,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let limited = reading.state == RegistrationState::Wait(Reason::RateLimited);
+    limited.then(|| later(now, wait_after_read(reading, status.read_failures, policy)))
+}

@@ -1,0 +1,402 @@
+//! How a pass ends: the status that is written, and the claim.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::case::{Case, Change};
+use super::due::wait_after_read;
+use crate::api::conditions::{self, is_registered, is_true, reason_of};
+use crate::api::{
+    Disposition, GraphErrorStatus, LedgerEntry, REGISTER_REQUESTED_AT, Reason,
+    WhatsAppPhoneNumberStatus, explain,
+};
+use crate::credentials::{Digests, SecretFault};
+use crate::graph::{ReadOutcome, RegisterOutcome, classify};
+use crate::model::apply::{self, CallResult, note_inputs, note_read_trace};
+use crate::model::decision::{Claim, Decision, OpenClaim, Requeue};
+use crate::model::ledger;
+use crate::model::render::{self, Phase, Summary};
+use crate::model::schedule::{later, until, with_jitter};
+
+/// How often a Secret that may not be read is asked for again.
+const FORBIDDEN_POLL: Duration = Duration::from_secs(60);
+
+impl Case<'_> {
+    /// Leaves everything as it is, but for the generation.
+    pub(super) fn rest(mut self) -> Decision {
+        if is_registered(&self.status) && self.request_was_waiting() {
+            // Its request is gone, or the number is suspended.
+            self.status.next_attempt_time = None;
+            let summary = self.present(Phase::Registered);
+            return self.settle(&summary, Requeue::OnChange);
+        }
+        let generation = self.generation();
+        render::observe_generation(&mut self.status, generation);
+        let wake = self.poll_if(is_true(&self.status, conditions::STALLED));
+        Decision::Settle(Box::new(self.status), wake)
+    }
+
+    /// Waits for a claim's process, or closes the claim when the process must be gone.
+    pub(super) fn open_claim(&self, claim: &LedgerEntry) -> Decision {
+        let reason = match self.observed.open_claim {
+            OpenClaim::Unsent => Reason::NotSent,
+            OpenClaim::SeenFor(seen) if seen >= claim.ttl() => Reason::OutcomeUnknown,
+            OpenClaim::SeenFor(seen) => {
+                let mut status = self.status.clone();
+                render::observe_generation(&mut status, self.generation());
+                return Decision::Settle(Box::new(status), Requeue::After(claim.ttl() - seen));
+            }
+        };
+        let message = match reason {
+            Reason::NotSent => "the call was claimed and not made",
+            _ => "the process that made the call is gone and left no outcome",
+        };
+        let outcome = RegisterOutcome::without_answer(reason, message);
+        let result = CallResult {
+            id: &claim.id,
+            outcome: &outcome,
+            handled_before: self.handled_before(claim),
+        };
+        let concluded = apply::apply_outcome(self.status.clone(), &result, &self.apply_context());
+        Decision::Settle(Box::new(concluded), Requeue::After(Duration::ZERO))
+    }
+
+    pub(super) fn suspend(mut self) -> Decision {
+        if is_registered(&self.status) {
+            return self.rest();
+        }
+        self.status.next_attempt_time = None;
+        let summary = Summary {
+            phase: Phase::Suspended,
+            reason: Reason::Suspended,
+            message: format!(
+                "spec.suspend is true: no call is made. {}",
+                Reason::Suspended.advice()
+            ),
+        };
+        self.settle(&summary, Requeue::OnChange)
+    }
+
+    pub(super) fn yield_to(mut self, owner: &str) -> Decision {
+        self.status.next_attempt_time = None;
+        let reason = Reason::DuplicatePhoneNumber;
+        let summary = Summary {
+            phase: Phase::Stalled,
+            reason,
+            message: format!(
+                "{owner} has the same phone number ID and takes precedence. {}",
+                reason.advice()
+            ),
+        };
+        self.settle(&summary, Requeue::OnChange)
+    }
+
+    /// A Secret is missing or wrong: no call can be made.
+    pub(super) fn fault(mut self, fault: &SecretFault) -> Decision {
+        let phase = match fault.reason.disposition() {
+            Disposition::Stall => Phase::Stalled,
+            _ => Phase::Waiting,
+        };
+        // A wait that is under way goes on beside that for the Secret.
+        let ahead = |due: &Timestamp| phase == Phase::Waiting && *due > self.now;
+        self.status.next_attempt_time = self.earliest_call().filter(ahead).map(Time);
+        let summary = Summary {
+            phase,
+            reason: fault.reason,
+            message: fault.message.clone(),
+        };
+        // Nothing tells the operator of a permission that it was given.
+        let wake = match fault.reason {
+            Reason::SecretForbidden => Requeue::After(FORBIDDEN_POLL),
+            _ => self.poll_if(true),
+        };
+        self.settle(&summary, wake)
+    }
+
+    /// Stays stalled while what a call is made of has not changed.
+    pub(super) fn stay_stalled(&self, digests: &Digests) -> Option<Decision> {
+        if self.request.is_some() || is_registered(&self.status) {
+            return None;
+        }
+        let reason = self.terminal_reason()?;
+        if self.is_lifted(digests) {
+            return None;
+        }
+        let mut status = self.status.clone();
+        let summary = match self.change(digests) {
+            Change::Inputs | Change::Token => {
+                note_inputs(&mut status, digests);
+                Summary {
+                    phase: Phase::Stalled,
+                    reason,
+                    message: format!(
+                        "Graph refused the PIN under the token before; whether the PIN changed with the token cannot \
+                         be told. Change the PIN again, or set the annotation {REGISTER_REQUESTED_AT} if it is right now."
+                    ),
+                }
+            }
+            Change::None if self.stalled() == Some(reason) => {
+                render::observe_generation(&mut status, self.generation());
+                return Some(Decision::Settle(Box::new(status), self.poll_if(true)));
+            }
+            Change::None => Summary {
+                phase: Phase::Stalled,
+                reason,
+                message: explain(&self.last_words(), reason, None),
+            },
+        };
+        render::set(&mut status, &summary, self.generation(), self.now);
+        status.next_attempt_time = None;
+        Some(Decision::Settle(Box::new(status), self.poll_if(true)))
+    }
+
+    /// Another call with this token met a rate limit: every resource that uses it waits, or goes on waiting where its
+    /// own time comes later.
+    pub(super) fn cool_down(mut self, end: Timestamp, digests: &Digests) -> Decision {
+        let end = later(end, Duration::ZERO);
+        let moot = self.waits_for_token() && self.token_changed(digests);
+        if let Some(own) = self.earliest_call().filter(|own| *own > end && !moot) {
+            let wake = Requeue::After(until(end, self.now));
+            return self.keep_waiting(self.noted(), own, wake);
+        }
+        let reason = Reason::RateLimited;
+        self.status.next_attempt_time = Some(Time(end));
+        self.note_limited_token(digests);
+        let message = explain("the token met a rate limit of Graph", reason, Some(end));
+        let summary = Summary {
+            phase: self.waiting(),
+            reason,
+            message,
+        };
+        let wake = Requeue::After(until(end, self.now));
+        self.settle(&summary, wake)
+    }
+
+    /// Graph says that the number is registered: nothing is sent.
+    pub(super) fn adopt(mut self, reading: &ReadOutcome, digests: &Digests) -> Decision {
+        let unclear = self.is_unconfirmed() || self.is_unchecked();
+        let reason = if unclear {
+            Reason::OutcomeConfirmed
+        } else {
+            Reason::AlreadyRegistered
+        };
+        if unclear && let Some(attempt) = self.status.attempts.iter_mut().find(|a| a.counts()) {
+            apply::confirm(attempt);
+        }
+        self.status = self.noted();
+        apply::registered(&mut self.status, self.now);
+        note_inputs(&mut self.status, digests);
+        let message = match reason {
+            Reason::OutcomeConfirmed => format!(
+                "The number is registered, although the answer to the register call did not say so. {}.",
+                reading.message
+            ),
+            _ => format!(
+                "The number was registered already; no register call was made. {}.",
+                reading.message
+            ),
+        };
+        let summary = Summary {
+            phase: Phase::Registered,
+            reason,
+            message,
+        };
+        let wake = match self.request {
+            Some(_) => Requeue::After(Duration::ZERO),
+            None => Requeue::OnChange,
+        };
+        self.settle(&summary, wake)
+    }
+
+    pub(super) fn stall_by_read(
+        mut self,
+        reason: Reason,
+        reading: &ReadOutcome,
+        digests: &Digests,
+    ) -> Decision {
+        let keeps_verdict = reading.error.is_none() && self.refuses(digests);
+        self.status = self.noted();
+        note_inputs(&mut self.status, digests);
+        if !keeps_verdict {
+            self.status.last_error.clone_from(&reading.error);
+        }
+        self.status.next_attempt_time = None;
+        let message = explain(&reading.message, reason, None);
+        let summary = Summary {
+            phase: Phase::Stalled,
+            reason,
+            message,
+        };
+        let wake = self.poll_if(true);
+        self.settle(&summary, wake)
+    }
+
+    /// The read had no usable answer: read again later, no attempt is spent.
+    pub(super) fn wait_by_read(
+        mut self,
+        reason: Reason,
+        reading: &ReadOutcome,
+        digests: &Digests,
+    ) -> Decision {
+        note_read_trace(&mut self.status, reading);
+        self.status.read_failures = self.status.read_failures.saturating_add(1);
+        let wait = wait_after_read(reading, self.status.read_failures, self.observed.policy);
+        let due = later(self.now, with_jitter(wait, self.observed.jitter));
+        let own = self.earliest_call().filter(|own| *own > due);
+        if let (Some(own), Reason::RateLimited) = (own, reason) {
+            // A rate limit with a time in the status is what a new process takes for the token's: this one is not.
+            let wake = Requeue::After(until(own, self.now));
+            return self.keep_waiting(self.status.clone(), own, wake);
+        }
+        let due = own.unwrap_or(due);
+        self.status.next_attempt_time = Some(Time(due));
+        if reason == Reason::RateLimited {
+            self.note_limited_token(digests);
+        }
+        let passing =
+            |error: &GraphErrorStatus| classify(error).disposition() == Disposition::Retry;
+        if self.terminal_error().is_none() && reading.error.as_ref().is_none_or(passing) {
+            // A read that gave no usable answer gives no verdict, and takes none away.
+            self.status.last_error.clone_from(&reading.error);
+        }
+        let wake = Requeue::After(until(due, self.now));
+        let message = explain(&reading.message, reason, Some(due));
+        let summary = match self.waiting() {
+            Phase::Confirming => Summary {
+                phase: Phase::Confirming,
+                reason: Reason::OutcomeUnknown,
+                message,
+            },
+            phase => Summary {
+                phase,
+                reason,
+                message,
+            },
+        };
+        self.settle(&summary, wake)
+    }
+
+    /// The claim: the write that makes this process, and no other, the one to call.
+    pub(super) fn claim(&self, digests: &Digests) -> Decision {
+        let mut status = self.noted();
+        let handled_before = status.last_handled_register_request.clone();
+        if let Some(request) = self.request {
+            status.last_handled_register_request = Some(request.to_owned());
+        }
+        let policy = self.observed.policy;
+        let claim = LedgerEntry::open(
+            self.observed.fresh_id,
+            policy.claim_ttl,
+            self.request,
+            self.now,
+        );
+        ledger::push(&mut status.attempts, claim, self.now);
+        if !self.refuses(digests) {
+            // What Graph said of other inputs is no verdict on these, should the call get no answer.
+            status.last_error = None;
+        }
+        note_inputs(&mut status, digests);
+        status.graph_api_version = Some(self.version().to_owned());
+        status.next_attempt_time = None;
+        status.read_failures = 0;
+        let reason = Reason::Registering;
+        let message = format!("A register call is being made. {}", reason.advice());
+        let summary = Summary {
+            phase: Phase::Registering,
+            reason,
+            message,
+        };
+        render::set(&mut status, &summary, self.generation(), self.now);
+        Decision::Register(Box::new(Claim {
+            status,
+            handled_before,
+        }))
+    }
+
+    pub(super) fn settle(mut self, summary: &Summary, wake: Requeue) -> Decision {
+        let generation = self.generation();
+        render::set(&mut self.status, summary, generation, self.now);
+        Decision::Settle(Box::new(self.status), wake)
+    }
+
+    /// Notes whose rate limit the wait is, so that a restarted process learns of it. The other digest stays that of
+    /// the last attempt, but where the PIN is refused: there it would look as if the PIN had changed.
+    pub(super) fn note_limited_token(&mut self, digests: &Digests) {
+        if self.token_changed(digests) && self.is_locked_by_pin() {
+            note_inputs(&mut self.status, digests);
+        } else {
+            self.status.token_digest = Some(digests.token.clone());
+        }
+    }
+
+    /// The summary that the conditions show now, in another phase.
+    pub(super) fn present(&self, phase: Phase) -> Summary {
+        let ready = conditions::find(&self.status, conditions::READY);
+        let reason = reason_of(&self.status, conditions::READY);
+        Summary {
+            phase,
+            reason: reason.unwrap_or(Reason::AlreadyRegistered),
+            message: ready
+                .map(|condition| condition.message.clone())
+                .unwrap_or_default(),
+        }
+    }
+
+    /// Where Secrets are not watched, a resource that waits for one looks from time to time.
+    pub(super) fn poll_if(&self, waits_for_secret: bool) -> Requeue {
+        let poll = self
+            .observed
+            .policy
+            .secret_poll
+            .filter(|_| waits_for_secret);
+        poll.map_or(Requeue::OnChange, Requeue::After)
+    }
+
+    /// Goes on waiting as before.
+    pub(super) fn wait_on(&self, due: Timestamp) -> Decision {
+        let next_read = self
+            .window()
+            .filter(|_| self.status.read_failures == 0)
+            .and_then(|window| window.next_read(self.now))
+            .unwrap_or(due);
+        let wake = Requeue::After(until(due.min(next_read), self.now));
+        self.keep_waiting(self.noted(), due, wake)
+    }
+
+    /// Leaves the wait as it is; this pass has changed the status in nothing that tells of it.
+    pub(super) fn keep_waiting(
+        &self,
+        mut status: WhatsAppPhoneNumberStatus,
+        due: Timestamp,
+        wake: Requeue,
+    ) -> Decision {
+        if status.next_attempt_time.is_none() {
+            // It was suspended or a duplicate meanwhile: the wait is that of the last attempt.
+            status.next_attempt_time = Some(Time(due));
+            render::set(
+                &mut status,
+                &self.last_attempt(due),
+                self.generation(),
+                self.now,
+            );
+        }
+        render::observe_generation(&mut status, self.generation());
+        Decision::Settle(Box::new(status), wake)
+    }
+
+    pub(super) fn hold_until(&self, reason: Reason, what: &str, end: Timestamp) -> Decision {
+        let end = later(end, Duration::ZERO);
+        let mut status = self.noted();
+        status.next_attempt_time = Some(Time(end));
+        let message = explain(what, reason, Some(end));
+        let summary = Summary {
+            phase: Phase::Waiting,
+            reason,
+            message,
+        };
+        render::set(&mut status, &summary, self.generation(), self.now);
+        Decision::Settle(Box::new(status), Requeue::After(until(end, self.now)))
+    }
+}

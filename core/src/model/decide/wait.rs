@@ -1,0 +1,147 @@
+//! How the time until a call may be made is spent.
+
+use std::time::Duration;
+
+use super::case::Case;
+use crate::api::{Disposition, Reason, explain};
+use crate::credentials::Digests;
+use crate::model::apply::note_inputs;
+use crate::model::decision::{Decision, Requeue};
+use crate::model::ledger;
+use crate::model::render::{self, Phase, Summary};
+use crate::model::schedule::{ConfirmWindow, META_LIMIT, later, until};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+impl Case<'_> {
+    /// Waits until the time in the status; in the confirm window the number is read meanwhile.
+    pub(super) fn wait_for_its_time(&self) -> Option<Decision> {
+        let due = self.earliest_call().filter(|due| *due > self.now)?;
+        if self.terminal_reason().is_some() {
+            // A stall has no time. Where a change has lifted it, the wait is that of a read which failed since.
+            match &self.observed.inputs {
+                _ if self.request.is_some() => return None,
+                None => return Some(Decision::LoadSecrets),
+                Some(Ok(digests)) if self.is_lifted(digests) => {}
+                Some(_) => return None,
+            }
+        }
+        if self.waits_for_token() {
+            match &self.observed.inputs {
+                None => return Some(Decision::LoadSecrets),
+                Some(Ok(digests)) if self.token_changed(digests) => return None,
+                Some(_) => {}
+            }
+        }
+        // What the read of the confirm window said is looked at like any other read's answer.
+        if self.confirming_read_due() || self.observed.reading.is_some() {
+            return None;
+        }
+        Some(self.wait_on(due))
+    }
+
+    /// Why no call may be made yet, although the number is not registered as far as is known.
+    pub(super) fn hold_back(&self, digests: &Digests) -> Option<Decision> {
+        if let Some(window) = self.window().filter(|window| window.end > self.now) {
+            return Some(self.wait_for_window(window));
+        }
+        if self.read_too_early() {
+            return Some(Decision::Settle(
+                Box::new(self.status.clone()),
+                Requeue::After(Duration::ZERO),
+            ));
+        }
+        if self.request.is_none()
+            && let Some(decision) = self.stall_unconfirmed(digests)
+        {
+            return Some(decision);
+        }
+        let due = self.earliest_call().filter(|due| *due > self.now);
+        if let Some(due) = due
+            && !(self.waits_for_token() && self.token_changed(digests))
+        {
+            return Some(self.wait_on(due));
+        }
+        let attempts = self.all_attempts();
+        if let Some(end) = ledger::blocked_until(&attempts, self.now) {
+            return Some(self.hold_until(
+                Reason::RegistrationBlocked,
+                "Meta has blocked register calls for this number",
+                end,
+            ));
+        }
+        let limit = match self.request {
+            Some(_) => META_LIMIT,
+            None => self.observed.policy.attempt_limit.min(META_LIMIT),
+        };
+        let opens = ledger::budget_opens(&attempts, limit, self.now)?;
+        let message =
+            format!("{limit} register calls were made in 72 hours, of Meta's {META_LIMIT}");
+        Some(self.hold_until(Reason::AttemptBudgetExhausted, &message, opens))
+    }
+
+    /// A call for this number, by this resource or another, is not settled yet.
+    pub(super) fn wait_for_window(&self, window: ConfirmWindow) -> Decision {
+        let own = ledger::unclear_window(
+            &self.status.attempts,
+            self.observed.policy.confirm_window,
+            self.now,
+        );
+        if self.request.is_none() && own.is_some() && self.status.next_attempt_time.is_some() {
+            return self.wait_on(self.due().unwrap_or(window.end).max(window.end));
+        }
+        let end = later(window.end, Duration::ZERO);
+        let message = explain(
+            "a register call for this number was made moments ago",
+            Reason::OutcomeUnknown,
+            Some(end),
+        );
+        let mut status = self.noted();
+        status.next_attempt_time = Some(Time(end));
+        let summary = Summary {
+            phase: Phase::Confirming,
+            reason: Reason::OutcomeUnknown,
+            message,
+        };
+        render::set(&mut status, &summary, self.generation(), self.now);
+        let next_read = window
+            .next_read(self.now)
+            .filter(|_| self.must_read())
+            .unwrap_or(end);
+        Decision::Settle(
+            Box::new(status),
+            Requeue::After(until(next_read.min(end), self.now)),
+        )
+    }
+
+    /// The confirm window is over, and what Graph answered is not worth another attempt.
+    pub(super) fn stall_unconfirmed(&self, digests: &Digests) -> Option<Decision> {
+        let attempt = self
+            .status
+            .attempts
+            .iter()
+            .find(|attempt| attempt.counts())?;
+        let reason = attempt.known_reason()?;
+        // A verdict may come with a 5xx, or a call that a person asked for in spite of it stay without an answer.
+        let stalls = reason.disposition() == Disposition::ConfirmThenStall
+            || self.is_unchecked()
+            || attempt.is_unclear() && self.terminal_error().is_some();
+        if !stalls || self.is_lifted(digests) {
+            return None;
+        }
+        let mut status = self.noted();
+        note_inputs(&mut status, digests);
+        status.next_attempt_time = None;
+        let message = explain(
+            &format!("{}, and the number is not registered", self.last_words()),
+            reason,
+            None,
+        );
+        let summary = Summary {
+            phase: Phase::Stalled,
+            reason,
+            message,
+        };
+        render::set(&mut status, &summary, self.generation(), self.now);
+        Some(Decision::Settle(Box::new(status), self.poll_if(true)))
+    }
+}

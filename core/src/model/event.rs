@@ -1,0 +1,109 @@
+//! Which events a change of status is worth. Pure.
+
+use kube_core::ResourceExt as _;
+
+use crate::api::conditions::{self, find, reason_of};
+use crate::api::text::stored_bytes;
+use crate::api::{
+    DeletionPolicy, REGISTER_REQUEST_MAX_BYTES, REGISTER_REQUESTED_AT, Reason, Source,
+    WhatsAppPhoneNumber, WhatsAppPhoneNumberSpec, WhatsAppPhoneNumberStatus,
+};
+
+/// An event to publish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventDraft {
+    /// Whether it needs somebody's attention.
+    pub warning: bool,
+    /// Why: the reason of the condition, or of the remark on the spec.
+    pub reason: String,
+    /// What the operator did: `Register`, `Read` or `Validate`.
+    pub action: &'static str,
+    /// The condition's message.
+    pub note: String,
+}
+
+/// The event for a change of status, if it is worth one: when the reason of `Ready`, or else of `Failed`, is another.
+pub fn of_change(
+    before: &WhatsAppPhoneNumberStatus,
+    after: &WhatsAppPhoneNumberStatus,
+) -> Option<EventDraft> {
+    let types = [conditions::READY, conditions::FAILED];
+    let changed = types
+        .iter()
+        .find(|type_| reason_of(before, type_) != reason_of(after, type_))?;
+    let condition = find(after, changed)?;
+    let reason: Reason = condition.reason.parse().ok()?;
+    if reason == Reason::Registering {
+        return None; // Its outcome follows within the minute.
+    }
+    let called = before
+        .attempts
+        .iter()
+        .zip(&after.attempts)
+        .any(|(b, a)| b.id == a.id && b != a);
+    Some(EventDraft {
+        warning: !reason.is_registered() && reason != Reason::Suspended,
+        reason: reason.to_string(),
+        action: action_of(reason, called),
+        note: condition.message.clone(),
+    })
+}
+
+/// The remark on an annotation that asks for a register call in a text that is too long to be one.
+pub fn of_request(resource: &WhatsAppPhoneNumber) -> Option<EventDraft> {
+    let value = resource.annotations().get(REGISTER_REQUESTED_AT)?;
+    let bytes = stored_bytes(value);
+    (bytes > REGISTER_REQUEST_MAX_BYTES).then(|| {
+        remark(
+            "InvalidRegisterRequest",
+            &format!(
+                "The annotation {REGISTER_REQUESTED_AT} has {bytes} bytes as JSON and is ignored. Give it a text of at \
+                 most {REGISTER_REQUEST_MAX_BYTES} bytes, such as the time."
+            ),
+        )
+    })
+}
+
+/// The remarks on a spec that the API server accepts and that people should think about once more.
+pub fn of_spec(spec: &WhatsAppPhoneNumberSpec) -> Vec<EventDraft> {
+    let mut remarks = Vec::new();
+    if spec.data_localization_region.is_some() {
+        remarks.push(remark(
+            "DeprecatedField",
+            "spec.dataLocalizationRegion is deprecated by Meta since v21 and sent as given. Consider the number's \
+             settings (storage_configuration) instead.",
+        ));
+    }
+    if spec.meta_store_retention_minutes.is_some() {
+        remarks.push(remark(
+            "DeprecatedField",
+            "spec.metaStoreRetentionMinutes is deprecated by Meta since v21 and sent as given. Consider the number's \
+             settings (storage_configuration) instead.",
+        ));
+    }
+    if spec.deletion_policy == DeletionPolicy::Deregister {
+        remarks.push(remark(
+            "DeregisterNotSupported",
+            "spec.deletionPolicy Deregister is reserved: this version leaves the number registered when the resource \
+             is deleted. Deregister it by hand if it must be.",
+        ));
+    }
+    remarks
+}
+
+fn remark(reason: &str, note: &str) -> EventDraft {
+    EventDraft {
+        warning: true,
+        reason: reason.to_owned(),
+        action: "Validate",
+        note: note.to_owned(),
+    }
+}
+
+fn action_of(reason: Reason, called: bool) -> &'static str {
+    match reason.source() {
+        Source::Check => "Validate",
+        Source::Call if called => "Register",
+        Source::Call | Source::Read => "Read",
+    }
+}

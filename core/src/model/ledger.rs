@@ -1,0 +1,369 @@
+//! The ledger of register calls in `status.attempts`: what counts, how much of Meta's budget is left, and what an
+//! open entry (a claim) means. Pure.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube_core::ResourceExt as _;
+
+use super::schedule::{ConfirmWindow, META_LIMIT, META_WINDOW, plus, sane_past, whole_seconds};
+use crate::api::{AttemptOutcome, Disposition, LedgerEntry, Reason, WhatsAppPhoneNumber};
+
+impl LedgerEntry {
+    /// A new claim: an entry without an end.
+    pub fn open(id: &str, ttl: Duration, request: Option<&str>, now: Timestamp) -> Self {
+        Self {
+            id: id.to_owned(),
+            start_time: Time(whole_seconds(now)),
+            finish_time: None,
+            ttl_seconds: i64::try_from(ttl.as_secs_f64().ceil() as u64).unwrap_or(i64::MAX),
+            outcome: None,
+            reason: None,
+            request: request.map(str::to_owned),
+            http_status: None,
+            code: None,
+            subcode: None,
+            fbtrace_id: None,
+            count: None,
+        }
+    }
+
+    /// Whether the call may be under way, as far as the entry tells.
+    pub fn is_open(&self) -> bool {
+        self.finish_time.is_none()
+    }
+
+    /// For how long an open entry must be seen unchanged before it counts as abandoned.
+    pub fn ttl(&self) -> Duration {
+        Duration::from_secs(u64::try_from(self.ttl_seconds).unwrap_or(0))
+    }
+
+    /// Why the attempt ended as it did, where that is a reason of this version.
+    pub fn known_reason(&self) -> Option<Reason> {
+        self.reason.as_deref()?.parse().ok()
+    }
+
+    /// Whether Meta may have counted it: everything that may have left the operator. An open entry counts.
+    pub fn counts(&self) -> bool {
+        self.outcome != Some(AttemptOutcome::NotSent)
+    }
+
+    /// When the attempt ended, or began where it has no end; never later than now.
+    pub fn time(&self, now: Timestamp) -> Timestamp {
+        self.finish_time
+            .as_ref()
+            .unwrap_or(&self.start_time)
+            .0
+            .min(now)
+    }
+
+    /// Whether the number may be registered although the answer did not say so: no readable answer, an answer without
+    /// success, or a fault inside Graph, which is any 5xx.
+    pub fn is_unclear(&self) -> bool {
+        let server_fault = self.http_status.is_some_and(|status| status >= 500);
+        match (self.outcome, self.known_reason().map(Reason::disposition)) {
+            (Some(AttemptOutcome::Succeeded | AttemptOutcome::NotSent), _) => false,
+            (Some(AttemptOutcome::Unknown), _) => true,
+            (_, Some(Disposition::Confirm | Disposition::ConfirmThenStall)) => true,
+            (_, reason) => server_fault || reason.is_none() && !self.is_open(),
+        }
+    }
+}
+
+/// Whether the resource is the same one and holds the open claim.
+pub fn holds_claim(newest: &WhatsAppPhoneNumber, claimed: &WhatsAppPhoneNumber, id: &str) -> bool {
+    newest.uid() == claimed.uid()
+        && newest
+            .attempts()
+            .iter()
+            .any(|attempt| attempt.id == id && attempt.is_open())
+}
+
+/// The entries with times that a sound clock could have written: one in the future counts as now.
+pub fn with_sane_times(attempts: &[LedgerEntry], now: Timestamp) -> Vec<LedgerEntry> {
+    let sane = |attempt: &LedgerEntry| LedgerEntry {
+        start_time: sane_past(&attempt.start_time, now),
+        finish_time: attempt
+            .finish_time
+            .as_ref()
+            .map(|time| sane_past(time, now)),
+        ..attempt.clone()
+    };
+    attempts
+        .iter()
+        .map(|a| if a.is_open() { a.clone() } else { sane(a) })
+        .collect()
+}
+
+/// Whether the entry has a time that no sound clock could have written yet.
+pub fn is_ahead(attempt: &LedgerEntry, now: Timestamp) -> bool {
+    let time = attempt.finish_time.as_ref().unwrap_or(&attempt.start_time);
+    sane_past(time, now) != *time
+}
+
+/// Puts a claim in front and forgets what need not be kept: what is older than 72 h, and the oldest of more than ten
+/// that count.
+pub fn push(attempts: &mut Vec<LedgerEntry>, claim: LedgerEntry, now: Timestamp) {
+    attempts.insert(0, claim);
+    prune(attempts, now);
+}
+
+/// Forgets entries of more than 72 h ago, and the oldest of more than ten that count.
+pub fn prune(attempts: &mut Vec<LedgerEntry>, now: Timestamp) {
+    let mut counted = 0;
+    attempts.retain(|attempt| {
+        counted += usize::from(attempt.counts());
+        let fits = !attempt.counts() || counted <= META_LIMIT;
+        attempt.is_open() || fits && plus(attempt.time(now), META_WINDOW) > now
+    });
+}
+
+/// Joins all entries of calls that were never sent into one with a count, at the place of the newest of them.
+pub fn join_unsent(attempts: &mut Vec<LedgerEntry>) {
+    let unsent = |a: &LedgerEntry| !a.counts();
+    let total: i32 = attempts
+        .iter()
+        .filter(|a| unsent(a))
+        .map(|a| a.count.unwrap_or(1))
+        .fold(0, i32::saturating_add);
+    let mut first = true;
+    attempts.retain_mut(|attempt| {
+        if !unsent(attempt) {
+            return true;
+        }
+        attempt.count = Some(total);
+        std::mem::take(&mut first)
+    });
+}
+
+/// How many attempts failed in a row, up to the newest.
+pub fn failures_in_a_row(attempts: &[LedgerEntry]) -> u32 {
+    attempts
+        .iter()
+        .filter(|attempt| !attempt.is_open())
+        .take_while(|attempt| attempt.outcome != Some(AttemptOutcome::Succeeded))
+        .map(|attempt| u32::try_from(attempt.count.unwrap_or(1)).unwrap_or(1))
+        .fold(0, u32::saturating_add)
+}
+
+/// How many of the attempts that count ended with this reason in a row, up to the newest.
+pub fn in_a_row(attempts: &[LedgerEntry], reason: Reason) -> u32 {
+    let ended = attempts
+        .iter()
+        .filter(|attempt| attempt.counts() && !attempt.is_open());
+    let count = ended
+        .take_while(|attempt| attempt.known_reason() == Some(reason))
+        .count();
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+/// How many of the attempts count toward Meta's limit now.
+pub fn counted(attempts: &[LedgerEntry], now: Timestamp) -> usize {
+    ends_of_counted(attempts, now).count()
+}
+
+/// When each attempt that counts now will count no longer.
+fn ends_of_counted(attempts: &[LedgerEntry], now: Timestamp) -> impl Iterator<Item = Timestamp> {
+    attempts
+        .iter()
+        .filter(|attempt| attempt.counts())
+        .map(move |attempt| plus(attempt.time(now), META_WINDOW))
+        .filter(move |end| *end > now)
+}
+
+/// When the next attempt fits a limit of so many in 72 h; `None` when one fits now.
+pub fn budget_opens(attempts: &[LedgerEntry], limit: usize, now: Timestamp) -> Option<Timestamp> {
+    let mut counted: Vec<Timestamp> = ends_of_counted(attempts, now).collect();
+    counted.sort_unstable();
+    let too_many = counted.len().checked_sub(limit)?;
+    counted.get(too_many).copied()
+}
+
+/// Until when Meta has blocked register calls for the number, if it has.
+pub fn blocked_until(attempts: &[LedgerEntry], now: Timestamp) -> Option<Timestamp> {
+    attempts
+        .iter()
+        .filter(|attempt| attempt.known_reason() == Some(Reason::RegistrationBlocked))
+        .map(|attempt| plus(attempt.time(now), META_WINDOW))
+        .filter(|end| *end > now)
+        .max()
+}
+
+/// The newest of the own calls whose outcome needs to be confirmed, as a window.
+pub fn unclear_window(
+    attempts: &[LedgerEntry],
+    length: Duration,
+    now: Timestamp,
+) -> Option<ConfirmWindow> {
+    attempts
+        .iter()
+        .filter(|attempt| attempt.is_unclear())
+        .map(|attempt| ConfirmWindow::after(attempt.time(now), length))
+        .max_by_key(|window| window.end)
+}
+
+/// The newest of the calls that were made for other resources of the number, as a window in which this resource makes
+/// none. An open entry ends when its process must have given it up.
+pub fn others_window(
+    attempts: &[LedgerEntry],
+    length: Duration,
+    now: Timestamp,
+) -> Option<ConfirmWindow> {
+    attempts
+        .iter()
+        .filter(|attempt| attempt.counts())
+        .map(|attempt| {
+            let grace = if attempt.is_open() {
+                attempt.ttl()
+            } else {
+                Duration::ZERO
+            };
+            ConfirmWindow::after(attempt.time(now), length.saturating_add(grace))
+        })
+        .max_by_key(|window| window.end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const HOUR: i64 = 3600;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn ended(id: &str, second: i64, outcome: AttemptOutcome, reason: Reason) -> LedgerEntry {
+        LedgerEntry {
+            finish_time: Some(Time(at(second))),
+            outcome: Some(outcome),
+            reason: Some(reason.to_string()),
+            ..LedgerEntry::open(id, Duration::from_secs(60), None, at(second))
+        }
+    }
+
+    fn failed(second: i64, reason: Reason) -> LedgerEntry {
+        ended("x", second, AttemptOutcome::Failed, reason)
+    }
+
+    #[test]
+    fn the_budget_opens_when_the_oldest_attempts_leave_the_window() {
+        let now = at(100 * HOUR);
+        let at_hours = |hours: &[i64]| -> Vec<LedgerEntry> {
+            hours
+                .iter()
+                .map(|h| failed(h * HOUR, Reason::GraphUnavailable))
+                .collect()
+        };
+        assert_eq!(budget_opens(&at_hours(&[90, 80]), 3, now), None);
+        assert_eq!(
+            budget_opens(&at_hours(&[90, 80, 70]), 3, now),
+            Some(at(142 * HOUR))
+        );
+        assert_eq!(
+            budget_opens(&at_hours(&[95, 90, 80, 70]), 3, now),
+            Some(at(152 * HOUR))
+        );
+        // 28 h is exactly 72 h ago: it no longer counts.
+        assert_eq!(budget_opens(&at_hours(&[90, 80, 28]), 3, now), None);
+    }
+
+    #[test]
+    fn open_claims_count_and_unsent_ones_do_not() {
+        let now = at(1_000_000);
+        let open = LedgerEntry::open("a", Duration::from_secs(60), None, now);
+        let unsent = ended(
+            "b",
+            999_990,
+            AttemptOutcome::NotSent,
+            Reason::GraphUnreachable,
+        );
+        assert!(budget_opens(std::slice::from_ref(&open), 1, now).is_some());
+        assert_eq!(budget_opens(std::slice::from_ref(&unsent), 1, now), None);
+        assert_eq!(counted(&[open, unsent], now), 1);
+    }
+
+    #[test]
+    fn unsent_entries_share_one_and_displace_none_that_counts() {
+        let mut attempts: Vec<_> = (0..10)
+            .map(|i| failed(1000 - i, Reason::PinMismatch))
+            .collect();
+        for i in 0..5 {
+            attempts.insert(
+                0,
+                ended("n", 2000 + i, AttemptOutcome::NotSent, Reason::NotSent),
+            );
+            join_unsent(&mut attempts);
+            prune(&mut attempts, at(3000));
+        }
+        assert_eq!(attempts.len(), 11);
+        assert_eq!(attempts[0].count, Some(5));
+        assert_eq!(attempts[0].start_time.0, at(2004));
+    }
+
+    #[test]
+    fn entries_leave_after_72_hours_and_open_ones_never() {
+        let mut attempts = vec![
+            LedgerEntry::open("open", Duration::from_secs(60), None, at(0)),
+            failed(0, Reason::PinMismatch),
+            failed(HOUR, Reason::PinMismatch),
+        ];
+        prune(&mut attempts, at(72 * HOUR));
+        assert_eq!(attempts.len(), 2);
+        assert!(attempts[0].is_open());
+    }
+
+    #[test]
+    fn which_outcomes_are_unclear() {
+        let with_status = |status, reason| LedgerEntry {
+            http_status: Some(status),
+            ..failed(0, reason)
+        };
+        assert!(with_status(500, Reason::GraphUnavailable).is_unclear());
+        assert!(with_status(503, Reason::PermissionDenied).is_unclear());
+        assert!(!with_status(400, Reason::GraphUnavailable).is_unclear());
+        assert!(with_status(200, Reason::RegistrationRejected).is_unclear());
+        assert!(ended("u", 0, AttemptOutcome::Unknown, Reason::OutcomeUnknown).is_unclear());
+        assert!(!ended("n", 0, AttemptOutcome::NotSent, Reason::GraphUnreachable).is_unclear());
+        assert!(!ended("s", 0, AttemptOutcome::Succeeded, Reason::OutcomeConfirmed).is_unclear());
+        assert!(!LedgerEntry::open("o", Duration::ZERO, None, at(0)).is_unclear());
+    }
+
+    #[test]
+    fn failures_in_a_row_end_at_a_success() {
+        let attempts = [
+            LedgerEntry {
+                count: Some(4),
+                ..ended("n", 5, AttemptOutcome::NotSent, Reason::GraphUnreachable)
+            },
+            failed(4, Reason::GraphUnavailable),
+            ended(
+                "s",
+                3,
+                AttemptOutcome::Succeeded,
+                Reason::RegistrationSucceeded,
+            ),
+            failed(2, Reason::GraphUnavailable),
+        ];
+        assert_eq!(failures_in_a_row(&attempts), 5);
+        assert_eq!(in_a_row(&attempts, Reason::GraphUnavailable), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn the_ledger_stays_small(kinds in proptest::collection::vec((any::<bool>(), 0i64..400_000), 0..60)) {
+            let mut attempts = Vec::new();
+            let mut clock = 0;
+            for (sent, step) in kinds {
+                clock += step;
+                let outcome = if sent { AttemptOutcome::Failed } else { AttemptOutcome::NotSent };
+                push(&mut attempts, ended("x", clock, outcome, Reason::GraphUnavailable), at(clock));
+                join_unsent(&mut attempts);
+            }
+            prop_assert!(attempts.len() <= META_LIMIT + 1);
+            prop_assert!(attempts.iter().all(|a| clock - a.start_time.0.as_second() < 72 * HOUR));
+        }
+    }
+}

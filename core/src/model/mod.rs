@@ -1,0 +1,19 @@
+//! What the operator decides. [`decide()`] names the next step for what was observed; [`apply`] puts the outcome of a call
+//! into the status; [`render`] writes the conditions. Nothing here does I/O or reads a clock.
+
+pub mod apply;
+pub mod decide;
+mod decision;
+pub mod event;
+pub mod ledger;
+mod policy;
+pub mod render;
+pub mod schedule;
+pub mod twins;
+
+pub use apply::{ApplyContext, CallResult, apply_outcome};
+pub use decide::{cooldown_until, decide};
+pub use decision::{Claim, Decision, Observed, OpenClaim, Requeue};
+pub use event::EventDraft;
+pub use policy::Policy;
+pub use twins::Peers;

@@ -1,0 +1,34 @@
+//! The settings that decisions depend on.
+
+use std::time::Duration;
+
+use super::schedule::Backoff;
+use crate::api::WhatsAppPhoneNumber;
+
+/// The operator's settings that a decision depends on.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Automatic attempts per number in 72 h: `--attempt-limit`.
+    pub attempt_limit: usize,
+    /// Waits between attempts: `--retry-base`, `--retry-cap`.
+    pub backoff: Backoff,
+    /// How long after an unclear outcome no other call is made: `--confirm-window`.
+    pub confirm_window: Duration,
+    /// For how long a claim may not be taken for abandoned: twice `--graph-timeout`.
+    pub claim_ttl: Duration,
+    /// The version to call where the resource names none: `--graph-api-version`.
+    pub graph_api_version: String,
+    /// How often Secrets are looked at where they are not watched: `--secret-watch=false`.
+    pub secret_poll: Option<Duration>,
+}
+
+impl Policy {
+    /// The version of the Graph API to call for a resource.
+    pub fn version<'a>(&'a self, resource: &'a WhatsAppPhoneNumber) -> &'a str {
+        resource
+            .spec
+            .graph_api_version
+            .as_deref()
+            .unwrap_or(&self.graph_api_version)
+    }
+}

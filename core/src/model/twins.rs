@@ -1,0 +1,106 @@
+//! Several resources with one phone number ID: which takes precedence, and what the calls for one mean for another.
+
+use std::cmp::Reverse;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube_core::ResourceExt as _;
+
+use super::ledger::others_window;
+use crate::api::conditions::is_registered;
+use crate::api::{LedgerEntry, WhatsAppPhoneNumber};
+
+/// What is known of the phone number beyond the resource itself.
+#[derive(Clone, Debug, Default)]
+pub struct Peers {
+    /// The resource of the same phone number ID that takes precedence over this one, as `namespace/name`.
+    pub owner: Option<String>,
+    /// The register calls made for other resources of the number, deleted ones included as far as the process
+    /// remembers, and those of this resource that its status has lost.
+    pub attempts: Vec<LedgerEntry>,
+}
+
+/// The resource that takes precedence over `own` among the others with its phone number ID, if one does: the one that is
+/// registered, else the one with an open claim, else the oldest, else the first by namespace and name.
+pub fn owner<'a>(
+    own: &WhatsAppPhoneNumber,
+    others: impl IntoIterator<Item = &'a WhatsAppPhoneNumber>,
+) -> Option<&'a WhatsAppPhoneNumber> {
+    let first = others.into_iter().min_by_key(|other| rank(other))?;
+    (rank(first) < rank(own)).then_some(first)
+}
+
+impl Peers {
+    /// The peers of a resource: the other resources of its number, and all that is known of the number's calls.
+    pub fn of(
+        resource: &WhatsAppPhoneNumber,
+        others: &[&WhatsAppPhoneNumber],
+        mut calls: Vec<LedgerEntry>,
+    ) -> Self {
+        let own = resource.attempts();
+        calls.retain(|attempt| own.iter().all(|own| own.id != attempt.id));
+        Self {
+            owner: owner(resource, others.iter().copied()).map(WhatsAppPhoneNumber::qualified_name),
+            attempts: calls,
+        }
+    }
+}
+
+/// Whether no call may be made for `held` because of another resource of its number, as the API server has it now: a
+/// call for that one is being made, or was made within the confirm window, or it is registered.
+pub fn blocks_call(
+    held: &WhatsAppPhoneNumber,
+    other: &WhatsAppPhoneNumber,
+    window: Duration,
+    now: Timestamp,
+) -> bool {
+    let adopts = registered(other) && !registered(held);
+    adopts || is_called_for(other, window, now)
+}
+
+/// Whether the number was registered after the claim was decided on, by a result that came late; what a person asked for
+/// is called for nevertheless.
+pub fn registered_meanwhile(held: &WhatsAppPhoneNumber, claim: &LedgerEntry) -> bool {
+    claim.request.is_none() && registered(held)
+}
+
+/// Whether a register call is being made for the resource, or was made within the confirm window.
+pub fn is_called_for(resource: &WhatsAppPhoneNumber, window: Duration, now: Timestamp) -> bool {
+    let unsettled = others_window(resource.attempts(), window, now);
+    has_open_claim(resource) || unsettled.is_some_and(|window| window.end > now)
+}
+
+/// Whether a process may be making a register call for the resource.
+pub fn has_open_claim(resource: &WhatsAppPhoneNumber) -> bool {
+    resource.attempts().iter().any(LedgerEntry::is_open)
+}
+
+fn registered(resource: &WhatsAppPhoneNumber) -> bool {
+    resource.status.as_ref().is_some_and(is_registered)
+}
+
+/// Whether others may take precedence over a resource that did not before: it was registered or claimed, and no longer is.
+pub fn lost_precedence(before: &WhatsAppPhoneNumber, after: &WhatsAppPhoneNumber) -> bool {
+    precedence(after) > precedence(before)
+}
+
+/// Whether a resource is registered, and whether it holds an open claim; the smaller takes precedence.
+type Precedence = (Reverse<bool>, Reverse<bool>);
+
+fn precedence(resource: &WhatsAppPhoneNumber) -> Precedence {
+    (
+        Reverse(registered(resource)),
+        Reverse(has_open_claim(resource)),
+    )
+}
+
+/// The smaller takes precedence.
+fn rank(resource: &WhatsAppPhoneNumber) -> (Precedence, Option<Time>, String, String) {
+    (
+        precedence(resource),
+        resource.creation_timestamp(),
+        resource.namespace().unwrap_or_default(),
+        resource.name_any(),
+    )
+}

@@ -1,0 +1,186 @@
+//! Outcomes that come late, come twice, or find another status than the one they were claimed on.
+
+use jiff::Timestamp;
+
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use operator_core::api::conditions;
+use operator_core::api::conditions::{is_registered, is_true};
+use operator_core::api::*;
+use operator_core::graph::*;
+use operator_core::model::apply::*;
+use operator_core::model::ledger;
+use operator_core::model::schedule::plus;
+use testkit::world::{
+    START, attempt, pin_mismatch, policy, rate_limited, refused, success, unknown, unreachable,
+};
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(START + second).unwrap()
+}
+
+fn conclude_at(
+    status: &WhatsAppPhoneNumberStatus,
+    id: &str,
+    outcome: &RegisterOutcome,
+    second: i64,
+) -> WhatsAppPhoneNumberStatus {
+    let policy = policy();
+    let result = CallResult {
+        id,
+        outcome,
+        handled_before: None,
+    };
+    let course = ApplyContext {
+        policy: &policy,
+        generation: 1,
+        jitter: 0.0,
+        now: at(second),
+    };
+    apply_outcome(status.clone(), &result, &course)
+}
+
+fn claimed(ids: &[&str]) -> WhatsAppPhoneNumberStatus {
+    let mut status = WhatsAppPhoneNumberStatus::default();
+    for id in ids {
+        let claim = LedgerEntry::open(id, Duration::from_secs(60), None, at(0));
+        ledger::push(&mut status.attempts, claim, at(0));
+    }
+    status
+}
+
+fn outcomes(status: &WhatsAppPhoneNumberStatus) -> Vec<(&str, Option<AttemptOutcome>)> {
+    let entry = |a| -> (&str, Option<AttemptOutcome>) {
+        let a: &LedgerEntry = a;
+        (a.id.as_str(), a.outcome)
+    };
+    status.attempts.iter().map(entry).collect()
+}
+
+#[test]
+fn an_outcome_completes_its_own_entry() {
+    let outcome = refused(400, 100, Some(33));
+    let status = conclude_at(&claimed(&["a"]), "a", &outcome, 5);
+    let entry = &status.attempts[0];
+    assert_eq!(entry.finish_time.as_ref().unwrap().0, at(5));
+    assert_eq!(entry.outcome, Some(AttemptOutcome::Failed));
+    assert_eq!(entry.reason.as_deref(), Some("PhoneNumberNotFound"));
+    assert_eq!(
+        (entry.http_status, entry.code, entry.subcode),
+        (Some(400), Some(100), Some(33))
+    );
+    assert_eq!(entry.fbtrace_id.as_deref(), Some("Aerror"));
+    assert_eq!(status.fbtrace_id.as_deref(), Some("Aerror"));
+    assert_eq!(status.last_error, outcome.error);
+}
+
+#[test]
+fn a_late_failure_completes_its_entry_and_leaves_the_conditions_to_the_newest() {
+    let before = claimed(&["old", "new"]);
+    let after = conclude_at(&before, "old", &pin_mismatch(), 5);
+    assert_eq!(
+        outcomes(&after),
+        [("new", None), ("old", Some(AttemptOutcome::Failed))]
+    );
+    assert_eq!(after.conditions, before.conditions);
+    assert_eq!(after.last_error, None);
+    assert_eq!(after.next_attempt_time, None);
+}
+
+#[test]
+fn a_late_success_is_a_success_whatever_came_after_it() {
+    let failed = conclude_at(&claimed(&["old", "new"]), "new", &pin_mismatch(), 5);
+    let after = conclude_at(&failed, "old", &success(), 9);
+    assert!(is_registered(&after));
+    assert!(!is_true(&after, conditions::STALLED) && !is_true(&after, conditions::FAILED));
+    assert_eq!(after.last_error, None);
+    assert_eq!(after.registration_time.as_ref().unwrap().0, at(9));
+    // And a failure that comes later still takes nothing of it away.
+    let open = claimed(&["old", "new"]);
+    let succeeded = conclude_at(&open, "old", &success(), 5);
+    for outcome in [pin_mismatch(), unknown(), refused(500, 2, None)] {
+        assert!(is_registered(&conclude_at(&succeeded, "new", &outcome, 9)));
+    }
+}
+
+#[test]
+fn an_entry_that_is_gone_keeps_a_success_and_drops_a_failure() {
+    let wiped = WhatsAppPhoneNumberStatus::unseen();
+    assert!(is_registered(&conclude_at(&wiped, "gone", &success(), 5)));
+    for outcome in [pin_mismatch(), unknown(), rate_limited(None), unreachable()] {
+        assert_eq!(conclude_at(&wiped, "gone", &outcome, 5), wiped);
+    }
+}
+
+#[test]
+fn what_is_known_is_not_overwritten_and_what_is_unknown_is() {
+    for known in [success(), pin_mismatch(), unreachable()] {
+        let first = conclude_at(&claimed(&["a"]), "a", &known, 5);
+        for late in [success(), pin_mismatch(), unknown()] {
+            assert_eq!(conclude_at(&first, "a", &late, 9), first);
+        }
+    }
+    let given_up = conclude_at(&claimed(&["a"]), "a", &unknown(), 60);
+    let late = conclude_at(&given_up, "a", &pin_mismatch(), 70);
+    assert_eq!(late.attempts[0].outcome, Some(AttemptOutcome::Failed));
+    assert!(is_true(&late, conditions::STALLED));
+    let late = conclude_at(&given_up, "a", &success(), 70);
+    assert!(is_registered(&late));
+}
+
+/// Nobody but the operator writes the ledger; who does it anyway does not make it turn in circles.
+#[test]
+fn of_two_entries_with_one_id_the_open_one_ends() {
+    let mut status = claimed(&["a", "a"]);
+    if let Some(first) = status.attempts.first_mut() {
+        first.finish_time = Some(Time(at(0)));
+        first.outcome = Some(AttemptOutcome::Failed);
+    }
+    let outcome = RegisterOutcome::without_answer(Reason::OutcomeUnknown, "gone");
+    let after = conclude_at(&status, "a", &outcome, 9);
+    assert!(after.attempts.iter().all(|attempt| !attempt.is_open()));
+}
+
+#[test]
+fn a_record_made_twice_changes_nothing() {
+    let once = conclude_at(&claimed(&["a"]), "a", &unreachable(), 5);
+    assert_eq!(conclude_at(&once, "a", &unreachable(), 6), once);
+}
+
+#[test]
+fn an_unanswered_call_gives_no_verdict_and_takes_none_away() {
+    let mut status = claimed(&["a"]);
+    status.last_error = pin_mismatch().error;
+    let html = RegisterOutcome {
+        error: refused(502, 0, None).error,
+        http_status: Some(502),
+        ..unknown()
+    };
+    for outcome in [unknown(), html, unreachable()] {
+        let after = conclude_at(&status, "a", &outcome, 5);
+        assert_eq!(after.last_error, status.last_error);
+    }
+}
+
+#[test]
+fn the_time_after_the_last_attempt_follows_from_the_ledger_alone() {
+    let due = |reason, http_status| {
+        let entry = LedgerEntry {
+            http_status,
+            ..attempt("a", at(0), reason)
+        };
+        due_after(&[entry], &policy())
+    };
+    let after = |seconds| Some(plus(at(0), Duration::from_secs(seconds)));
+    assert_eq!(due(Reason::RecentlyDeregistered, Some(400)), after(300));
+    assert_eq!(
+        due(Reason::RegistrationBlocked, Some(400)),
+        after(72 * 3600)
+    );
+    assert_eq!(due(Reason::OutcomeUnknown, None), after(120));
+    assert_eq!(due(Reason::GraphUnavailable, Some(503)), after(120));
+    assert_eq!(due(Reason::GraphUnavailable, Some(400)), after(30));
+    assert_eq!(due(Reason::PinMismatch, Some(400)), None);
+    assert_eq!(due_after(&[], &policy()), None);
+}

@@ -1,0 +1,8 @@
+//! What is decided, case by case. Every reconciliation runs in a [`testkit::world::World`], which also checks what must
+//! hold in each one. `tests/histories` of the operator has random histories.
+
+mod adoption;
+mod gate;
+mod requests;
+mod rest;
+mod waits;

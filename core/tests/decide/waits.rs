@@ -1,0 +1,571 @@
+//! What follows from each answer of Graph and when, the confirm window, budgets and cool-downs.
+
+use operator_core::api::Reason;
+use operator_core::api::conditions;
+use operator_core::api::{AttemptOutcome, LedgerEntry};
+use operator_core::graph::{ReadOutcome, RegisterOutcome, RegistrationState};
+use operator_core::model::schedule::plus;
+use operator_core::model::{Requeue, cooldown_until};
+use testkit::world::*;
+
+#[test]
+fn answers_that_stall_and_for_ever() {
+    let table: &[(Reason, RegisterOutcome)] = &[
+        (Reason::TokenRejected, refused(401, 190, None)),
+        (Reason::PermissionDenied, refused(403, 10, None)),
+        (Reason::PhoneNumberNotFound, refused(400, 100, Some(33))),
+        (Reason::PinMismatch, pin_mismatch()),
+        (Reason::AccountLocked, refused(403, 131_031, None)),
+        (Reason::OwnershipNotVerified, refused(400, 133_006, None)),
+        (Reason::InvalidRequest, refused(400, 100, None)),
+        (
+            Reason::DeregistrationIncomplete,
+            refused(400, 133_000, None),
+        ),
+    ];
+    for (reason, outcome) in table {
+        let mut world = World::after(outcome.clone());
+        let shown = format!("Registered=False Failed=True Stalled {reason}");
+        assert_eq!(world.shown(), shown);
+        assert_eq!(world.next_in(), None);
+        assert_eq!(world.last_attempt().outcome, Some(AttemptOutcome::Failed));
+        for wait in [secs(1), hours(1), hours(100)] {
+            world.wait(wait);
+            assert_eq!(
+                world.pass(),
+                [Step::Secrets, Step::Settle(Requeue::OnChange)]
+            );
+            assert_eq!(world.shown(), shown);
+        }
+    }
+}
+
+#[test]
+fn answers_that_are_tried_again_and_when() {
+    let table: &[(Reason, RegisterOutcome, u64)] = &[
+        (Reason::PinLocked, refused(400, 133_008, None), 3600),
+        (
+            Reason::CertificateUnavailable,
+            refused(400, 100, Some(2_388_001)),
+            7200,
+        ),
+        (
+            Reason::RecentlyDeregistered,
+            refused(400, 133_015, None),
+            300,
+        ),
+        (
+            Reason::RegistrationBlocked,
+            refused(400, 133_016, None),
+            72 * 3600,
+        ),
+        (Reason::RateLimited, rate_limited(None), 30),
+        (Reason::RateLimited, rate_limited(Some(secs(900))), 900),
+        (Reason::GraphUnavailable, refused(400, 2, None), 30),
+        // After any 5xx nothing leaves before the confirm window has passed.
+        (Reason::GraphUnavailable, refused(500, 2, None), 120),
+        (Reason::GraphUnreachable, unreachable(), 30),
+    ];
+    for (reason, outcome, wait) in table {
+        let mut world = World::after(outcome.clone());
+        assert_eq!(
+            world.shown(),
+            format!("Registered=False Failed=True Reconciling {reason}")
+        );
+        assert_eq!(world.next_in(), Some(secs(*wait)), "{reason}");
+        let calls = world.posts.len();
+        world.run_for(secs(wait - 1));
+        assert_eq!(world.posts.len(), calls, "{reason}");
+        world.run_for(secs(2));
+        assert_eq!(world.posts.len(), calls + 1, "{reason}");
+        assert_eq!(
+            world.shown(),
+            "Registered=True Failed=False RegistrationSucceeded"
+        );
+    }
+}
+
+#[test]
+fn every_post_is_preceded_by_a_read_in_its_pass() {
+    let mut world = World::after(refused(400, 2, None));
+    world.wait(secs(30));
+    assert_eq!(world.pass(), [Step::Secrets, Step::Read, Step::Claim]);
+}
+
+#[test]
+fn backoff_grows_by_three_to_18_hours_with_jitter_that_never_shortens() {
+    let mut world = World::new();
+    world.policy.attempt_limit = 10;
+    let waits = [30, 90, 270, 810, 2430, 7290, 21_870, 64_800, 64_800];
+    for wait in waits {
+        world.answer(refused(400, 2, None));
+        assert!(world.pass().contains(&Step::Claim));
+        assert_eq!(world.next_in(), Some(secs(wait)));
+        world.wait(secs(wait));
+    }
+    let mut jittered = World::new();
+    jittered.jitter = 1.0;
+    jittered.answer(refused(400, 2, None));
+    jittered.pass();
+    assert_eq!(jittered.next_in(), Some(secs(36)));
+}
+
+#[test]
+fn unsent_calls_share_an_entry_and_cost_nothing() {
+    let mut world = World::new();
+    for _ in 0..12 {
+        world.answer(unreachable());
+    }
+    world.run_for(hours(60));
+    assert_eq!(world.posts.len(), 0);
+    let attempts = &world.status().attempts;
+    assert_eq!(attempts.len(), 1);
+    assert!(attempts[0].count > Some(5));
+    assert_eq!(attempts[0].outcome, Some(AttemptOutcome::NotSent));
+}
+
+#[test]
+fn few_tries_then_stall() {
+    let table = [
+        (Reason::PinLocked, refused(400, 133_009, None), 2),
+        (
+            Reason::CertificateUnavailable,
+            refused(500, 131_045, None),
+            3,
+        ),
+    ];
+    for (reason, outcome, tries) in table {
+        let mut world = World::new();
+        (0..9).for_each(|_| world.answer(outcome.clone()));
+        world.run_for(hours(200));
+        assert_eq!(world.posts.len(), tries, "{reason}");
+        assert_eq!(
+            world.shown(),
+            format!("Registered=False Failed=True Stalled {reason}")
+        );
+    }
+}
+
+#[test]
+fn in_the_confirm_window_the_number_is_read_early_and_at_growing_intervals() {
+    let mut world = World::after(unknown());
+    assert_eq!(
+        world.shown(),
+        "Registered=Unknown Failed=False Reconciling OutcomeUnknown"
+    );
+    assert_eq!(world.next_in(), Some(WINDOW));
+    let mut reads = Vec::new();
+    while world.posts.len() == 1 {
+        let steps = world.pass();
+        if steps.contains(&Step::Read) {
+            reads.push(world.now.as_second() - START);
+        }
+        if let Some(Step::Settle(Requeue::After(wait))) = steps.last() {
+            assert_eq!(
+                world.shown(),
+                "Registered=Unknown Failed=False Reconciling OutcomeUnknown"
+            );
+            world.wait(*wait);
+        }
+    }
+    assert_eq!(reads, [2, 6, 18, 54, 120]);
+    assert!(world.is("Registered"));
+}
+
+#[test]
+fn a_read_that_began_in_the_window_does_not_end_it() {
+    let mut world = World::after(unknown());
+    world.wait(secs(119));
+    let digests = world.secrets.clone();
+    let reading = reading(RegistrationState::NotRegistered);
+    let decide = |world: &World, now| {
+        let observed = operator_core::model::Observed {
+            resource: &world.resource,
+            policy: &world.policy,
+            peers: &world.peers,
+            open_claim: operator_core::model::OpenClaim::SeenFor(secs(0)),
+            last_read: Some(world.now),
+            inputs: Some(digests.clone()),
+            cool_down: None,
+            reading: Some(reading.clone()),
+            fresh_id: "late",
+            jitter: 0.0,
+        };
+        operator_core::model::decide(&observed, now)
+    };
+    // The read began at 119 s and was answered at 121 s.
+    let decision = decide(&world, plus(world.now, secs(2)));
+    assert!(
+        matches!(decision, operator_core::model::Decision::Settle(_, Requeue::After(wait)) if wait.is_zero()),
+        "{decision:?}"
+    );
+    world.wait(secs(1));
+    let decision = decide(&world, plus(world.now, secs(2)));
+    assert!(matches!(
+        decision,
+        operator_core::model::Decision::Register(_)
+    ));
+}
+
+#[test]
+fn a_rejection_is_confirmed_and_then_stalls() {
+    let mut world = World::after(rejected());
+    assert_eq!(
+        world.shown(),
+        "Registered=Unknown Failed=False Reconciling RegistrationRejected"
+    );
+    world.run_for(hours(100));
+    assert_eq!(
+        world.shown(),
+        "Registered=False Failed=True Stalled RegistrationRejected"
+    );
+    assert_eq!(world.posts.len(), 1);
+}
+
+#[test]
+fn a_422_is_checked_by_a_read_before_it_stalls() {
+    let mut world = World::after(refused(422, 100, None));
+    assert_eq!(world.next_in(), Some(secs(0)));
+    assert_eq!(
+        world.pass(),
+        [Step::Secrets, Step::Read, Step::Settle(Requeue::OnChange)]
+    );
+    assert_eq!(
+        world.shown(),
+        "Registered=False Failed=True Stalled InvalidRequest"
+    );
+    assert!(world.is_at_rest());
+}
+
+#[test]
+fn an_open_claim_waits_for_its_time_by_the_monotonic_clock() {
+    let mut world = World::new();
+    world.fate(Fate::Crash);
+    world.pass();
+    assert_eq!(
+        world.shown(),
+        "Registered=Unknown Failed=False Reconciling Registering"
+    );
+    assert_eq!(world.pass(), [Step::Settle(Requeue::After(TTL))]);
+    // The clock on the wall says a day later; nobody has seen the claim for longer.
+    world.now = plus(world.now, hours(24));
+    assert_eq!(world.pass(), [Step::Settle(Requeue::After(TTL))]);
+    world.bump();
+    world.wait(TTL - secs(1));
+    assert_eq!(world.pass(), [Step::Settle(Requeue::After(secs(1)))]);
+    assert_eq!(world.status().observed_generation, 2);
+    world.wait(secs(1));
+    assert_eq!(world.pass(), [Step::Settle(Requeue::After(secs(0)))]);
+    assert_eq!(world.last_attempt().outcome, Some(AttemptOutcome::Unknown));
+    assert_eq!(
+        world.shown(),
+        "Registered=Unknown Failed=False Reconciling OutcomeUnknown"
+    );
+    // The window begins now, as nobody knows when the call was made.
+    world.run_for(WINDOW - secs(1));
+    assert_eq!(world.posts.len(), 1);
+    world.run_for(secs(2));
+    assert_eq!(world.posts.len(), 2);
+}
+
+#[test]
+fn a_claim_that_was_certainly_not_sent_is_closed_at_once() {
+    let mut world = World::new();
+    world.fate(Fate::StoredUnsent);
+    world.pass();
+    assert_eq!(world.pass(), [Step::Settle(Requeue::After(secs(0)))]);
+    assert_eq!(world.last_attempt().known_reason(), Some(Reason::NotSent));
+    assert_eq!(world.next_in(), Some(secs(30)));
+}
+
+fn ledger(world: &World, ages: &[u64]) -> Vec<LedgerEntry> {
+    let old = |(i, age): (usize, &u64)| {
+        let at = world.now - hours(*age);
+        attempt(&format!("old-{i}"), at, Reason::RateLimited)
+    };
+    ages.iter().enumerate().map(old).collect()
+}
+
+#[test]
+fn the_budget_counts_open_claims_others_and_what_is_remembered() {
+    let mut world = World::new();
+    world.policy.attempt_limit = 3;
+    world.status_mut().attempts = ledger(&world, &[20, 30]);
+    assert!(world.pass().contains(&Step::Claim));
+
+    let mut world = World::new();
+    world.policy.attempt_limit = 3;
+    let all = ledger(&world, &[20, 30, 40, 73]);
+    world.status_mut().attempts = all[..1].to_vec();
+    world.peers.attempts = all[1..].to_vec();
+    world.pass();
+    assert_eq!(
+        world.shown(),
+        "Registered=False Failed=True Reconciling AttemptBudgetExhausted"
+    );
+    assert_eq!(world.next_in(), Some(hours(32)));
+    assert!(world.is_at_rest());
+    world.run_for(hours(33));
+    assert_eq!(world.posts.len(), 1);
+
+    // An open claim of another resource is an attempt too.
+    let mut world = World::new();
+    world.policy.attempt_limit = 1;
+    let at = world.now - hours(1);
+    world.peers.attempts = vec![LedgerEntry::open("open", TTL, None, at)];
+    world.pass();
+    assert_eq!(world.next_in(), Some(hours(71)));
+}
+
+#[test]
+fn a_request_lifts_the_limit_but_never_beyond_metas() {
+    for (made, posts) in [(9, 1), (10, 0)] {
+        let mut world = World::new();
+        world.status_mut().observed_generation = 1;
+        let ages: Vec<u64> = (20..20 + made).collect();
+        world.status_mut().attempts = ledger(&world, &ages);
+        world.pass();
+        assert!(world.shown().contains("AttemptBudgetExhausted"));
+        world.annotate("again");
+        world.pass();
+        assert_eq!(world.posts.len(), posts, "after {made}");
+    }
+}
+
+#[test]
+fn a_block_holds_for_72_hours_whoever_met_it() {
+    let mut world = World::new();
+    let at = world.now - hours(1);
+    world.peers.attempts = vec![attempt("other", at, Reason::RegistrationBlocked)];
+    world.pass();
+    assert!(world.shown().contains("Reconciling RegistrationBlocked"));
+    assert_eq!(world.next_in(), Some(hours(71)));
+    assert!(world.is_at_rest());
+}
+
+#[test]
+fn another_token_need_not_wait_for_a_rate_limit() {
+    let mut world = World::after(rate_limited(Some(hours(2))));
+    assert_eq!(world.pass().len(), 2);
+    world.secrets = Ok(digests("other", "pin"));
+    assert_eq!(world.pass(), [Step::Secrets, Step::Read, Step::Claim]);
+
+    // And what another resource met with this token holds this one, reads included.
+    let mut world = World::new();
+    world
+        .cool_downs
+        .insert("token".to_owned(), plus(world.now, hours(1)));
+    assert_eq!(
+        world.pass(),
+        [Step::Secrets, Step::Settle(Requeue::After(hours(1)))]
+    );
+    assert!(
+        world
+            .shown()
+            .contains("Failed=True Reconciling RateLimited")
+    );
+    assert!(world.is_at_rest());
+    world.secrets = Ok(digests("other", "pin"));
+    assert_eq!(world.pass(), [Step::Secrets, Step::Read, Step::Claim]);
+}
+
+#[test]
+fn a_rate_limit_of_the_token_does_not_shorten_the_numbers_own_wait() {
+    // Two hours, and a confirm window for the 5xx, in which the number is read.
+    let mut world = World::after(refused(500, 131_045, None));
+    world.pass();
+    world.wait(secs(2));
+    let limit = plus(world.now, secs(60));
+    world.cool_downs.insert("token".to_owned(), limit);
+    assert_eq!(
+        world.pass(),
+        [Step::Secrets, Step::Settle(Requeue::After(secs(60)))]
+    );
+    assert_eq!(world.next_in(), Some(hours(2) - secs(2)));
+    assert!(world.shown().contains("CertificateUnavailable"));
+    assert!(world.is_at_rest());
+    world.run_for(hours(1));
+    assert_eq!(world.posts.len(), 1);
+    world.run_for(hours(1));
+    assert_eq!(world.posts.len(), 2);
+}
+
+#[test]
+fn the_numbers_own_wait_does_not_become_that_of_the_token() {
+    let limited = || ReadOutcome {
+        retry_after: Some(secs(30)),
+        ..failed_reading(
+            RegistrationState::Wait(Reason::RateLimited),
+            graph_error(429, 80_007, None),
+        )
+    };
+    let mut world = World::after(refused(500, 131_045, None));
+    world.pass();
+    world.wait(secs(2));
+    world.reading = limited();
+    world.pass();
+    // The status of a rate limit is where a new process learns of the token's wait.
+    assert_eq!(world.next_in(), Some(hours(2) - secs(2)));
+    assert!(world.shown().contains("CertificateUnavailable"));
+    assert_eq!(world.status().read_failures, 1);
+    assert!(world.is_at_rest());
+    let until = cooldown_until(&limited(), world.status(), &world.policy, world.now);
+    assert_eq!(until, Some(plus(world.now, secs(30))));
+    world.run_for(hours(1));
+    assert_eq!(world.posts.len(), 1);
+
+    // Without a time from Graph it is the backoff of the reads.
+    let unnamed = ReadOutcome {
+        retry_after: None,
+        ..limited()
+    };
+    let until = cooldown_until(&unnamed, world.status(), &world.policy, world.now);
+    assert_eq!(until, Some(plus(world.now, secs(30))));
+    let answered = reading(RegistrationState::NotRegistered);
+    assert_eq!(
+        cooldown_until(&answered, world.status(), &world.policy, world.now),
+        None
+    );
+}
+
+#[test]
+fn a_time_that_graph_names_with_a_passing_fault_is_waited_for() {
+    let mut fault = refused(503, 2, None);
+    fault.retry_after = Some(hours(1));
+    let mut world = World::after(fault);
+    world.pass();
+    assert_eq!(world.next_in(), Some(hours(1)));
+}
+
+#[test]
+fn no_call_soon_after_one_for_another_resource_of_the_number() {
+    let mut world = World::new();
+    let made = attempt("other", world.now - secs(10), Reason::PinMismatch);
+    world.peers.attempts = vec![made];
+    world.pass();
+    assert_eq!(world.next_in(), Some(secs(110)));
+    assert!(world.is_at_rest());
+    world.run_for(secs(109));
+    assert!(world.posts.is_empty());
+    world.run_for(secs(1));
+    assert_eq!(world.posts.len(), 1);
+}
+
+#[test]
+fn failed_reads_in_the_window_keep_the_verdict_open() {
+    let mut world = World::after(unknown());
+    world.wait(secs(2));
+    world.reading = failed_reading(
+        RegistrationState::Wait(Reason::GraphUnavailable),
+        graph_error(503, 2, None),
+    );
+    world.pass();
+    assert_eq!(
+        world.shown(),
+        "Registered=Unknown Failed=False Reconciling OutcomeUnknown"
+    );
+    assert_eq!(world.next_in(), Some(WINDOW - secs(2)));
+    assert!(world.is_at_rest());
+    world.run_for(hours(1));
+    assert_eq!(world.posts.len(), 1);
+}
+#[test]
+fn an_early_read_that_finds_the_number_registered_confirms_at_once() {
+    let mut world = World::after(unknown());
+    world.reading = reading(RegistrationState::Registered);
+    world.wait(secs(2));
+    let steps = world.pass();
+    assert!(steps.contains(&Step::Read), "{steps:?}");
+    assert_eq!(
+        world.shown(),
+        "Registered=True Failed=False OutcomeConfirmed"
+    );
+    assert_eq!(world.posts.len(), 1);
+}
+
+// --- what a verdict outlasts ---
+
+#[test]
+fn a_refused_token_that_comes_back_after_another_ones_rate_limit_is_no_change() {
+    let mut world = World::after(refused(403, 10, None));
+    world.secrets = Ok(digests("other", "pin"));
+    let limited = plus(world.now, hours(1));
+    world.cool_downs.insert("other".to_owned(), limited);
+    world.pass();
+    assert_eq!(
+        world.shown(),
+        "Registered=False Failed=True Reconciling RateLimited"
+    );
+    world.secrets = Ok(digests("token", "pin"));
+    assert!(!world.run_for(hours(100)).contains(&Step::Claim));
+    assert_eq!(
+        world.shown(),
+        "Registered=False Failed=True Stalled PermissionDenied"
+    );
+}
+
+#[test]
+fn another_token_need_not_wait_after_a_suspension_either() {
+    let mut world = World::after(rate_limited(Some(hours(2))));
+    world.suspend(true);
+    world.pass();
+    world.suspend(false);
+    world.secrets = Ok(digests("other", "pin"));
+    assert!(world.pass().contains(&Step::Claim));
+}
+
+#[test]
+fn a_read_without_an_error_leaves_a_refused_pin_refused() {
+    let mut world = World::after(pin_mismatch());
+    world.annotate("again");
+    world.answer(unknown());
+    world.pass();
+    world.reading = reading(RegistrationState::Stall(Reason::AccountLocked));
+    world.wait(secs(2));
+    world.pass();
+    assert_eq!(
+        world.shown(),
+        "Registered=False Failed=True Stalled AccountLocked"
+    );
+    // What hides the stall does not lift it.
+    world.suspend(true);
+    world.pass();
+    world.suspend(false);
+    world.reading = reading(RegistrationState::NotRegistered);
+    assert!(!world.run_for(hours(100)).contains(&Step::Claim));
+    assert!(world.is(conditions::STALLED));
+}
+
+#[test]
+fn a_read_that_fails_after_a_change_has_lifted_a_stall_is_waited_out() {
+    for mut world in [
+        World::after(pin_mismatch()),
+        World::after(refused(403, 10, None)),
+    ] {
+        world.secrets = Ok(digests("token", "right pin"));
+        let failed = RegistrationState::Wait(Reason::GraphUnavailable);
+        world.reading = failed_reading(failed, graph_error(503, 2, None));
+        assert!(world.pass().contains(&Step::Read));
+        assert_eq!(world.next_in(), Some(secs(30)));
+        // Each read that failed was a write, which a watch brings at once.
+        assert!(world.is_at_rest());
+        world.wait(secs(30));
+        world.reading = reading(RegistrationState::NotRegistered);
+        assert!(world.pass().contains(&Step::Claim));
+    }
+}
+
+#[test]
+fn a_read_that_fails_before_a_requested_call_is_waited_out() {
+    let mut world = World::after(unknown());
+    world.annotate("again");
+    world.wait(WINDOW);
+    let failed = RegistrationState::Wait(Reason::GraphUnavailable);
+    world.reading = failed_reading(failed, graph_error(503, 2, None));
+    assert!(world.pass().contains(&Step::Read));
+    assert_eq!(world.next_in(), Some(secs(30)));
+    assert!(world.is_at_rest());
+    world.wait(secs(30));
+    world.reading = reading(RegistrationState::NotRegistered);
+    assert!(world.pass().contains(&Step::Claim));
+}

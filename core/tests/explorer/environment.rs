@@ -1,0 +1,384 @@
+//! What can happen in a state, and what comes of it.
+
+use super::Checker;
+use super::graph::{Effect, effects, looks};
+use super::memory::{bring, sync};
+use super::operator::Fate;
+use super::server::{ask, bump};
+use super::state::{Budget, Look, NAMES, Operator, Outcome, Seconds, State, Step, Stored};
+use operator_core::model::schedule::META_WINDOW;
+use testkit::world::{TTL, WINDOW};
+
+/// The longest step of time.
+const LONG: Seconds = META_WINDOW.as_secs() as Seconds;
+
+/// The numbers are the operator's and the resource's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    // An operator's next step.
+    Look(usize, usize, Look),
+    Decide(usize),
+    Claim(usize, Fate),
+    ReadBack(usize, bool),
+    Check(usize),
+    Call(usize, Effect),
+    Record(usize, bool),
+    // The API server.
+    Sync(usize),
+    Replay(usize, usize),
+    Land,
+    // What goes wrong.
+    Crash(usize),
+    /// The process ends and its call is still under way.
+    CrashInFlight(usize),
+    Arrive(Effect),
+    Elapse(Seconds),
+    /// Nothing is to do until somebody wakes.
+    Requeue,
+    // People.
+    Edit(usize),
+    Request(usize),
+    ChangePin,
+    Delete(usize),
+    Create(usize),
+    RegisterElsewhere,
+}
+
+impl Checker {
+    pub(super) fn all_actions(&self, state: &State) -> Vec<Action> {
+        let mut all = Vec::new();
+        for who in 0..state.operators.len() {
+            if state.left.switches > 0 || !interrupts(state, who) {
+                operator_actions(state, who, &mut all);
+            }
+        }
+        if state.server.late.is_some() {
+            all.push(Action::Land);
+        }
+        if let Some((attempt, _)) = &state.graph.flying {
+            let effects = effects(attempt.pass.pin == Some(true), false);
+            all.extend(effects.into_iter().map(Action::Arrive));
+        }
+        time_actions(state, self.not_at_rest(state).is_none(), &mut all);
+        people_actions(state, &mut all);
+        all
+    }
+
+    pub(super) fn apply(&self, state: &mut State, action: Action) {
+        if let Some(who) = action.operator() {
+            let interrupts = interrupts(state, who);
+            state.left.switches = state.left.switches.saturating_sub(u8::from(interrupts));
+            state.last = who;
+        }
+        match action {
+            Action::Look(who, name, look) => {
+                let truth = looks(state)[0];
+                let due = is_due(&state.operators[who], name, state.now());
+                spend(
+                    &mut state.left,
+                    |left| &mut left.reads,
+                    u8::from(look != truth),
+                );
+                spend(&mut state.left, |left| &mut left.passes, u8::from(!due));
+                self.look(state, who, name, look);
+            }
+            Action::Elapse(time) => {
+                let long = time == LONG;
+                state.left.ticks -= u8::from(!long);
+                state.left.long_ticks -= u8::from(long);
+                state.clock.0 += time;
+            }
+            Action::Requeue => {
+                // A watch that lags for as long as nobody does anything only has the same pass refused again and again.
+                (0..state.operators.len()).for_each(|who| sync(state, who));
+                state.clock.0 = next_wake(state).unwrap_or(state.now());
+            }
+            Action::Sync(who) => sync(state, who),
+            Action::Replay(who, name) => {
+                spend(&mut state.left, |left| &mut left.replays, 1);
+                if let Some(before) = state.server.before[name].clone() {
+                    bring(state, who, name, before);
+                }
+            }
+            Action::Land => {
+                let before = state.server.late.clone().map(|(_, before, _)| before);
+                if let (Some((name, after)), Some(before)) = (state.server.land(), before) {
+                    super::promises::wrote(state, name, &before, &after);
+                }
+            }
+            Action::Arrive(effect) => {
+                if let Some((attempt, checked)) = state.graph.flying.take() {
+                    self.arrive(state, &attempt, checked, effect);
+                }
+            }
+            Action::Crash(who) => crash(state, who),
+            Action::CrashInFlight(who) => {
+                if let Step::Checked(attempt, checked) = &state.operators[who].step {
+                    state.graph.flying = Some((attempt.clone(), *checked));
+                }
+                crash(state, who);
+            }
+            Action::RegisterElsewhere => {
+                spend(&mut state.left, |left| &mut left.elsewhere, 1);
+                state.graph.since = Some(state.moment());
+            }
+            _ if by_people(state, action) => {}
+            _ => self.step(state, action),
+        }
+    }
+
+    /// An operator's step from where it stands.
+    fn step(&self, state: &mut State, action: Action) {
+        match action {
+            Action::Decide(who) => {
+                if let Step::Looked(pass) = take(state, who) {
+                    self.go_on(state, who, pass, None);
+                }
+            }
+            Action::Claim(who, fate) => {
+                spend(
+                    &mut state.left,
+                    |left| &mut left.lost,
+                    u8::from(fate != Fate::Answered),
+                );
+                if let Step::Claiming(attempt) = take(state, who) {
+                    self.claim(state, who, attempt, fate);
+                }
+            }
+            Action::ReadBack(who, answered) => {
+                spend(&mut state.left, |left| &mut left.lost, u8::from(!answered));
+                if let Step::Doubting(attempt, conflict) = take(state, who) {
+                    self.read_back(state, who, attempt, conflict, answered);
+                }
+            }
+            Action::Check(who) => {
+                if let Step::Held(attempt) = take(state, who) {
+                    self.check(state, who, attempt);
+                }
+            }
+            Action::Call(who, effect) => {
+                spend(
+                    &mut state.left,
+                    |left| &mut left.calls,
+                    u8::from(!effect.is_sound()),
+                );
+                if let Step::Checked(attempt, checked) = take(state, who) {
+                    self.send(state, who, attempt, checked, effect);
+                }
+            }
+            Action::Record(who, heard) => {
+                spend(&mut state.left, |left| &mut left.lost, u8::from(!heard));
+                if let Step::Recording(attempt, outcome, known) = take(state, who) {
+                    self.record(state, who, attempt, outcome, known, heard);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Action {
+    /// Whose step it is.
+    fn operator(self) -> Option<usize> {
+        match self {
+            Self::Look(who, ..)
+            | Self::Decide(who)
+            | Self::Claim(who, _)
+            | Self::ReadBack(who, _)
+            | Self::Check(who)
+            | Self::Call(who, _)
+            | Self::Record(who, _) => Some(who),
+            _ => None,
+        }
+    }
+}
+
+/// Whether another operator is in the middle of a pass.
+fn interrupts(state: &State, who: usize) -> bool {
+    let resting = matches!(state.operators[state.last].step, Step::Idle);
+    state.last != who && !resting
+}
+
+/// Something of this kind happens so many times.
+fn spend(left: &mut Budget, kind: impl FnOnce(&mut Budget) -> &mut u8, times: u8) {
+    left.faults = left.faults.saturating_sub(times);
+    let kind = kind(left);
+    *kind = kind.saturating_sub(times);
+}
+
+/// Whether an event or the clock asks for a pass.
+fn is_due(operator: &Operator, name: usize, now: Seconds) -> bool {
+    let woken = operator.wakes[name].is_some_and(|wake| wake.0 <= now);
+    matches!(operator.step, Step::Again(..)) || operator.pending[name] || woken
+}
+
+/// Whether the watch has something to bring.
+fn lags(state: &State, who: usize) -> bool {
+    let operator = &state.operators[who];
+    let version = |stored: &Option<Stored>| stored.as_ref().map(|s| (s.uid(), s.version()));
+    let cached = operator.cache.each_ref().map(version);
+    cached != state.server.objects.each_ref().map(version)
+        || operator.noticed < state.server.gone.len()
+}
+
+fn take(state: &mut State, who: usize) -> Step {
+    std::mem::take(&mut state.operators[who].step)
+}
+
+/// What people do; false where the action is something else.
+fn by_people(state: &mut State, action: Action) -> bool {
+    match action {
+        Action::Edit(name) => {
+            spend(&mut state.left, |left| &mut left.edits, 1);
+            state.server.edit(name, bump);
+        }
+        Action::Request(name) => {
+            spend(&mut state.left, |left| &mut left.requests, 1);
+            state.asked += 1;
+            let value = state.asked;
+            state.server.edit(name, |resource| ask(resource, value));
+        }
+        Action::ChangePin => {
+            spend(&mut state.left, |left| &mut left.pins, 1);
+            state.pin = !state.pin;
+            for operator in &mut state.operators {
+                let cached = operator.cache.each_ref().map(Option::is_some);
+                operator.pending = cached;
+            }
+        }
+        Action::Delete(name) => {
+            spend(&mut state.left, |left| &mut left.deletions, 1);
+            state.server.delete(name);
+        }
+        Action::Create(name) => {
+            spend(&mut state.left, |left| &mut left.creations, 1);
+            state.server.create(name, state.now());
+        }
+        _ => return false,
+    }
+    true
+}
+
+/// The process ends and starts again: it has forgotten everything, and lists what there is.
+fn crash(state: &mut State, who: usize) {
+    spend(&mut state.left, |left| &mut left.crashes, 1);
+    let uids = state.server.gone.iter().map(|(_, last)| last.uid());
+    state.history.forgotten.extend(uids);
+    state.operators[who] = Operator {
+        noticed: state.server.gone.len(),
+        ..Operator::default()
+    };
+    sync(state, who);
+}
+
+fn operator_actions(state: &State, who: usize, all: &mut Vec<Action>) {
+    let operator = &state.operators[who];
+    let lossy = state.left.has(state.left.lost);
+    match &operator.step {
+        Step::Idle => {
+            for name in 0..NAMES.len() {
+                let due = is_due(operator, name, state.now());
+                if operator.cache[name].is_some() && (due || state.left.has(state.left.passes)) {
+                    let looks = looks(state).into_iter();
+                    all.extend(looks.map(|look| Action::Look(who, name, look)));
+                }
+                let replayed =
+                    state.server.before[name].is_some() && state.left.has(state.left.replays);
+                all.extend(replayed.then_some(Action::Replay(who, name)));
+            }
+        }
+        Step::Again(name, _) => {
+            let looks = looks(state).into_iter();
+            all.extend(looks.map(|look| Action::Look(who, *name, look)));
+        }
+        Step::Looked(_) => all.push(Action::Decide(who)),
+        Step::Claiming(_) => {
+            all.push(Action::Claim(who, Fate::Answered));
+            if lossy {
+                let fates = [Fate::Unheard, Fate::Dropped, Fate::Late];
+                all.extend(fates.map(|fate| Action::Claim(who, fate)));
+            }
+        }
+        Step::Doubting(..) => {
+            all.push(Action::ReadBack(who, true));
+            all.extend(lossy.then_some(Action::ReadBack(who, false)));
+        }
+        Step::Held(_) => all.push(Action::Check(who)),
+        Step::Checked(attempt, _) => {
+            let effects = effects(
+                attempt.pass.pin == Some(true),
+                state.left.has(state.left.calls),
+            );
+            all.extend(effects.into_iter().map(|effect| Action::Call(who, effect)));
+            if state.left.has(state.left.crashes) && state.graph.flying.is_none() {
+                all.push(Action::CrashInFlight(who));
+            }
+        }
+        Step::Recording(..) => {
+            all.push(Action::Record(who, true));
+            all.extend(lossy.then_some(Action::Record(who, false)));
+        }
+    }
+    // What its watch brings between two other steps, a process does not look at.
+    let looks = matches!(operator.step, Step::Idle | Step::Held(_));
+    all.extend((looks && lags(state, who)).then_some(Action::Sync(who)));
+    all.extend((state.left.has(state.left.crashes)).then_some(Action::Crash(who)));
+}
+
+/// Half a claim's time, all of it, the confirm window, 72 hours; and where nothing is to do, until somebody wakes.
+fn time_actions(state: &State, at_rest: bool, all: &mut Vec<Action>) {
+    let times = [TTL / 2, TTL, WINDOW].map(|time| time.as_secs() as Seconds);
+    let short = times.into_iter().filter(|_| state.left.ticks > 0);
+    all.extend(short.map(Action::Elapse));
+    all.extend((state.left.long_ticks > 0).then_some(Action::Elapse(LONG)));
+    let mut steps = (0..state.operators.len()).filter_map(|who| sound_step(state, who));
+    if steps.next().is_none() && next_wake(state).is_some() && !at_rest {
+        all.push(Action::Requeue);
+    }
+}
+
+/// When the next operator wakes that does not do so now.
+pub(super) fn next_wake(state: &State) -> Option<Seconds> {
+    let wakes = state.operators.iter().flat_map(|operator| operator.wakes);
+    wakes
+        .flatten()
+        .map(|wake| wake.0)
+        .filter(|wake| *wake > state.now())
+        .min()
+}
+
+fn people_actions(state: &State, all: &mut Vec<Action>) {
+    let left = &state.left;
+    for name in 0..NAMES.len() {
+        if state.server.objects[name].is_some() {
+            all.extend((left.has(left.edits)).then_some(Action::Edit(name)));
+            all.extend((left.has(left.requests)).then_some(Action::Request(name)));
+            all.extend((left.has(left.deletions)).then_some(Action::Delete(name)));
+        } else {
+            all.extend((left.has(left.creations)).then_some(Action::Create(name)));
+        }
+    }
+    all.extend((left.has(left.pins)).then_some(Action::ChangePin));
+    let elsewhere = left.has(left.elsewhere) && state.graph.since.is_none();
+    all.extend(elsewhere.then_some(Action::RegisterElsewhere));
+}
+
+/// The step that an operator takes when nothing goes wrong, where one is due.
+pub(super) fn sound_step(state: &State, who: usize) -> Option<Action> {
+    let operator = &state.operators[who];
+    let due =
+        |name: &usize| operator.cache[*name].is_some() && is_due(operator, *name, state.now());
+    Some(match &operator.step {
+        Step::Idle => Action::Look(who, (0..NAMES.len()).find(due)?, looks(state)[0]),
+        Step::Again(name, _) => Action::Look(who, *name, looks(state)[0]),
+        Step::Looked(_) => Action::Decide(who),
+        Step::Claiming(_) => Action::Claim(who, Fate::Answered),
+        Step::Doubting(..) => Action::ReadBack(who, true),
+        Step::Held(_) => Action::Check(who),
+        Step::Checked(attempt, _) => match attempt.pass.pin {
+            Some(true) => Action::Call(who, Effect::Acts(Outcome::Success)),
+            _ => Action::Call(who, Effect::Nothing(Outcome::PinMismatch)),
+        },
+        Step::Recording(..) => Action::Record(who, true),
+    })
+}

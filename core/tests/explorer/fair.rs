@@ -1,0 +1,99 @@
+//! I5: from every state, when all faults stop, the resources settle.
+
+use super::Checker;
+use super::environment::{Action, next_wake, sound_step};
+use super::search::Model;
+use super::state::{Budget, NAMES, State, Stored};
+use operator_core::api::Reason;
+use operator_core::api::conditions;
+use operator_core::api::conditions::{is_registered, is_true, reason_of};
+
+/// More steps than any state needs.
+const STEPS_MAX: usize = 600;
+
+impl Checker {
+    /// Why the resources do not settle from here, or which promise is broken on the way.
+    pub(super) fn unsettled(&self, state: &State) -> Option<String> {
+        let mut state = state.clone();
+        state.left = Budget::default();
+        let mut passed = Vec::new();
+        for step in 0..STEPS_MAX {
+            let known = self.fingerprint(&state);
+            if self.settled.borrow().contains(&known) {
+                self.settled.borrow_mut().extend(passed);
+                return None;
+            }
+            passed.push(known);
+            let went_on = self.fair_step(&mut state);
+            if let Some(promise) = &state.broken {
+                return Some(format!("{promise}, {step} steps after the faults stopped"));
+            }
+            if !went_on {
+                let left = self.not_at_rest(&state);
+                if left.is_none() {
+                    self.settled.borrow_mut().extend(passed);
+                }
+                return left.map(|left| format!("I5: {left}, for ever: {}", self.shown(&state)));
+            }
+        }
+        Some(format!(
+            "I5: no end in {STEPS_MAX} steps: {}",
+            self.shown(&state)
+        ))
+    }
+
+    /// Everything that is due happens, operator by operator; then time passes until the next one wakes. False where
+    /// nothing is left to happen.
+    fn fair_step(&self, state: &mut State) -> bool {
+        self.apply(state, Action::Land);
+        if let Some((attempt, _)) = &state.graph.flying {
+            let effects = super::graph::effects(attempt.pass.pin == Some(true), false);
+            self.apply(state, Action::Arrive(effects[0]));
+        }
+        for who in 0..state.operators.len() {
+            self.apply(state, Action::Sync(who));
+        }
+        for who in 0..state.operators.len() {
+            if let Some(action) = sound_step(state, who) {
+                self.apply(state, action);
+                return true;
+            }
+        }
+        if self.not_at_rest(state).is_none() {
+            return false; // Duplicates look again for ever.
+        }
+        let Some(wake) = next_wake(state) else {
+            return false;
+        };
+        state.clock.0 = wake;
+        true
+    }
+
+    /// Registered, or stalled for a reason that stands.
+    pub(super) fn not_at_rest(&self, state: &State) -> Option<String> {
+        let digest = &self.digests(state.pin).inputs;
+        let mut duplicates = 0;
+        let all: Vec<&Stored> = state.server.objects.iter().flatten().collect();
+        for stored in &all {
+            let status = stored.status();
+            let name = &NAMES[usize::from(stored.resource().metadata.name.as_deref() != Some("a"))];
+            let reason = reason_of(status, conditions::STALLED);
+            let stalled = is_true(status, conditions::STALLED);
+            if status.attempts.iter().any(|a| a.is_open()) {
+                return Some(format!("{name} has an open claim"));
+            }
+            if is_registered(status) {
+                continue;
+            }
+            if !stalled {
+                return Some(format!("{name} is neither registered nor stalled"));
+            }
+            if reason == Some(Reason::DuplicatePhoneNumber) {
+                duplicates += 1;
+            } else if status.inputs_digest.as_ref() != Some(digest) {
+                return Some(format!("{name} is stalled although its PIN was changed"));
+            }
+        }
+        (duplicates > 0 && duplicates == all.len()).then(|| "all wait for each other".to_owned())
+    }
+}

@@ -1,0 +1,129 @@
+//! What a process remembers: `crate::memory::Memory` with a clock that is told, and the events of `crate::index`.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::state::{Memory, Moment, NAMES, Seconds, State, Stored};
+use operator_core::api::LedgerEntry;
+use operator_core::model::OpenClaim;
+use operator_core::model::ledger;
+use operator_core::model::twins;
+
+impl Memory {
+    /// `Memory::saw`.
+    pub(super) fn saw(&mut self, resource: &Stored, now: Seconds) {
+        let open = resource.attempts().iter().find(|a| a.is_open());
+        match (open, self.open_claims.get(&resource.uid())) {
+            (Some(open), Some((seen, _))) if *seen == open.id => {}
+            (Some(open), _) => {
+                let seen = (open.id.clone(), Moment(now));
+                self.open_claims.insert(resource.uid(), seen);
+            }
+            (None, _) => {
+                self.open_claims.remove(&resource.uid());
+            }
+        }
+    }
+
+    /// `Memory::open_claim`.
+    pub(super) fn open_claim(&mut self, resource: &Stored, now: Seconds) -> OpenClaim {
+        self.saw(resource, now);
+        match self.open_claims.get(&resource.uid()) {
+            Some((id, _)) if self.unsent.contains(id) => OpenClaim::Unsent,
+            Some((_, since)) => OpenClaim::SeenFor(Duration::from_secs((now - since.0).into())),
+            None => OpenClaim::SeenFor(Duration::ZERO),
+        }
+    }
+
+    /// `Memory::remember`.
+    pub(super) fn remember(&mut self, attempts: &[LedgerEntry], now: Timestamp) {
+        let known = &mut self.attempts.0;
+        for attempt in attempts {
+            match known.iter_mut().find(|known| known.id == attempt.id) {
+                Some(known) if attempt.is_open() && !known.is_open() => {}
+                Some(known) => known.clone_from(attempt),
+                None => known.push(attempt.clone()),
+            }
+        }
+        known.sort_by_key(|attempt| std::cmp::Reverse(attempt.start_time.0));
+        ledger::prune(known, now);
+    }
+
+    /// `Memory::wrote`.
+    pub(super) fn wrote(&mut self, after: &Stored) {
+        self.written.insert(after.uid(), after.version());
+    }
+
+    /// `Memory::is_stale`.
+    pub(super) fn is_stale(&self, cached: &Stored) -> bool {
+        let written = self.written.get(&cached.uid());
+        written.is_some_and(|written| cached.version() < *written)
+    }
+
+    fn forget(&mut self, uid: u8) {
+        self.open_claims.remove(&uid);
+        self.reads.remove(&uid);
+        self.written.remove(&uid);
+    }
+}
+
+/// The watch brings everything that has happened, in order: `Index::observe`.
+pub(super) fn sync(state: &mut State, who: usize) {
+    let gone = state.server.gone.clone();
+    for (name, last) in &gone[state.operators[who].noticed..] {
+        notice_deletion(state, who, *name, last);
+    }
+    state.operators[who].noticed = gone.len();
+    for name in 0..NAMES.len() {
+        if let Some(newest) = state.server.objects[name].clone() {
+            bring(state, who, name, newest);
+        }
+    }
+}
+
+/// A version of a resource comes: `Index::apply`, and `resource_changes` in `controller`.
+pub(super) fn bring(state: &mut State, who: usize, name: usize, version: Stored) {
+    let now = state.now();
+    let operator = &mut state.operators[who];
+    if let Some(before) = &operator.cache[name] {
+        let kept = |id: &str| version.attempts().iter().any(|a| a.id == id);
+        if before.attempts().iter().any(|a| !kept(&a.id)) {
+            operator
+                .memory
+                .remember(before.attempts(), super::time(now));
+        }
+    }
+    operator.memory.saw(&version, now);
+    let asks = |stored: &Stored| {
+        let metadata = &stored.resource().metadata;
+        (
+            stored.uid(),
+            metadata.generation,
+            metadata.annotations.clone(),
+        )
+    };
+    // The operators' own writes are no reason for a pass.
+    if operator.cache[name].as_ref().map(asks) != Some(asks(&version)) {
+        operator.pending[name] = true;
+    }
+    let fell = operator.cache[name].as_ref().is_some_and(|before| {
+        let anew = before.uid() != version.uid();
+        anew || twins::lost_precedence(before.resource(), version.resource())
+    });
+    operator.pending[1 - name] |= fell && operator.cache[1 - name].is_some();
+    operator.cache[name] = Some(version);
+}
+
+/// `Index::remove`, with the version that the delete event carries... and the one that the store had.
+fn notice_deletion(state: &mut State, who: usize, name: usize, last: &Stored) {
+    let now = super::time(state.now());
+    let operator = &mut state.operators[who];
+    // The watch has brought all versions up to the last one, in order.
+    operator.memory.remember(last.attempts(), now);
+    operator.memory.forget(last.uid());
+    operator.cache[name] = None;
+    operator.pending[name] = false;
+    operator.wakes[name] = None;
+    operator.pending[1 - name] |= operator.cache[1 - name].is_some();
+}

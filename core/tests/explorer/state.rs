@@ -1,0 +1,469 @@
+//! A state of the model: the API server, Graph, the Secret, the operators, and what may still go wrong.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::rc::Rc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use operator_core::api::{LedgerEntry, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
+use operator_core::model::{Claim, OpenClaim, Peers};
+use testkit::world::START;
+
+/// Seconds since the beginning.
+pub(super) type Seconds = u32;
+
+/// A time that matters only by how far away it is: two states that differ by the time of day alone are the same, and
+/// what lies more than 73 hours back is long ago.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Moment(pub(super) Seconds);
+
+/// The oldest that anything looks at, and an hour.
+const LONG_AGO: i64 = 73 * 3600;
+
+thread_local! {
+    /// The time of the state whose hash is being taken.
+    static NOW: Cell<Seconds> = const { Cell::new(0) };
+}
+
+impl Hash for Moment {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        hash_second(i64::from(self.0), state);
+    }
+}
+
+fn hash_second<H: Hasher>(second: i64, state: &mut H) {
+    let ago = i64::from(NOW.get()) - second;
+    ago.min(LONG_AGO).hash(state);
+}
+
+/// What no decision looks at.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Silent<T>(pub(super) T);
+
+impl<T> Hash for Silent<T> {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
+}
+
+/// The names that resources can have.
+pub(super) const NAMES: [&str; 2] = ["a", "b"];
+
+#[derive(Clone, Hash)]
+pub(super) struct State {
+    /// The time, by every clock.
+    pub(super) clock: Silent<Seconds>,
+    pub(super) server: Server,
+    pub(super) graph: Graph,
+    /// Whether the Secret holds the right PIN.
+    pub(super) pin: bool,
+    pub(super) operators: Vec<Operator>,
+    /// The operator that made the last step.
+    pub(super) last: usize,
+    /// How many claims were decided on so far: the next one's ID.
+    pub(super) claims: u8,
+    /// The value of the annotation that was set last.
+    pub(super) asked: u8,
+    pub(super) left: Budget,
+    pub(super) history: History,
+    /// The promise that was broken on the way here.
+    pub(super) broken: Option<String>,
+}
+
+/// What may still happen beside the operators' own steps.
+#[derive(Clone, Copy, Debug, Default, Hash)]
+pub(super) struct Budget {
+    /// Steps that one operator makes while another one is in the middle of a pass.
+    pub(super) switches: u8,
+    /// All of the following together, but for the time.
+    pub(super) faults: u8,
+    /// Passes that nothing asked for.
+    pub(super) passes: u8,
+    /// Processes that end and start again.
+    pub(super) crashes: u8,
+    /// Writes to the API server that are not answered, and reads that fail.
+    pub(super) lost: u8,
+    /// Register calls that are not simply answered.
+    pub(super) calls: u8,
+    /// Reads of the number that show what was, or fail.
+    pub(super) reads: u8,
+    /// Steps of time while there is something to do.
+    pub(super) ticks: u8,
+    /// Steps of 72 hours.
+    pub(super) long_ticks: u8,
+    /// New generations that change nothing in a call.
+    pub(super) edits: u8,
+    /// New values of the annotation.
+    pub(super) requests: u8,
+    /// Changes of the PIN in the Secret.
+    pub(super) pins: u8,
+    pub(super) deletions: u8,
+    pub(super) creations: u8,
+    /// Watch events that come again.
+    pub(super) replays: u8,
+    /// Registrations by somebody else.
+    pub(super) elsewhere: u8,
+}
+
+impl State {
+    pub(super) fn now(&self) -> Seconds {
+        self.clock.0
+    }
+
+    pub(super) fn moment(&self) -> Moment {
+        Moment(self.now())
+    }
+
+    /// The hash of a part of the state, at its time.
+    pub(super) fn print(&self, part: &impl Hash) -> u64 {
+        NOW.set(self.now());
+        let mut hasher = DefaultHasher::new();
+        part.hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
+impl Budget {
+    /// All that can happen, so many times each.
+    pub(super) const fn each(times: u8) -> Self {
+        Self {
+            switches: times,
+            faults: times,
+            passes: times,
+            crashes: times,
+            lost: times,
+            calls: times,
+            reads: times,
+            ticks: times,
+            long_ticks: times,
+            edits: times,
+            requests: times,
+            pins: times,
+            deletions: times,
+            creations: times,
+            replays: times,
+            elsewhere: times,
+        }
+    }
+
+    /// Whether time may pass while there is something to do: else what one process does for itself is one step.
+    pub(super) fn time_may_pass(&self) -> bool {
+        self.ticks > 0 || self.long_ticks > 0
+    }
+
+    /// Whether one more of a kind is left.
+    pub(super) fn has(&self, kind: u8) -> bool {
+        self.faults > 0 && kind > 0
+    }
+}
+
+// --- the API server ---
+
+#[derive(Clone, Default, Hash)]
+pub(super) struct Server {
+    /// The resources, by the place of their name.
+    pub(super) objects: [Option<Stored>; NAMES.len()],
+    /// What they were before the last write.
+    pub(super) before: [Option<Stored>; NAMES.len()],
+    /// The last versions of deleted resources: what the watches' delete events carry.
+    pub(super) gone: Vec<(usize, Stored)>,
+    pub(super) uids: u8,
+    /// When the newest resource was created; of each one, whether that was in the second of the one before.
+    pub(super) created: Silent<Seconds>,
+    pub(super) ties: Vec<bool>,
+    /// A write of a claim that was not answered, and is not done yet.
+    pub(super) late: Option<(usize, Stored, Print<WhatsAppPhoneNumberStatus>)>,
+}
+
+/// A version of a resource.
+#[derive(Clone)]
+pub(super) struct Stored(Rc<Version>);
+
+struct Version {
+    resource: WhatsAppPhoneNumber,
+    uid: u8,
+    version: u32,
+    /// The hash of all but the times.
+    hash: u64,
+    /// The times that decisions look at.
+    times: Vec<i64>,
+}
+
+impl Stored {
+    pub(super) fn new(mut resource: WhatsAppPhoneNumber, uid: u8, version: u32) -> Self {
+        resource.metadata.uid = Some(uid.to_string());
+        resource.metadata.resource_version = Some(version.to_string());
+        let mut hasher = DefaultHasher::new();
+        let metadata = &resource.metadata;
+        (uid, version, metadata.generation, &metadata.annotations).hash(&mut hasher);
+        let status = resource.status.as_ref().expect("the CRD defaults it");
+        let times = hash_status(status, &mut hasher);
+        Self(Rc::new(Version {
+            resource,
+            uid,
+            version,
+            hash: hasher.finish(),
+            times,
+        }))
+    }
+
+    pub(super) fn resource(&self) -> &WhatsAppPhoneNumber {
+        &self.0.resource
+    }
+
+    pub(super) fn status(&self) -> &WhatsAppPhoneNumberStatus {
+        let status = self.0.resource.status.as_ref();
+        status.expect("the CRD defaults it")
+    }
+
+    pub(super) fn attempts(&self) -> &[LedgerEntry] {
+        self.0.resource.attempts()
+    }
+
+    pub(super) fn uid(&self) -> u8 {
+        self.0.uid
+    }
+
+    pub(super) fn version(&self) -> u32 {
+        self.0.version
+    }
+}
+
+impl Hash for Stored {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash.hash(state);
+        self.0
+            .times
+            .iter()
+            .for_each(|time| hash_second(*time, state));
+    }
+}
+
+// --- Graph ---
+
+#[derive(Clone, Hash, Default)]
+pub(super) struct Graph {
+    /// Since when the number is registered.
+    pub(super) since: Option<Moment>,
+    /// The claim whose call did that; none, where it was somebody else.
+    pub(super) by: Option<String>,
+    /// A call whose process is gone, and that may yet arrive.
+    pub(super) flying: Option<(Attempt, Moment)>,
+}
+
+// --- an operator ---
+
+#[derive(Clone, Hash, Default)]
+pub(super) struct Operator {
+    /// What its watch has brought.
+    pub(super) cache: [Option<Stored>; NAMES.len()],
+    /// How many deletions its watch has brought.
+    pub(super) noticed: usize,
+    pub(super) memory: Memory,
+    pub(super) step: Step,
+    /// Whether an event asks for a pass.
+    pub(super) pending: [bool; NAMES.len()],
+    /// When it looks at a resource again by itself.
+    pub(super) wakes: [Option<Moment>; NAMES.len()],
+}
+
+/// What `crate::memory::Memory` keeps.
+#[derive(Clone, Hash, Default)]
+pub(super) struct Memory {
+    pub(super) attempts: Print<Vec<LedgerEntry>>,
+    /// By UID: the open claim, and since when it was seen.
+    pub(super) open_claims: BTreeMap<u8, (String, Moment)>,
+    pub(super) unsent: BTreeSet<String>,
+    pub(super) reads: BTreeMap<u8, Moment>,
+    pub(super) written: BTreeMap<u8, u32>,
+}
+
+/// Where a process stands: between any two of these, anything may happen.
+#[derive(Clone, Hash, Default)]
+pub(super) enum Step {
+    #[default]
+    Idle,
+    /// A pass has ended in an attempt; the next one goes on from the version that it left.
+    Again(usize, Stored),
+    /// The Secrets and the number were read.
+    Looked(Pass),
+    /// The claim is decided on and not written.
+    Claiming(Attempt),
+    /// The claim's write was not answered with success; by a conflict, or not at all.
+    Doubting(Attempt, bool),
+    /// The claim is held.
+    Held(Attempt),
+    /// Nothing speaks against the call, as of then. Nothing may come between this and the call.
+    Checked(Attempt, Moment),
+    /// The call has an outcome; it is recorded in the version given, or in the newest.
+    Recording(Attempt, Outcome, Option<Stored>),
+}
+
+/// What a pass has found out, as `crate::pass::Pass`.
+#[derive(Clone)]
+pub(super) struct Pass {
+    pub(super) name: usize,
+    /// Whether it follows an attempt at once.
+    pub(super) second: bool,
+    pub(super) view: Stored,
+    pub(super) peers: Peers,
+    pub(super) open_claim: OpenClaim,
+    pub(super) pin: Option<bool>,
+    pub(super) reading: Option<(Moment, Look)>,
+}
+
+/// What a read of the number brought.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
+pub(super) enum Look {
+    Registered,
+    NotRegistered,
+    Failed,
+}
+
+/// What an attempt carries, as `crate::attempt::Attempt`.
+#[derive(Clone)]
+pub(super) struct Attempt {
+    pub(super) pass: Pass,
+    pub(super) id: String,
+    pub(super) claim: Rc<Claim>,
+    /// When its clock was started.
+    pub(super) started: Moment,
+    /// The version with the claim in it.
+    pub(super) held: Option<Stored>,
+}
+
+impl Attempt {
+    pub(super) fn entry(&self) -> &LedgerEntry {
+        &self.claim.status.attempts[0]
+    }
+
+    pub(super) fn is_requested(&self) -> bool {
+        self.entry().request.is_some()
+    }
+
+    pub(super) fn uid(&self) -> u8 {
+        self.pass.view.uid()
+    }
+}
+
+/// What a process learns of its call.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Outcome {
+    Success,
+    PinMismatch,
+    /// 500, of a kind that passes.
+    Fault,
+    /// 200 without success.
+    Rejected,
+    NoAnswer,
+    Unreachable,
+    NotSent,
+}
+
+impl Hash for Pass {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.name, self.second, &self.view, self.pin, self.reading).hash(state);
+        self.peers.owner.hash(state);
+        hash_all(hash_attempts(&self.peers.attempts, state), state);
+        match self.open_claim {
+            OpenClaim::SeenFor(time) => Some(time).hash(state),
+            OpenClaim::Unsent => None::<u8>.hash(state),
+        }
+    }
+}
+
+impl Hash for Attempt {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.pass, &self.id, self.started, &self.held).hash(state);
+        hash_all(hash_status(&self.claim.status, state), state);
+    }
+}
+
+// --- what happened: for the promises only ---
+
+#[derive(Clone, Hash, Default)]
+pub(super) struct History {
+    /// The calls that reached Graph.
+    pub(super) calls: Vec<Called>,
+    /// By UID: the digest of the inputs with which Graph's verdict stalled the resource.
+    pub(super) stalled: BTreeMap<u8, String>,
+    /// The UIDs of deleted resources whose ledgers a process may have forgotten by a restart.
+    pub(super) forgotten: BTreeSet<u8>,
+    /// The UIDs of resources called for by a process whose watch had not brought the other one yet. DESIGN 4.4 lists
+    /// the others only "where the cache shows another resource of the number".
+    pub(super) unseen: BTreeSet<u8>,
+}
+
+/// A call that reached Graph.
+#[derive(Clone, Hash)]
+pub(super) struct Called {
+    pub(super) id: String,
+    pub(super) uid: u8,
+    pub(super) at: Moment,
+    pub(super) outcome: Outcome,
+    pub(super) request: Option<String>,
+    /// Its process was paused between check and call for longer than claim and window last: DESIGN 4.1, 4.
+    pub(super) late: bool,
+    /// It was under way for so long that the read at the end of the window may not show it: Graph lags.
+    pub(super) shows_late: bool,
+}
+
+// --- hashing what comes from outside ---
+
+/// A value with the hash of what matters in it.
+#[derive(Clone, Default)]
+pub(super) struct Print<T>(pub(super) T);
+
+impl Hash for Print<Vec<LedgerEntry>> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        hash_all(hash_attempts(&self.0, state), state);
+    }
+}
+
+impl Hash for Print<WhatsAppPhoneNumberStatus> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        hash_all(hash_status(&self.0, state), state);
+    }
+}
+
+/// All that a decision can depend on: messages, trace IDs and what Graph says of the number are for people. Returns the
+/// times.
+fn hash_status<H: Hasher>(status: &WhatsAppPhoneNumberStatus, state: &mut H) -> Vec<i64> {
+    status.observed_generation.hash(state);
+    for condition in &status.conditions {
+        (&condition.type_, &condition.status, &condition.reason).hash(state);
+    }
+    status.registration_time.is_some().hash(state);
+    let mut times = hash_attempts(&status.attempts, state);
+    status.next_attempt_time.is_some().hash(state);
+    times.extend(status.next_attempt_time.as_ref().map(second));
+    let error = status.last_error.as_ref();
+    let error = error.map(|e| (e.http_status, e.code, e.subcode, e.transient));
+    (error, status.read_failures).hash(state);
+    (&status.token_digest, &status.inputs_digest).hash(state);
+    status.last_handled_register_request.hash(state);
+    times
+}
+
+fn hash_attempts<H: Hasher>(attempts: &[LedgerEntry], state: &mut H) -> Vec<i64> {
+    let mut times = Vec::new();
+    attempts.len().hash(state);
+    for attempt in attempts {
+        (&attempt.id, attempt.is_open()).hash(state);
+        (&attempt.reason, attempt.http_status, attempt.count).hash(state);
+        attempt.outcome.map(|outcome| outcome as u8).hash(state);
+        attempt.request.hash(state);
+        times.push(second(&attempt.start_time));
+        times.extend(attempt.finish_time.as_ref().map(second));
+    }
+    times
+}
+
+fn hash_all<H: Hasher>(times: Vec<i64>, state: &mut H) {
+    times.into_iter().for_each(|time| hash_second(time, state));
+}
+
+/// Since the beginning.
+fn second(time: &Time) -> i64 {
+    time.0.as_second() - START
+}

@@ -1,0 +1,87 @@
+//! Until when a token that met a rate limit is left alone.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use operator_core::api::conditions::{self, reason_of};
+use operator_core::api::{Reason, WhatsAppPhoneNumber};
+use operator_core::model::schedule::sane_next;
+
+use super::clock::Clock;
+
+/// The cool-downs of tokens, by the token's digest.
+#[derive(Default)]
+pub struct TokenCooldowns {
+    clock: Clock,
+    until: Mutex<HashMap<String, Timestamp>>,
+}
+
+impl TokenCooldowns {
+    /// No cool-downs yet.
+    pub fn new(clock: Clock) -> Self {
+        Self {
+            clock,
+            until: Mutex::default(),
+        }
+    }
+
+    /// Lets a token cool down; the latest time that is known counts. Cool-downs that have ended are dropped.
+    pub fn start(&self, token_digest: &str, until: Timestamp) {
+        let now = self.clock.now();
+        let mut all = self.all();
+        all.retain(|digest, until| *until > now || digest == token_digest);
+        let known = all.entry(token_digest.to_owned()).or_insert(until);
+        *known = until.max(*known);
+    }
+
+    /// Until when a token cools down.
+    pub fn until(&self, token_digest: &str) -> Option<Timestamp> {
+        self.all().get(token_digest).copied()
+    }
+
+    /// Takes note of the cool-down that a resource's status tells of, if it does.
+    pub fn note_status(&self, resource: &WhatsAppPhoneNumber) {
+        if let Some((digest, until)) = cooldown_of(resource, self.clock.now()) {
+            self.start(digest, until);
+        }
+    }
+
+    fn all(&self) -> MutexGuard<'_, HashMap<String, Timestamp>> {
+        self.until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The cool-down that a resource's status tells of: the digest of its token, and the time.
+fn cooldown_of(resource: &WhatsAppPhoneNumber, now: Timestamp) -> Option<(&str, Timestamp)> {
+    let status = resource.status.as_ref()?;
+    let limited = reason_of(status, conditions::FAILED) == Some(Reason::RateLimited);
+    let until = sane_next(status.next_attempt_time.as_ref()?, now).0;
+    let digest = status.token_digest.as_deref().filter(|_| limited)?;
+    Some((digest, until))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_cools_down_until_the_latest_time_that_is_known() {
+        let cooldowns = TokenCooldowns::default();
+        let at = |second| Timestamp::from_second(second).unwrap();
+        assert_eq!(cooldowns.until("token"), None);
+        cooldowns.start("token", at(20));
+        cooldowns.start("token", at(10));
+        assert_eq!(cooldowns.until("token"), Some(at(20)));
+        assert_eq!(cooldowns.until("other"), None);
+    }
+
+    #[test]
+    fn what_has_ended_is_dropped() {
+        let cooldowns = TokenCooldowns::default();
+        cooldowns.start("old", Timestamp::UNIX_EPOCH);
+        cooldowns.start("new", Timestamp::MAX);
+        assert_eq!(cooldowns.until("old"), None);
+        assert_eq!(cooldowns.until("new"), Some(Timestamp::MAX));
+    }
+}

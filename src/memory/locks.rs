@@ -1,0 +1,59 @@
+//! The right to work on a phone number.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::OwnedMutexGuard;
+
+/// The right to work on one phone number: a process never has two calls for a number at a time.
+pub type NumberGuard = OwnedMutexGuard<()>;
+
+/// The smallest number of locks at which those that are free are thrown away.
+const SWEEP_FROM: usize = 64;
+
+/// One lock per phone number.
+#[derive(Default)]
+pub struct NumberLocks(Mutex<Locks>);
+
+#[derive(Default)]
+struct Locks {
+    by_number: HashMap<String, Arc<tokio::sync::Mutex<()>>>,
+    sweep_at: usize,
+}
+
+impl NumberLocks {
+    /// Waits for the right to work on a number.
+    pub async fn lock(&self, number: &str) -> NumberGuard {
+        let lock = self.get(number);
+        lock.lock_owned().await
+    }
+
+    fn get(&self, number: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if locks.by_number.len() >= locks.sweep_at.max(SWEEP_FROM) {
+            locks
+                .by_number
+                .retain(|_, lock| Arc::strong_count(lock) > 1);
+            locks.sweep_at = locks.by_number.len() * 2;
+        }
+        Arc::clone(locks.by_number.entry(number.to_owned()).or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn free_locks_go_and_held_ones_stay() {
+        let locks = NumberLocks::default();
+        let held = locks.lock("held").await;
+        for number in 0..10 * SWEEP_FROM {
+            drop(locks.lock(&number.to_string()).await);
+        }
+        assert!(locks.0.lock().unwrap().by_number.len() <= SWEEP_FROM + 1);
+        assert!(locks.get("held").try_lock().is_err());
+        drop(held);
+        assert!(locks.get("held").try_lock().is_ok());
+    }
+}

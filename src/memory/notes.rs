@@ -1,0 +1,227 @@
+//! What this process did and saw of each resource, while it is there.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+use operator_core::api::WhatsAppPhoneNumber;
+use operator_core::model::OpenClaim;
+
+use super::clock::Clock;
+
+/// How often claims that can no longer land are thrown away.
+const SWEEP_EVERY: Duration = Duration::from_secs(600);
+
+/// Notes for each resource, by UID.
+pub struct ObjectNotes {
+    clock: Clock,
+    notes: Mutex<Notes>,
+}
+
+struct Notes {
+    by_uid: HashMap<String, Note>,
+    /// Claims of this process whose call was certainly not made, although the claim may yet be stored.
+    unsent: HashSet<String>,
+    swept: Instant,
+}
+
+#[derive(Default)]
+struct Note {
+    /// The open claim, and since when it has been seen.
+    open_claim: Option<(String, Instant)>,
+    /// When the number was last read for the resource.
+    last_read: Option<Timestamp>,
+    /// The newest version that this process wrote.
+    written: Option<u64>,
+    /// How many reconciliations in a row failed.
+    failures: u32,
+}
+
+impl Default for ObjectNotes {
+    fn default() -> Self {
+        Self::new(Clock::default())
+    }
+}
+
+impl ObjectNotes {
+    /// No notes yet.
+    pub fn new(clock: Clock) -> Self {
+        let notes = Notes {
+            by_uid: HashMap::new(),
+            unsent: HashSet::new(),
+            swept: clock.instant(),
+        };
+        Self {
+            clock,
+            notes: Mutex::new(notes),
+        }
+    }
+
+    /// Takes note of a resource as a watch brings it: since when a claim is open.
+    pub fn note_seen(&self, resource: &WhatsAppPhoneNumber) {
+        let open = resource.attempts().iter().find(|entry| entry.is_open());
+        let mut notes = self.notes();
+        let Some(open) = open else {
+            if let Some(note) = notes.by_uid.get_mut(&uid_of(resource)) {
+                note.open_claim = None;
+            }
+            return;
+        };
+        let note = notes.of(&uid_of(resource));
+        if note
+            .open_claim
+            .as_ref()
+            .is_none_or(|(id, _)| *id != open.id)
+        {
+            note.open_claim = Some((open.id.clone(), self.clock.instant()));
+        }
+    }
+
+    /// What is known of the open claim in a resource.
+    pub fn open_claim(&self, resource: &WhatsAppPhoneNumber) -> OpenClaim {
+        self.note_seen(resource);
+        let notes = self.notes();
+        let note = notes.by_uid.get(&uid_of(resource));
+        match note.and_then(|note| note.open_claim.as_ref()) {
+            Some((id, _)) if notes.unsent.contains(id) => OpenClaim::Unsent,
+            Some((_, since)) => OpenClaim::SeenFor(self.clock.instant() - *since),
+            None => OpenClaim::SeenFor(Duration::ZERO),
+        }
+    }
+
+    /// Takes note of a claim of this process whose call will never be made.
+    pub fn note_unsent(&self, id: &str) {
+        let mut notes = self.notes();
+        notes.sweep(self.clock.instant());
+        notes.unsent.insert(id.to_owned());
+    }
+
+    /// Forgets what belongs to a resource that is gone; the register calls of its number stay in the history.
+    pub fn forget(&self, uid: &str) {
+        self.notes().by_uid.remove(uid);
+    }
+
+    /// Takes note of a read of the number for a resource.
+    pub fn note_read(&self, uid: &str, at: Timestamp) {
+        self.notes().of(uid).last_read = Some(at);
+    }
+
+    /// When the number was last read for a resource.
+    pub fn last_read(&self, uid: &str) -> Option<Timestamp> {
+        self.notes().by_uid.get(uid)?.last_read
+    }
+
+    /// Takes note of a write, so that an older version from the cache is noticed.
+    pub fn note_written(&self, resource: &WhatsAppPhoneNumber) {
+        if let Some(version) = version_of(resource) {
+            self.notes().of(&uid_of(resource)).written = Some(version);
+        }
+    }
+
+    /// Whether the cached resource is older than what this process wrote, or may be older than what others did: the last
+    /// reconciliation failed on it.
+    pub fn is_stale(&self, resource: &WhatsAppPhoneNumber) -> bool {
+        let notes = self.notes();
+        let Some(note) = notes.by_uid.get(&uid_of(resource)) else {
+            return false;
+        };
+        let older = |written| version_of(resource).is_some_and(|version| version < written);
+        note.failures > 0 || note.written.is_some_and(older)
+    }
+
+    /// Counts a failed reconciliation; returns how many failed in a row.
+    pub fn note_failure(&self, uid: &str) -> u32 {
+        let mut notes = self.notes();
+        let note = notes.of(uid);
+        note.failures = note.failures.saturating_add(1);
+        note.failures
+    }
+
+    /// Forgets the failed reconciliations of a resource.
+    pub fn note_success(&self, uid: &str) {
+        if let Some(note) = self.notes().by_uid.get_mut(uid) {
+            note.failures = 0;
+        }
+    }
+
+    fn notes(&self) -> MutexGuard<'_, Notes> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Notes {
+    fn of(&mut self, uid: &str) -> &mut Note {
+        self.by_uid.entry(uid.to_owned()).or_default()
+    }
+
+    fn sweep(&mut self, monotonic: Instant) {
+        if monotonic - self.swept < SWEEP_EVERY {
+            return;
+        }
+        self.swept = monotonic;
+        let claims = self
+            .by_uid
+            .values()
+            .filter_map(|note| note.open_claim.as_ref());
+        let open: HashSet<&String> = claims.map(|(id, _)| id).collect();
+        self.unsent.retain(|id| open.contains(id));
+    }
+}
+
+fn uid_of(resource: &WhatsAppPhoneNumber) -> String {
+    resource.uid().unwrap_or_default()
+}
+
+/// Resource versions of one object compare as numbers (KEP-5504; true of every release before as well).
+fn version_of(resource: &WhatsAppPhoneNumber) -> Option<u64> {
+    resource.resource_version()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+    use testkit::builders::{claimed, resource};
+
+    use super::*;
+
+    #[test]
+    fn after_a_failure_the_cache_is_not_trusted() {
+        let (notes, resource) = (ObjectNotes::default(), resource("a", 0));
+        let uid = resource.uid().unwrap_or_default();
+        assert!(!notes.is_stale(&resource));
+        assert_eq!(notes.note_failure(&uid), 1);
+        assert!(notes.is_stale(&resource));
+        notes.note_success(&uid);
+        assert!(!notes.is_stale(&resource));
+    }
+
+    #[test]
+    fn the_age_of_a_claim_is_its_own() {
+        let uptime = Arc::new(AtomicU64::new(0));
+        let (began, seconds) = (Instant::now(), Arc::clone(&uptime));
+        let monotonic = move || began + Duration::from_secs(seconds.load(Relaxed));
+        let notes = ObjectNotes::new(Clock {
+            monotonic: Arc::new(monotonic),
+            ..Clock::default()
+        });
+        let claimed = |id: &str| {
+            let mut resource = claimed(resource("number", 1));
+            let status = resource.status.get_or_insert_default();
+            id.clone_into(&mut status.attempts[0].id);
+            resource
+        };
+        let seen = |seconds| OpenClaim::SeenFor(Duration::from_secs(seconds));
+        notes.note_seen(&claimed("a"));
+        uptime.store(50, Relaxed);
+        assert_eq!(notes.open_claim(&claimed("a")), seen(50));
+        assert_eq!(notes.open_claim(&claimed("b")), seen(0));
+        uptime.store(60, Relaxed);
+        assert_eq!(notes.open_claim(&claimed("b")), seen(10));
+        notes.note_unsent("b");
+        assert_eq!(notes.open_claim(&claimed("b")), OpenClaim::Unsent);
+    }
+}

@@ -1,0 +1,260 @@
+//! Writing statuses: the claim, the outcome of a call, and everything else. I/O.
+//!
+//! Every write carries the `resourceVersion` that it was decided on. Claims and outcomes go through a client that
+//! never retries by itself: a retried write that had landed would look like somebody else's.
+
+use std::future::Future;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::api::PostParams;
+use kube::{Api, Client, ResourceExt};
+use thiserror::Error;
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+use operator_core::api::{MANAGER, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
+use operator_core::model::ledger::holds_claim;
+use operator_core::model::{ApplyContext, CallResult, Policy, apply_outcome};
+
+use crate::telemetry::Chain;
+
+/// How long one request to the API server may take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The wait after a failed request, growing up to [`RETRY_CAP`].
+const RETRY_BASE: Duration = Duration::from_millis(100);
+/// The longest wait after a failed request.
+const RETRY_CAP: Duration = Duration::from_secs(5);
+
+/// A write or a read of the resource that failed.
+#[derive(Debug, Error)]
+pub enum RecordError {
+    /// The API server refused or failed.
+    #[error("failed to {verb} the resource")]
+    Api {
+        /// What was tried.
+        verb: &'static str,
+        /// What the API server said.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// The API server did not answer.
+    #[error("failed to {verb} the resource: no answer from the API server in {} s", REQUEST_TIMEOUT.as_secs())]
+    Timeout {
+        /// What was tried.
+        verb: &'static str,
+    },
+}
+
+impl RecordError {
+    /// Whether somebody else has written in between.
+    pub fn is_conflict(&self) -> bool {
+        self.code() == Some(409)
+    }
+
+    /// Whether the resource is gone.
+    pub fn is_not_found(&self) -> bool {
+        self.code() == Some(404)
+    }
+
+    fn code(&self) -> Option<u16> {
+        match self {
+            Self::Api { source, .. } => match source.as_ref() {
+                kube::Error::Api(status) => Some(status.code),
+                _ => None,
+            },
+            Self::Timeout { .. } => None,
+        }
+    }
+}
+
+/// How a claim ended, with the newest version of the resource where it is still there.
+#[derive(Debug)]
+pub enum ClaimOutcome {
+    /// This process holds or held the claim; no other may call.
+    Acquired(Box<WhatsAppPhoneNumber>),
+    /// Another writer came first, and nothing was sent: decide again, on this version.
+    Conflict(Box<WhatsAppPhoneNumber>),
+    /// The resource is gone.
+    Gone,
+}
+
+/// Writes statuses.
+#[derive(Clone)]
+pub struct Recorder {
+    client: Client,
+}
+
+impl Recorder {
+    /// A recorder over a client that does not retry by itself.
+    pub fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// Writes a status on the version that it was decided on.
+    ///
+    /// # Errors
+    /// When the write fails or its outcome is not known; a conflict too.
+    pub async fn write(
+        &self,
+        resource: &WhatsAppPhoneNumber,
+        status: WhatsAppPhoneNumberStatus,
+    ) -> Result<WhatsAppPhoneNumber, RecordError> {
+        let mut written = resource.clone();
+        written.metadata.managed_fields = None;
+        written.status = Some(status);
+        let params = PostParams {
+            field_manager: Some(MANAGER.to_owned()),
+            ..PostParams::default()
+        };
+        let api = self.api(resource);
+        let name = resource.name_any();
+        bounded(
+            "write the status of",
+            api.replace_status(&name, &params, &written),
+        )
+        .await
+    }
+
+    /// Reads the newest version from the API server.
+    ///
+    /// # Errors
+    /// When the API server fails; also when the resource is gone.
+    pub async fn newest(
+        &self,
+        resource: &WhatsAppPhoneNumber,
+    ) -> Result<WhatsAppPhoneNumber, RecordError> {
+        bounded("read", self.api(resource).get(&resource.name_any())).await
+    }
+
+    /// Writes a claim. Any answer but success is settled by reading the resource: the claim's ID there means that it
+    /// is held. That takes no longer than until `deadline`.
+    ///
+    /// # Errors
+    /// When it cannot be found out in time, or when the claim is not there and nobody else's write is why: to decide
+    /// again at once would only be refused again. The claim may be stored yet.
+    pub async fn claim(
+        &self,
+        resource: &WhatsAppPhoneNumber,
+        status: WhatsAppPhoneNumberStatus,
+        id: &str,
+        deadline: Instant,
+    ) -> Result<ClaimOutcome, RecordError> {
+        let refused = match self.write(resource, status).await {
+            Ok(written) => return Ok(ClaimOutcome::Acquired(Box::new(written))),
+            Err(error) => error,
+        };
+        debug!(error = %Chain(&refused), "The claim's write was not answered with success; reading the resource to see");
+        let mut wait = RETRY_BASE;
+        loop {
+            match self.newest(resource).await {
+                Ok(newest) if holds_claim(&newest, resource, id) => {
+                    return Ok(ClaimOutcome::Acquired(Box::new(newest)));
+                }
+                Ok(newest) if refused.is_conflict() => {
+                    return Ok(ClaimOutcome::Conflict(Box::new(newest)));
+                }
+                Ok(_) => return Err(refused),
+                Err(error) if error.is_not_found() => return Ok(ClaimOutcome::Gone),
+                Err(error) if Instant::now() + wait >= deadline => return Err(error),
+                Err(_) => tokio::time::sleep(wait).await,
+            }
+            wait = (wait * 2).min(RETRY_CAP);
+        }
+    }
+
+    /// Records the outcome of a claim, again and again until it is stored or there is nothing left to store it in.
+    /// Returns the resource with the outcome, and as it was before.
+    pub async fn record(
+        &self,
+        claimed: &WhatsAppPhoneNumber,
+        result: &CallResult<'_>,
+        policy: &Policy,
+        jitter: f64,
+    ) -> Option<Recorded> {
+        let mut newest = Some(claimed.clone());
+        let mut wait = RETRY_BASE;
+        loop {
+            let error = match self
+                .record_once(newest.take(), claimed, result, policy, jitter)
+                .await
+            {
+                Ok(recorded) => return recorded,
+                Err(error) => error,
+            };
+            if !error.is_conflict() {
+                warn!(error = %Chain(&error), "The outcome is not recorded yet; trying again");
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(RETRY_CAP);
+        }
+    }
+
+    async fn record_once(
+        &self,
+        known: Option<WhatsAppPhoneNumber>,
+        claimed: &WhatsAppPhoneNumber,
+        result: &CallResult<'_>,
+        policy: &Policy,
+        jitter: f64,
+    ) -> Result<Option<Recorded>, RecordError> {
+        let before = match known {
+            Some(known) => known,
+            None => match self.newest(claimed).await {
+                Ok(newest) if newest.uid() == claimed.uid() => newest,
+                Ok(_) => return Ok(None),
+                Err(error) if error.is_not_found() => return Ok(None),
+                Err(error) => return Err(error),
+            },
+        };
+        // One that was wiped meanwhile looks like one that nobody has seen, and what it asks for came with it.
+        let status = before.status_or_unseen();
+        let generation = status.observed_generation.max(0);
+        let at = ApplyContext {
+            policy,
+            generation,
+            jitter,
+            now: Timestamp::now(),
+        };
+        let applied = apply_outcome(status.clone(), result, &at);
+        if applied == status {
+            return Ok(Some(Recorded {
+                after: before.clone(),
+                before,
+            }));
+        }
+        let after = self.write(&before, applied).await?;
+        Ok(Some(Recorded { before, after }))
+    }
+
+    fn api(&self, resource: &WhatsAppPhoneNumber) -> Api<WhatsAppPhoneNumber> {
+        Api::namespaced(
+            self.client.clone(),
+            &resource.namespace().unwrap_or_default(),
+        )
+    }
+}
+
+/// A resource before and after an outcome was recorded.
+#[derive(Debug)]
+pub struct Recorded {
+    /// As it was.
+    pub before: WhatsAppPhoneNumber,
+    /// As it is.
+    pub after: WhatsAppPhoneNumber,
+}
+
+async fn bounded<T>(
+    verb: &'static str,
+    request: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, RecordError> {
+    match tokio::time::timeout(REQUEST_TIMEOUT, request).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(source)) => Err(RecordError::Api {
+            verb,
+            source: Box::new(source),
+        }),
+        Err(_) => Err(RecordError::Timeout { verb }),
+    }
+}

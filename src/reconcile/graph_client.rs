@@ -1,0 +1,228 @@
+//! Sends a request: once, with one time limit for all of it, no retry and no redirect.
+
+use std::error::Error as _;
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use reqwest::{Body, Client, Response, redirect, retry};
+use url::{Host, Url};
+
+use operator_core::credentials::Scrubber;
+use operator_core::graph::request::{self, BuildError, GraphRequest};
+use operator_core::graph::response::{self, Answer, Exchange};
+use operator_core::graph::{Call, ReadOutcome, RegisterOutcome};
+
+/// As much of a body as is read: Graph's answers are far shorter.
+const MAX_BODY_BYTES: usize = 64 * 1024;
+
+/// A connection must stand within this time, or a third of the whole if that is less.
+const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What reqwest and hyper-util put around a cause without adding to it.
+const WRAPPERS: [&str; 4] = [
+    "error sending request",
+    "client error (Connect)",
+    "client error (SendRequest)",
+    "request or response body error",
+];
+
+/// Where Graph is and how it is called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GraphSettings {
+    /// `https://graph.facebook.com`, or a proxy or simulator; a path is put before the version.
+    pub base_url: Url,
+    /// Whether `http:` is allowed for a host other than this machine.
+    pub allow_insecure: bool,
+    /// How long one call may take, from the connection to the end of the answer.
+    pub timeout: Duration,
+}
+
+/// The settings make no client.
+#[derive(Debug, thiserror::Error)]
+pub enum GraphClientError {
+    /// The base URL cannot be used.
+    #[error("the Graph base URL cannot be used: {0}")]
+    BaseUrl(&'static str),
+    /// The time limit is zero.
+    #[error("the Graph timeout must be longer than zero")]
+    Timeout,
+    /// The HTTP client cannot be made, for example without root certificates.
+    #[error(
+        "failed to make the HTTP client for Graph; are root certificates installed (package ca-certificates, or SSL_CERT_FILE)?"
+    )]
+    Http(#[source] reqwest::Error),
+}
+
+/// Calls Meta's Graph API.
+#[derive(Clone, Debug)]
+pub struct GraphClient {
+    http: Client,
+    base_url: Url,
+}
+
+// === impl GraphClient ===
+
+impl GraphClient {
+    /// A client for these settings.
+    ///
+    /// # Errors
+    /// When a setting cannot be used.
+    pub fn new(settings: &GraphSettings) -> Result<Self, GraphClientError> {
+        check_base_url(&settings.base_url, settings.allow_insecure)
+            .map_err(GraphClientError::BaseUrl)?;
+        if settings.timeout.is_zero() {
+            return Err(GraphClientError::Timeout);
+        }
+        Ok(Self {
+            http: http_client(settings).map_err(GraphClientError::Http)?,
+            base_url: settings.base_url.clone(),
+        })
+    }
+
+    /// Reads the number.
+    pub async fn read(&self, call: &Call<'_>) -> ReadOutcome {
+        let exchange = self.send(request::read(&self.base_url, call)).await;
+        response::read_outcome(&exchange, &Scrubber::new(call.inputs), Timestamp::now())
+    }
+
+    /// Registers the number: at most one POST.
+    pub async fn register(&self, call: &Call<'_>) -> RegisterOutcome {
+        let exchange = self.send(request::register(&self.base_url, call)).await;
+        response::register_outcome(&exchange, &Scrubber::new(call.inputs), Timestamp::now())
+    }
+
+    async fn send(&self, request: Result<GraphRequest, BuildError>) -> Exchange {
+        let request = match request {
+            Ok(request) => request.map(|body| Body::from(Bytes::from_owner(body))),
+            Err(error) => return Exchange::NotSent(format!("nothing was sent: {error}")),
+        };
+        let sent = match reqwest::Request::try_from(request) {
+            Ok(request) => self.http.execute(request).await,
+            Err(error) => Err(error),
+        };
+        match sent {
+            Ok(response) => Exchange::Answered(read_answer(response).await),
+            Err(error) => self.without_answer(error),
+        }
+    }
+
+    /// The vital line: only where no connection came about is it certain that nothing was sent.
+    fn without_answer(&self, error: reqwest::Error) -> Exchange {
+        let server = self.base_url.origin().ascii_serialization();
+        if error.is_connect() {
+            Exchange::NotSent(format!("no connection to {server}: {}", causes(error)))
+        } else if error.is_builder() {
+            Exchange::NotSent(format!("nothing was sent to {server}: {}", causes(error)))
+        } else {
+            Exchange::Lost(format!(
+                "no answer from {server} to a request that may have arrived: {}",
+                causes(error)
+            ))
+        }
+    }
+}
+
+fn http_client(settings: &GraphSettings) -> Result<Client, reqwest::Error> {
+    let mut builder = Client::builder()
+        .http1_only()
+        .redirect(redirect::Policy::none())
+        .retry(retry::never())
+        .referer(false)
+        // Verbose, it would log the bytes on the wire.
+        .connection_verbose(false)
+        .connect_timeout(MAX_CONNECT_TIMEOUT.min(settings.timeout / 3))
+        .timeout(settings.timeout)
+        // A connection that is used again may have been closed by the server meanwhile; a POST into it would have an
+        // unclear outcome for no need.
+        .pool_max_idle_per_host(0)
+        .https_only(settings.base_url.scheme() == "https");
+    if is_loopback(&settings.base_url) {
+        // A proxy's loopback is another machine's, and a token may not go there in the clear.
+        builder = builder.no_proxy();
+        if settings.base_url.scheme() == "http" {
+            // A demo or test needs no root certificates, so it does not fail where none are installed.
+            builder = builder.tls_certs_only([]);
+        }
+    }
+    builder.build()
+}
+
+/// Reads the answer, of the body as much as [`MAX_BODY_BYTES`].
+async fn read_answer(mut response: Response) -> Answer {
+    let mut answer = Answer {
+        status: response.status().as_u16(),
+        headers: response.headers().clone(),
+        ..Answer::default()
+    };
+    loop {
+        match response.chunk().await {
+            Ok(None) => return answer,
+            Ok(Some(chunk)) => {
+                let room = MAX_BODY_BYTES - answer.body.len();
+                answer.body.extend(chunk.iter().take(room));
+                if chunk.len() > room {
+                    answer.fault = Some("is longer than 64 KiB".to_owned());
+                    return answer;
+                }
+            }
+            Err(error) => {
+                answer.fault = Some(format!("broke off: {}", causes(error)));
+                return answer;
+            }
+        }
+    }
+}
+
+/// The causes of an error in one line. Without the URL, whose query can hold an `appsecret_proof`.
+fn causes(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut texts = vec![error.to_string()];
+    let mut source = error.source();
+    while let Some(cause) = source {
+        texts.push(cause.to_string());
+        source = cause.source();
+    }
+    let last = texts.last().cloned().unwrap_or_default();
+    texts.retain(|text| !WRAPPERS.contains(&text.as_str()));
+    texts.dedup();
+    if texts.is_empty() {
+        last
+    } else {
+        texts.join(": ")
+    }
+}
+
+/// Whether Graph can be called at this URL; else what is wrong, and what to write. The URL is not repeated: somebody may
+/// have put a password into it.
+///
+/// # Errors
+/// What is wrong with the URL.
+pub fn check_base_url(url: &Url, allow_insecure: bool) -> Result<(), &'static str> {
+    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+        Err("its scheme cannot be used; write https:// and a host")
+    } else if !url.username().is_empty() || url.password().is_some() {
+        Err("it holds a user name or a password; write it without")
+    } else if url.query().is_some() || url.fragment().is_some() {
+        Err("it has a query or a fragment; write only scheme, host, port and path")
+    } else if url.scheme() == "http" && !allow_insecure && !is_loopback(url) {
+        Err(
+            "plain http would send tokens and PINs unencrypted; write https://, or set --allow-insecure-graph",
+        )
+    } else {
+        Ok(())
+    }
+}
+
+/// Whether the host is this machine.
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,8 @@
+//! What runs: start and stop, the watches and what they wake, leader election, health checks.
+
+mod health;
+mod leader;
+mod operator;
+pub mod program;
+mod relist;
+mod watches;

@@ -1,0 +1,267 @@
+//! The running operator: everything that is started at the beginning, in which order it ends, and why it may fail.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::{Client, Config};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use operator_core::model::Policy;
+use operator_core::model::schedule::Backoff;
+
+use super::health::{self, Health, HealthError, Readiness};
+use super::leader::Leadership;
+use super::watches::{self, Watch};
+use crate::config::{Scope, Settings};
+use crate::memory::{Memory, ResourceStore};
+use crate::reconcile::{Context, Events, GraphClient, GraphClientError, Recorder};
+use crate::telemetry::metrics::{Metrics, Resources};
+
+/// What has to happen before the operator is ready.
+const WATCHES_SYNCED: &str = "watches";
+
+/// How often Secrets are looked at where they are not watched and a resource waits for one.
+const SECRET_POLL: Duration = Duration::from_secs(60);
+
+/// The operator could not start, or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum OperatorError {
+    /// Neither a service account nor a kubeconfig says where the API server is.
+    #[error("cannot find the Kubernetes API server: {0}")]
+    Config(#[from] kube::config::InferConfigError),
+    /// The client for the API server could not be made.
+    #[error("cannot make a client for the Kubernetes API server: {0}")]
+    Client(#[source] kube::Error),
+    /// The client for the Graph API could not be made.
+    #[error("cannot make a client for the Graph API: {0}")]
+    Graph(#[from] GraphClientError),
+    /// The signals that end the process could not be asked for.
+    #[error("cannot listen for SIGTERM and SIGINT: {0}")]
+    Signals(#[source] std::io::Error),
+    /// Health checks and metrics cannot be served.
+    #[error(transparent)]
+    Health(#[from] HealthError),
+    /// Nobody stands for election any more, so this process would never work again.
+    #[error("the leader election has ended by itself; start the operator again")]
+    Election,
+}
+
+/// The two clients for the API server.
+struct Clients {
+    /// Retries what may be retried.
+    patient: Client,
+    /// Sends every request once: for claims and records.
+    once: Client,
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When the operator could not start, or had to stop.
+pub async fn run(settings: Settings) -> Result<(), OperatorError> {
+    let shutdown = CancellationToken::new();
+    cancel_on_signal(shutdown.clone())?;
+    run_until(settings, shutdown).await
+}
+
+/// Runs until `shutdown`: no new work then, calls in flight are recorded, the Lease is given up.
+///
+/// # Errors
+/// When the operator could not start, or had to stop.
+pub async fn run_until(
+    settings: Settings,
+    shutdown: CancellationToken,
+) -> Result<(), OperatorError> {
+    let listener = health::bind(settings.bind_address).await?;
+    let clients = clients().await?;
+    let leadership = leadership(&settings, clients.patient.clone());
+    let scope = scope(&settings);
+    let watches = Watch::all(&scope);
+    let context = Arc::new(context(
+        &settings,
+        clients,
+        &leadership,
+        scope,
+        &watches,
+        shutdown.clone(),
+    )?);
+    let health = Health {
+        readiness: Readiness::new([WATCHES_SYNCED]),
+        metrics: Arc::clone(&context.metrics),
+    };
+    // With port 0 only the listener knows the address.
+    let address = listener.local_addr().unwrap_or(settings.bind_address);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), %address, "Started");
+
+    let served = CancellationToken::new();
+    let server = async {
+        let result =
+            health::serve(listener, health.clone(), served.clone().cancelled_owned()).await;
+        shutdown.cancel(); // a broken server ends the rest too
+        result
+    };
+    let work = async {
+        let controllers = watches::run(Arc::clone(&context), watches, &leadership);
+        let elected = async {
+            report(&context, &health.readiness).await;
+            shutdown.cancel(); // the controllers end what they are at
+        };
+        let ((), ended) = tokio::join!(controllers, shutdown.run_until_cancelled(elected));
+        health.readiness.shut_down();
+        leadership.release().await;
+        served.cancel();
+        match ended {
+            Some(()) => Err(OperatorError::Election),
+            None => Ok(()),
+        }
+    };
+    let (served, worked) = tokio::join!(server, work);
+    tracing::info!("Stopped");
+    served?;
+    worked
+}
+
+/// Says when the watches are synced, and who leads; ends when nobody stands for election any more.
+async fn report(context: &Context, readiness: &Readiness) {
+    if watches::synced(context).await {
+        readiness.set(WATCHES_SYNCED);
+        tracing::info!("The watches are synced");
+    }
+    let mut leads = context.leads.clone();
+    loop {
+        let now = *leads.borrow_and_update();
+        context.metrics.set_leader(now);
+        tracing::info!(
+            leader = now,
+            "{}",
+            if now {
+                "This process leads"
+            } else {
+                "Another process leads"
+            }
+        );
+        if leads.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn context(
+    settings: &Settings,
+    clients: Clients,
+    leadership: &Leadership,
+    scope: Scope,
+    watches: &[Watch],
+    shutdown: CancellationToken,
+) -> Result<Context, OperatorError> {
+    let store = Arc::new(ResourceStore::new(
+        watches.iter().map(Watch::store).collect(),
+    ));
+    let known = Arc::clone(&store);
+    let resources: Resources = Box::new(move || known.all());
+    Ok(Context {
+        recorder: Recorder::new(clients.once),
+        graph: GraphClient::new(&settings.graph)?,
+        policy: policy(settings),
+        store,
+        memory: Memory::default(),
+        metrics: Arc::new(Metrics::new(
+            settings.retry.attempt_limit,
+            resources,
+            Timestamp::now,
+        )),
+        events: Events::new(clients.patient.clone(), hostname()),
+        unsynced: watch::Sender::new(watches.len()),
+        leads: leadership.receiver(),
+        scope,
+        slots: Semaphore::new(usize::from(settings.concurrency)),
+        tasks: TaskTracker::new(),
+        shutdown,
+        client: clients.patient,
+    })
+}
+
+fn policy(settings: &Settings) -> Policy {
+    Policy {
+        attempt_limit: usize::from(settings.retry.attempt_limit),
+        backoff: Backoff {
+            base: settings.retry.base,
+            cap: settings.retry.cap,
+        },
+        confirm_window: settings.retry.confirm_window,
+        claim_ttl: claim_ttl(settings.graph.timeout),
+        graph_api_version: settings.graph_api_version.clone(),
+        secret_poll: (!settings.secret_watch).then_some(SECRET_POLL),
+    }
+}
+
+/// Twice the time that a call may take, in whole seconds as the claim's entry has it: rounded down, a call could still be
+/// under way when others take its claim for abandoned.
+fn claim_ttl(timeout: Duration) -> Duration {
+    let twice = timeout.saturating_mul(2);
+    let part = u64::from(twice.subsec_nanos() > 0);
+    Duration::from_secs(twice.as_secs().saturating_add(part))
+}
+
+fn scope(settings: &Settings) -> Scope {
+    Scope {
+        watch_namespaces: settings.watch_namespaces.clone(),
+        selector: settings.selector.clone(),
+        secret_watch: settings.secret_watch,
+    }
+}
+
+async fn clients() -> Result<Clients, OperatorError> {
+    let patient = Config::infer().await?;
+    let mut once = patient.clone();
+    once.default_retry = false;
+    Ok(Clients {
+        patient: Client::try_from(patient).map_err(OperatorError::Client)?,
+        once: Client::try_from(once).map_err(OperatorError::Client)?,
+    })
+}
+
+fn leadership(settings: &Settings, client: Client) -> Leadership {
+    match settings.leader_election.clone() {
+        Some(election) => Leadership::elect(client, election),
+        None => Leadership::always(),
+    }
+}
+
+fn hostname() -> Option<String> {
+    std::env::var("HOSTNAME")
+        .ok()
+        .filter(|name| !name.is_empty())
+}
+
+fn cancel_on_signal(shutdown: CancellationToken) -> Result<(), OperatorError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(OperatorError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(OperatorError::Signals)?;
+    tokio::spawn(async move {
+        let name = tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        };
+        tracing::info!(
+            signal = name,
+            "Stopping: calls in flight are finished and recorded"
+        );
+        shutdown.cancel();
+    });
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_lasts_twice_a_call_and_never_less() {
+        let ttl = |millis| claim_ttl(Duration::from_millis(millis)).as_secs();
+        assert_eq!([ttl(30_000), ttl(700), ttl(300)], [60, 2, 1]);
+    }
+}

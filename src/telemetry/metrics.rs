@@ -1,0 +1,298 @@
+//! What `/metrics` says. Counters and histograms are kept here; what concerns single resources is read from the
+//! controller's cache at each scrape, so that nothing is stored for a resource and nothing outlives it.
+
+mod resources;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+
+use operator_core::api::Reason;
+use operator_core::graph::RegistrationState;
+
+use crate::memory::Watched;
+
+/// The media type of [`Metrics::encode`]'s text.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// From a status write to a call that takes as long as it may.
+const RECONCILE_BUCKETS: [f64; 11] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0,
+];
+/// Graph answers a register call in some seconds; the default timeout is 30 s.
+const GRAPH_BUCKETS: [f64; 10] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+
+/// Gives the resources that the controller knows, at each scrape.
+pub type Resources = Box<dyn Fn() -> Vec<Arc<Watched>> + Send + Sync>;
+
+/// Tells the time of each scrape: a register call counts for 72 hours.
+pub type Clock = fn() -> Timestamp;
+
+/// Everything that the operator counts and measures.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    reconciliations: Family<ResultLabel, Counter>,
+    reconcile_duration: Histogram,
+    graph_requests: Family<RequestLabels, Counter>,
+    graph_request_duration: Family<OperationLabel, Histogram, fn() -> Histogram>,
+    registration_attempts: Family<ReasonLabel, Counter>,
+    leader: Gauge<u64, AtomicU64>,
+    attempt_limit: Gauge<u64, AtomicU64>,
+}
+
+macro_rules! label_values {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident => $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$variant_doc])* $variant,)+ }
+
+        impl $name {
+            /// Every value of the label.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The value as it stands in the label.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+        }
+
+        impl EncodeLabelValue for $name {
+            fn encode(&self, encoder: &mut LabelValueEncoder) -> fmt::Result {
+                self.as_str().encode(encoder)
+            }
+        }
+    };
+}
+
+label_values! {
+    /// How a reconciliation ended.
+    ReconcileResult {
+        /// Everything that was to be done is done.
+        Success => "success",
+        /// Somebody else wrote the resource meanwhile; it is decided again.
+        Conflict => "conflict",
+        /// The API server could not be reached, or refused.
+        Error => "error",
+    }
+}
+
+label_values! {
+    /// A call to the Graph API.
+    Operation {
+        /// GET of the number.
+        Read => "read",
+        /// POST to `/register`.
+        Register => "register",
+    }
+}
+
+label_values! {
+    /// How a call to the Graph API ended.
+    GraphOutcome {
+        /// Graph did what was asked.
+        Success => "success",
+        /// Graph refused: something has to be changed, or waited for.
+        Rejected => "rejected",
+        /// A rate limit.
+        RateLimited => "rate_limited",
+        /// Graph has a fault that passes.
+        Unavailable => "unavailable",
+        /// No connection was made; nothing was sent.
+        Unreachable => "unreachable",
+        /// It was sent and there is no readable answer.
+        Unreadable => "unreadable",
+    }
+}
+
+impl GraphOutcome {
+    /// The label for how a register call ended.
+    pub const fn of_register(reason: Reason) -> Self {
+        match reason {
+            Reason::RateLimited => Self::RateLimited,
+            Reason::GraphUnavailable => Self::Unavailable,
+            Reason::GraphUnreachable => Self::Unreachable,
+            Reason::OutcomeUnknown => Self::Unreadable,
+            reason if reason.is_registered() => Self::Success,
+            _ => Self::Rejected,
+        }
+    }
+
+    /// The label for how a read ended.
+    pub const fn of_read(state: RegistrationState) -> Self {
+        match state {
+            RegistrationState::Registered | RegistrationState::NotRegistered => Self::Success,
+            RegistrationState::Stall(_) => Self::Rejected,
+            RegistrationState::Wait(reason) => Self::of_register(reason),
+            RegistrationState::Unknown => Self::Unreadable,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabel {
+    result: ReconcileResult,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    operation: Operation,
+    outcome: GraphOutcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OperationLabel {
+    operation: Operation,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
+}
+
+// === impl Metrics ===
+
+impl Metrics {
+    /// Everything at zero; `resources` and `clock` are asked at each scrape.
+    pub fn new(attempt_limit: u16, resources: Resources, clock: Clock) -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("whatsapp_operator"),
+            reconciliations: Family::default(),
+            reconcile_duration: Histogram::new(RECONCILE_BUCKETS),
+            graph_requests: Family::default(),
+            graph_request_duration: Family::new_with_constructor(|| Histogram::new(GRAPH_BUCKETS)),
+            registration_attempts: Family::default(),
+            leader: Gauge::default(),
+            attempt_limit: Gauge::default(),
+        };
+        metrics.register(resources::Collector::new(resources, clock));
+        metrics.start_at_zero();
+        metrics.attempt_limit.set(attempt_limit.into());
+        metrics
+    }
+
+    fn register(&mut self, resources: resources::Collector) {
+        // The text encoder adds `_total` to counters and `_info` to the info itself.
+        let registry = &mut self.registry;
+        registry.register(
+            "reconciliations",
+            "Reconciliations, by how they ended",
+            self.reconciliations.clone(),
+        );
+        registry.register(
+            "reconcile_duration_seconds",
+            "How long a reconciliation took",
+            self.reconcile_duration.clone(),
+        );
+        registry.register(
+            "graph_requests",
+            "Calls to the Graph API, by what was asked and how it ended",
+            self.graph_requests.clone(),
+        );
+        registry.register(
+            "graph_request_duration_seconds",
+            "How long a call to the Graph API took",
+            self.graph_request_duration.clone(),
+        );
+        registry.register(
+            "registration_attempts",
+            "Register calls that were claimed, by the reason they ended with",
+            self.registration_attempts.clone(),
+        );
+        registry.register(
+            "leader",
+            "1 if this process leads, else 0",
+            self.leader.clone(),
+        );
+        registry.register(
+            "attempt_limit",
+            "How many automatic register calls the operator allows itself for a number in 72 hours",
+            self.attempt_limit.clone(),
+        );
+        registry.register(
+            "build",
+            "The version that runs",
+            Info::new([("version", env!("CARGO_PKG_VERSION"))]),
+        );
+        registry.register_collector(Box::new(resources));
+    }
+
+    /// A series that appears with its first count has no rate: make all of them now.
+    fn start_at_zero(&self) {
+        for &result in ReconcileResult::ALL {
+            drop(self.reconciliations.get_or_create(&ResultLabel { result }));
+        }
+        for &operation in Operation::ALL {
+            drop(
+                self.graph_request_duration
+                    .get_or_create(&OperationLabel { operation }),
+            );
+            for &outcome in GraphOutcome::ALL {
+                drop(
+                    self.graph_requests
+                        .get_or_create(&RequestLabels { operation, outcome }),
+                );
+            }
+        }
+        for reason in Reason::ALL.iter().filter(|reason| reason.ends_an_attempt()) {
+            drop(self.registration_attempts.get_or_create(&ReasonLabel {
+                reason: reason.as_str(),
+            }));
+        }
+    }
+
+    /// A reconciliation has ended.
+    pub fn reconciled(&self, result: ReconcileResult, took: Duration) {
+        self.reconciliations
+            .get_or_create(&ResultLabel { result })
+            .inc();
+        self.reconcile_duration.observe(took.as_secs_f64());
+    }
+
+    /// A call to the Graph API has ended.
+    pub fn graph_request(&self, operation: Operation, outcome: GraphOutcome, took: Duration) {
+        self.graph_requests
+            .get_or_create(&RequestLabels { operation, outcome })
+            .inc();
+        self.graph_request_duration
+            .get_or_create(&OperationLabel { operation })
+            .observe(took.as_secs_f64());
+    }
+
+    /// A register attempt has ended.
+    pub fn registration_attempt(&self, reason: Reason) {
+        self.registration_attempts
+            .get_or_create(&ReasonLabel {
+                reason: reason.as_str(),
+            })
+            .inc();
+    }
+
+    /// This process leads, or does not.
+    pub fn set_leader(&self, leads: bool) {
+        self.leader.set(u64::from(leads));
+    }
+
+    /// The text of `/metrics`, in the OpenMetrics format.
+    ///
+    /// # Errors
+    /// When a metric cannot be written, which only a fault in this program can cause.
+    pub fn encode(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests;

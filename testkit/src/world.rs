@@ -1,0 +1,582 @@
+//! A small world around the pure core: one resource, its Secrets, a Graph that answers as told, and a clock that only
+//! moves when it is told to. It drives the real `decide` and `apply_outcome` as the driver does.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use operator_core::api::Reason;
+use operator_core::api::conditions;
+use operator_core::api::conditions::{find, is_true, reason_of};
+use operator_core::api::{
+    AttemptOutcome, GraphErrorStatus, LedgerEntry, PhoneNumberStatus, REGISTER_REQUESTED_AT,
+    WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus,
+};
+use operator_core::credentials::Digests;
+use operator_core::credentials::SecretFault;
+use operator_core::graph::{ReadOutcome, RegisterOutcome, RegistrationState, classify};
+use operator_core::model::schedule::{Backoff, plus};
+use operator_core::model::{ApplyContext, CallResult, apply_outcome};
+use operator_core::model::{Claim, Decision, Observed, OpenClaim, Peers, Policy, Requeue, decide};
+
+/// More steps than a pass may take: the bound in `pass`.
+const STEPS_MAX: usize = 8;
+
+/// When every test begins.
+pub const START: i64 = 1_800_000_000;
+
+/// `--confirm-window`, as the default is.
+pub const WINDOW: Duration = Duration::from_secs(120);
+
+/// Twice `--graph-timeout`, as the default is.
+pub const TTL: Duration = Duration::from_secs(60);
+
+pub const fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+pub const fn hours(hours: u64) -> Duration {
+    Duration::from_secs(hours * 3600)
+}
+
+/// What becomes of a claim and its call.
+#[derive(Clone, Debug)]
+pub enum Fate {
+    /// The call is made and its outcome recorded.
+    Answered(Box<RegisterOutcome>),
+    /// Somebody else wrote in between: the claim is not stored.
+    Conflict,
+    /// The claim's write was not answered, and landed: this process will not send.
+    StoredUnsent,
+    /// The process ends after the claim; the call was made or not.
+    Crash,
+}
+
+/// What a pass did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    Secrets,
+    Read,
+    Claim,
+    Settle(Requeue),
+}
+
+pub struct World {
+    pub resource: WhatsAppPhoneNumber,
+    pub policy: Policy,
+    pub peers: Peers,
+    pub now: Timestamp,
+    /// The time by a clock that nobody sets.
+    pub uptime: Duration,
+    pub secrets: Result<Digests, SecretFault>,
+    pub reading: ReadOutcome,
+    /// What becomes of the next claims; success where nothing is left.
+    pub fates: VecDeque<Fate>,
+    pub cool_downs: HashMap<String, Timestamp>,
+    pub last_read: Option<Timestamp>,
+    pub jitter: f64,
+    /// The claims whose call was made, with the request each was made for.
+    pub posts: Vec<(Timestamp, Option<String>)>,
+    /// The claims that were written and not recorded, with the handled value before.
+    pub lost: Vec<(String, Option<String>)>,
+    seen: Option<(String, Duration)>,
+    unsent: BTreeSet<String>,
+    claims: u32,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl World {
+    /// A resource that nobody has seen, with sound Secrets, and a number that is not registered.
+    pub fn new() -> Self {
+        let mut resource = WhatsAppPhoneNumber::new("berlin", crate::builders::spec());
+        resource.metadata.namespace = Some("shop".to_owned());
+        resource.metadata.generation = Some(1);
+        resource.status = Some(WhatsAppPhoneNumberStatus::unseen());
+        Self {
+            resource,
+            policy: policy(),
+            peers: Peers::default(),
+            now: Timestamp::from_second(START).unwrap(),
+            uptime: Duration::ZERO,
+            secrets: Ok(digests("token", "pin")),
+            reading: reading(RegistrationState::NotRegistered),
+            fates: VecDeque::new(),
+            cool_downs: HashMap::new(),
+            last_read: None,
+            jitter: 0.0,
+            posts: Vec::new(),
+            lost: Vec::new(),
+            seen: None,
+            unsent: BTreeSet::new(),
+            claims: 0,
+        }
+    }
+
+    /// A resource whose first call had this outcome, in the pass before.
+    pub fn after(outcome: RegisterOutcome) -> Self {
+        let mut world = Self::new();
+        world.answer(outcome);
+        assert!(world.pass().contains(&Step::Claim));
+        world
+    }
+
+    /// A resource that was registered by its first call.
+    pub fn registered() -> Self {
+        Self::after(success())
+    }
+
+    pub fn answer(&mut self, outcome: RegisterOutcome) {
+        self.fates.push_back(Fate::Answered(Box::new(outcome)));
+    }
+
+    pub fn fate(&mut self, fate: Fate) {
+        self.fates.push_back(fate);
+    }
+
+    pub fn wait(&mut self, wait: Duration) {
+        self.now = plus(self.now, wait);
+        self.uptime += wait;
+    }
+
+    pub fn annotate(&mut self, value: &str) {
+        let entry = (REGISTER_REQUESTED_AT.to_owned(), value.to_owned());
+        self.resource.metadata.annotations = Some([entry].into());
+    }
+
+    pub fn remove_annotation(&mut self) {
+        self.resource.metadata.annotations = None;
+    }
+
+    /// Takes over a change of the spec, as the API server does.
+    pub fn suspend(&mut self, suspend: bool) {
+        self.resource.spec.suspend = suspend;
+        self.bump();
+    }
+
+    pub fn bump(&mut self) {
+        let generation = self.resource.metadata.generation.get_or_insert(0);
+        *generation += 1;
+    }
+
+    pub fn lose_secret(&mut self) {
+        self.secrets = Err(SecretFault {
+            reason: Reason::SecretNotFound,
+            message: "the Secret meta does not exist".to_owned(),
+        });
+    }
+
+    /// One pass; returns what it did.
+    pub fn pass(&mut self) -> Vec<Step> {
+        let mut steps = Vec::new();
+        let (mut inputs, mut reading) = (None, None);
+        for _ in 0..STEPS_MAX {
+            let decision = self.decide(inputs.clone(), reading.clone());
+            let step = match decision {
+                Decision::LoadSecrets => {
+                    inputs = Some(self.secrets.clone());
+                    Step::Secrets
+                }
+                Decision::Read => {
+                    assert!(matches!(inputs, Some(Ok(_))), "read without a token");
+                    self.last_read = Some(self.now);
+                    reading = Some(self.reading.clone());
+                    Step::Read
+                }
+                Decision::Register(claim) => {
+                    assert!(matches!(inputs, Some(Ok(_))), "a call without inputs");
+                    let verdict = reading.as_ref().map(|reading| reading.state);
+                    assert_ne!(verdict, Some(RegistrationState::Registered));
+                    self.act(*claim);
+                    steps.push(Step::Claim);
+                    self.check();
+                    return steps;
+                }
+                Decision::Settle(status, wake) => {
+                    self.settle(*status, reading.as_ref());
+                    steps.push(Step::Settle(wake));
+                    self.check();
+                    self.check_wake(wake);
+                    return steps;
+                }
+            };
+            assert!(!steps.contains(&step), "{step:?} was asked for twice");
+            steps.push(step);
+        }
+        panic!("a pass does not end: {steps:?}");
+    }
+
+    /// Passes, each when the one before asked for it, until one waits for a change or for longer than this.
+    pub fn run_for(&mut self, wait: Duration) -> Vec<Step> {
+        let end = plus(self.now, wait);
+        let mut all = Vec::new();
+        for _ in 0..500 {
+            let steps = self.pass();
+            let wake = steps.last().copied();
+            all.extend(steps);
+            match wake {
+                Some(Step::Settle(Requeue::OnChange)) => return all,
+                Some(Step::Settle(Requeue::After(next))) if plus(self.now, next) > end => {
+                    self.wait(end.duration_since(self.now).unsigned_abs());
+                    return all;
+                }
+                Some(Step::Settle(Requeue::After(next))) => self.wait(next),
+                _ => {}
+            }
+        }
+        panic!("500 passes in {wait:?}: {:?}", self.status());
+    }
+
+    fn decide(
+        &mut self,
+        inputs: Option<Result<Digests, SecretFault>>,
+        reading: Option<ReadOutcome>,
+    ) -> Decision {
+        let token = inputs.as_ref().and_then(|inputs| inputs.as_ref().ok());
+        let cool_down = token.and_then(|digests| self.cool_downs.get(&digests.token).copied());
+        let open_claim = self.open_claim();
+        let fresh_id = format!("claim-{}", self.claims);
+        let observed = Observed {
+            resource: &self.resource,
+            policy: &self.policy,
+            peers: &self.peers,
+            open_claim,
+            last_read: self.last_read,
+            inputs,
+            cool_down,
+            reading,
+            fresh_id: &fresh_id,
+            jitter: self.jitter,
+        };
+        let decision = decide(&observed, self.now);
+        assert_eq!(decision, decide(&observed, self.now));
+        decision
+    }
+
+    fn open_claim(&mut self) -> OpenClaim {
+        let open = self.status().attempts.iter().find(|a| a.is_open());
+        let Some(id) = open.map(|attempt| attempt.id.clone()) else {
+            return OpenClaim::SeenFor(Duration::ZERO);
+        };
+        if self.unsent.contains(&id) {
+            return OpenClaim::Unsent;
+        }
+        let uptime = self.uptime;
+        let seen = self.seen.take().filter(|(seen, _)| *seen == id);
+        let (_, since) = self.seen.insert(seen.unwrap_or((id, uptime)));
+        OpenClaim::SeenFor(uptime - *since)
+    }
+
+    fn settle(&mut self, status: WhatsAppPhoneNumberStatus, reading: Option<&ReadOutcome>) {
+        let limited =
+            reading.map(|r| r.state) == Some(RegistrationState::Wait(Reason::RateLimited));
+        if let (true, Ok(digests), Some(next)) = (limited, &self.secrets, &status.next_attempt_time)
+        {
+            self.cool_downs.insert(digests.token.clone(), next.0);
+        }
+        self.resource.status = Some(status);
+    }
+
+    fn act(&mut self, claim: Claim) {
+        let id = claim.status.attempts[0].id.clone();
+        assert_eq!(
+            id,
+            format!("claim-{}", self.claims),
+            "a claim with another ID"
+        );
+        assert!(claim.status.attempts[0].is_open());
+        assert_eq!(claim.status.attempts[0].ttl(), TTL);
+        self.claims += 1;
+        let request = claim.status.attempts[0].request.clone();
+        let fate = self
+            .fates
+            .pop_front()
+            .unwrap_or_else(|| Fate::Answered(Box::new(success())));
+        if matches!(fate, Fate::Conflict) {
+            return;
+        }
+        self.resource.status = Some(claim.status);
+        match fate {
+            Fate::Conflict => {}
+            Fate::StoredUnsent => {
+                self.unsent.insert(id);
+            }
+            Fate::Crash => {
+                self.posts.push((self.now, request));
+                self.lost.push((id, claim.handled_before));
+            }
+            Fate::Answered(outcome) => {
+                let sent = !matches!(outcome.reason, Reason::NotSent | Reason::GraphUnreachable);
+                if sent {
+                    self.posts.push((self.now, request));
+                }
+                self.record(&id, claim.handled_before.as_deref(), &outcome);
+            }
+        }
+    }
+
+    /// Records the outcome of a claim, as `record` does.
+    pub fn record(&mut self, id: &str, before: Option<&str>, outcome: &RegisterOutcome) {
+        let result = CallResult {
+            id,
+            outcome,
+            handled_before: before,
+        };
+        let course = ApplyContext {
+            policy: &self.policy,
+            generation: self.status().observed_generation.max(0),
+            jitter: self.jitter,
+            now: self.now,
+        };
+        let status = apply_outcome(self.status().clone(), &result, &course);
+        if let (Reason::RateLimited, Some(next), Ok(digests)) =
+            (outcome.reason, &status.next_attempt_time, &self.secrets)
+        {
+            self.cool_downs.insert(digests.token.clone(), next.0);
+        }
+        self.resource.status = Some(status);
+    }
+
+    // --- what is seen from outside ---
+
+    pub fn status(&self) -> &WhatsAppPhoneNumberStatus {
+        self.resource.status.as_ref().expect("a status")
+    }
+
+    pub fn status_mut(&mut self) -> &mut WhatsAppPhoneNumberStatus {
+        self.resource.status.as_mut().expect("a status")
+    }
+
+    pub fn is(&self, type_: &str) -> bool {
+        is_true(self.status(), type_)
+    }
+
+    /// `Registered`, `Failed`, whether `Reconciling` and `Stalled` are there, and the reason of `Failed`.
+    pub fn shown(&self) -> String {
+        let of = |type_| find(self.status(), type_).map_or("-", |c| c.status.as_str());
+        let reason = reason_of(self.status(), conditions::FAILED);
+        format!(
+            "Registered={} Failed={}{}{} {}",
+            of(conditions::REGISTERED),
+            of(conditions::FAILED),
+            if self.is(conditions::RECONCILING) {
+                " Reconciling"
+            } else {
+                ""
+            },
+            if self.is(conditions::STALLED) {
+                " Stalled"
+            } else {
+                ""
+            },
+            reason.map_or("-", Reason::as_str),
+        )
+    }
+
+    /// How long it is until the operator comes back by itself.
+    pub fn next_in(&self) -> Option<Duration> {
+        let next = self.status().next_attempt_time.as_ref()?;
+        Some(Duration::try_from(next.0.duration_since(self.now)).unwrap_or_default())
+    }
+
+    /// Why the newest entry of the ledger ended.
+    pub fn last_attempt(&self) -> &LedgerEntry {
+        self.status().attempts.first().expect("an attempt")
+    }
+
+    /// Another pass finds the resource as this one left it, and changes nothing.
+    pub fn is_at_rest(&mut self) -> bool {
+        let before = self.resource.status.clone();
+        let steps = self.pass();
+        let called = steps.iter().any(|s| matches!(s, Step::Read | Step::Claim));
+        !called && before == self.resource.status
+    }
+
+    // --- what must hold after every pass ---
+
+    fn check(&self) {
+        check_status(&self.resource);
+    }
+
+    fn check_wake(&self, wake: Requeue) {
+        check_wake(&self.resource, wake);
+        if !self.lagging() {
+            assert_eq!(
+                Some(self.status().observed_generation),
+                self.resource.metadata.generation
+            );
+        }
+    }
+
+    /// A pass that is followed by another at once may leave the generation to that one.
+    fn lagging(&self) -> bool {
+        self.resource.metadata.deletion_timestamp.is_some()
+            || self.status().attempts.iter().any(LedgerEntry::is_open)
+            || self.last_read == Some(self.now)
+            || self
+                .status()
+                .attempts
+                .first()
+                .is_some_and(|a| a.finish_time.is_some())
+    }
+}
+
+/// What must hold of every status that is stored.
+pub fn check_status(resource: &WhatsAppPhoneNumber) {
+    let status = resource.status.as_ref().expect("a status");
+    let bytes = serde_json::to_vec(status).expect("a status is JSON").len();
+    assert!(bytes < 16 * 1024, "a status of {bytes} bytes");
+    let truth = |type_| find(status, type_).map(|c| c.status.clone());
+    assert_eq!(truth(conditions::REGISTERED), truth(conditions::READY));
+    let is = |type_| is_true(status, type_);
+    assert!(!(is(conditions::STALLED) && is(conditions::RECONCILING)));
+    assert!(!(is(conditions::STALLED) && is(conditions::REGISTERED)));
+    if is(conditions::STALLED) {
+        let reason = |type_| reason_of(status, type_);
+        assert_eq!(reason(conditions::STALLED), reason(conditions::FAILED));
+    }
+    for condition in &status.conditions {
+        let observed = condition.observed_generation;
+        assert_eq!(observed, Some(status.observed_generation));
+        assert!(!condition.message.contains('\n'));
+    }
+    let generation = resource.metadata.generation.unwrap_or_default();
+    assert!(status.observed_generation <= generation);
+    let counted = status.attempts.iter().filter(|a| a.counts()).count();
+    assert!(counted <= 10 && status.attempts.len() <= 12);
+}
+
+/// Whoever waits says until when, or waits for something that wakes it.
+pub fn check_wake(resource: &WhatsAppPhoneNumber, wake: Requeue) {
+    let status = resource.status.as_ref().expect("a status");
+    let waits_for_change = [Reason::SecretNotFound, Reason::SecretKeyMissing];
+    let reason = reason_of(status, conditions::FAILED);
+    let waits = is_true(status, conditions::RECONCILING);
+    if waits && !reason.is_some_and(|reason| waits_for_change.contains(&reason)) {
+        assert_ne!(wake, Requeue::OnChange, "for ever: {status:#?}");
+    }
+}
+
+pub fn policy() -> Policy {
+    Policy {
+        attempt_limit: 8,
+        backoff: Backoff {
+            base: secs(30),
+            cap: hours(18),
+        },
+        confirm_window: WINDOW,
+        claim_ttl: TTL,
+        graph_api_version: "v23.0".to_owned(),
+        secret_poll: None,
+    }
+}
+
+/// The digests of a token and a PIN: as with the real ones, the second one says nothing under another token.
+pub fn digests(token: &str, pin: &str) -> Digests {
+    Digests {
+        token: token.to_owned(),
+        inputs: format!("{pin} under {token}"),
+    }
+}
+
+pub fn success() -> RegisterOutcome {
+    RegisterOutcome {
+        http_status: Some(200),
+        fbtrace_id: Some("Atrace".to_owned()),
+        ..RegisterOutcome::without_answer(Reason::RegistrationSucceeded, "Graph answered HTTP 200")
+    }
+}
+
+/// An error of Graph's with this HTTP status, code and subcode.
+pub fn refused(http_status: u16, code: i64, subcode: Option<i64>) -> RegisterOutcome {
+    let error = graph_error(http_status, code, subcode);
+    RegisterOutcome {
+        http_status: Some(http_status),
+        fbtrace_id: error.fbtrace_id.clone(),
+        error: Some(error.clone()),
+        ..RegisterOutcome::without_answer(classify(&error), "Graph answered with an error")
+    }
+}
+
+/// A 200 without `success: true`.
+pub fn rejected() -> RegisterOutcome {
+    let error = GraphErrorStatus {
+        http_status: Some(200),
+        ..GraphErrorStatus::default()
+    };
+    RegisterOutcome {
+        http_status: Some(200),
+        error: Some(error),
+        ..RegisterOutcome::without_answer(Reason::RegistrationRejected, "no success")
+    }
+}
+
+pub fn unknown() -> RegisterOutcome {
+    RegisterOutcome::without_answer(Reason::OutcomeUnknown, "no answer in 30 s")
+}
+
+pub fn unreachable() -> RegisterOutcome {
+    RegisterOutcome::without_answer(Reason::GraphUnreachable, "no connection")
+}
+
+pub fn rate_limited(wait: Option<Duration>) -> RegisterOutcome {
+    RegisterOutcome {
+        retry_after: wait,
+        ..refused(429, 80_007, None)
+    }
+}
+
+pub fn pin_mismatch() -> RegisterOutcome {
+    refused(400, 133_005, None)
+}
+
+pub fn graph_error(http_status: u16, code: i64, subcode: Option<i64>) -> GraphErrorStatus {
+    GraphErrorStatus {
+        http_status: Some(i32::from(http_status)),
+        code: Some(code),
+        subcode,
+        message: Some("what Graph says".to_owned()),
+        fbtrace_id: Some("Aerror".to_owned()),
+        ..GraphErrorStatus::default()
+    }
+}
+
+pub fn reading(state: RegistrationState) -> ReadOutcome {
+    let number = PhoneNumberStatus {
+        display_phone_number: Some("+49 30 901820".to_owned()),
+        ..PhoneNumberStatus::default()
+    };
+    ReadOutcome {
+        state,
+        phone_number: (!matches!(state, RegistrationState::Wait(_))).then_some(number),
+        error: None,
+        fbtrace_id: Some("Aread".to_owned()),
+        retry_after: None,
+        message: "Graph answered HTTP 200".to_owned(),
+    }
+}
+
+/// A read that met an error of Graph's.
+pub fn failed_reading(state: RegistrationState, error: GraphErrorStatus) -> ReadOutcome {
+    ReadOutcome {
+        phone_number: None,
+        error: Some(error),
+        ..reading(state)
+    }
+}
+
+/// An ended call, for a ledger.
+pub fn attempt(id: &str, at: Timestamp, reason: Reason) -> LedgerEntry {
+    LedgerEntry {
+        finish_time: Some(Time(at)),
+        outcome: Some(AttemptOutcome::Failed),
+        reason: Some(reason.to_string()),
+        ..LedgerEntry::open(id, TTL, None, at)
+    }
+}
