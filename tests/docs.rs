@@ -38,6 +38,7 @@ fn documents() -> Vec<(&'static str, String)> {
         "CHANGELOG.md",
         "CONTRIBUTING.md",
         "SECURITY.md",
+        "docs/design/protocol.md",
         "docs/faults.md",
         "docs/guarantees.md",
         "docs/mutations.md",

@@ -1,5 +1,5 @@
 //! A faulty API server: random schedules of faults between operator, API server and Graph, each checked against the
-//! invariants of DESIGN by an independent observer.
+//! invariants by an independent observer.
 //!
 //! - `FAULT_SCHEDULES=1000 cargo test fault_schedules -- --nocapture`: so many schedules, with a line for each.
 //! - `FAULT_SEED=17 cargo test fault_schedules -- --nocapture`: this one only, with its plan, its faults and the logs of

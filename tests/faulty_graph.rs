@@ -1,7 +1,7 @@
 //! A Graph that does everything it should not, and the real operator on the real API server.
 //!
 //! Three parts. `numbers`: 500 numbers, each with a script drawn at random from every behaviour of the simulator, and
-//! the calls of each compared with what DESIGN allows (`oracle`), answer by answer (`meaning`). `budget`: numbers whose
+//! the calls of each compared with what docs/design/protocol.md allows (`oracle`), answer by answer (`meaning`). `budget`: numbers whose
 //! Graph never gets well, over more than two of Meta's windows of simulated time. `unreachable`: connections that do
 //! not come about.
 //!

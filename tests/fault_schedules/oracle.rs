@@ -1,4 +1,4 @@
-//! What must hold whatever went wrong: one function for each invariant, each with the words of DESIGN that ask for it.
+//! What must hold whatever went wrong: one function for each invariant, each with the words that ask for it.
 //! They say what is wrong, in words; nothing means that it holds.
 
 use std::collections::{BTreeMap, BTreeSet};

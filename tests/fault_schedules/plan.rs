@@ -86,7 +86,7 @@ impl Plan {
         } else {
             1
         };
-        // Twins are told apart by what the operator has seen of them (DESIGN 4.4: "where the cache shows another
+        // Twins are told apart by what the operator has seen of them (protocol, "Several resources of one number": "where the cache shows another
         // resource of the number"): two operators without a leader may not have seen the other's.
         let twins = operators == 1 || leader_elect;
         let resources = resources(&mut rng, twins);
@@ -175,7 +175,7 @@ impl Number {
 
 /// One thing that Graph does wrong. It does not lag: with a confirm window of a second that may cost a call (docs:
 /// "leave `--confirm-window` at 2 min or more"). And reads have no answers that say nothing, such as `{}` or code 1 with
-/// HTTP 400: "Unknown counts as not registered, on budget" (DESIGN 4.2).
+/// HTTP 400: "Unknown counts as not registered, on budget" (protocol, "Reading the number").
 fn step(rng: &mut StdRng) -> Step {
     let step = match rng.random_range(0..10) {
         0..3 => read_step(rng),

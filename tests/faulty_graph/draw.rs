@@ -133,7 +133,7 @@ fn step(dice: &mut StdRng, scenario: &Scenario, operation: Trigger) -> Step {
         step.acted = *[None, Some(true), Some(false)].choose(dice).expect("one");
     }
     let answer = meaning::of_action(&step.action, scenario.late);
-    // Meta's status lags (DESIGN 4.2), shorter than the confirm window, which is as long as the lag can be by its
+    // Meta's status lags (protocol, "Reading the number"), shorter than the confirm window, which is as long as the lag can be by its
     // definition. It opens after unclear answers only: a clear one is believed. What acts late lags by that already.
     let lags = answer.is_some_and(|answer| answer.is_unclear()) && !acts_late(&step.action);
     if lags && operation == Trigger::Register && dice.random() {

@@ -12,7 +12,7 @@ use super::LIMIT;
 use super::oracle::{Case, Held, check, later};
 use super::trace::Call;
 
-/// Jitter adds at most this to a wait, and at most a fifth of it (DESIGN 4.3).
+/// Jitter adds at most this to a wait, and at most a fifth of it (protocol, "Schedule and budget").
 const JITTER: Duration = Duration::from_secs(600);
 
 /// A call and its record may take so long on a busy machine.
@@ -129,7 +129,7 @@ fn after_read(case: &Case<'_>, post: Option<&Call>) -> Option<End> {
     (case.posts().count() == LIMIT).then_some(End::Waiting(reasons, first.time, wait))
 }
 
-/// The waits that outlast the test (DESIGN 3).
+/// The waits that outlast the test (the README's table of reasons).
 fn long_wait(post: &Call) -> Option<Duration> {
     let hours = |hours: u64| Some(Duration::from_secs(hours * 3_600));
     match post.reason()? {
@@ -142,7 +142,7 @@ fn long_wait(post: &Call) -> Option<Duration> {
     }
 }
 
-/// Whether nothing is tried again for this reason until something changes (DESIGN 3: "stall").
+/// Whether nothing is tried again for this reason until something changes (the README's table of reasons: "stall").
 fn is_final(reason: Reason) -> bool {
     matches!(
         reason,

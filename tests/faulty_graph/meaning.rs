@@ -1,4 +1,4 @@
-//! What an answer means by DESIGN's tables, written a second time and from the other end: from the step of a script
+//! What an answer means by the tables of docs/design/protocol.md and the README, written a second time and from the other end: from the step of a script
 //! that made it. Where this and the operator differ, one of the two is wrong.
 
 use operator_core::api::Reason;
@@ -41,7 +41,7 @@ pub enum Said {
     },
 }
 
-/// DESIGN 3: the reason for each code.
+/// The README's table of reasons: the reason for each code.
 const CODES: &[(Reason, &[i64])] = &[
     (Reason::TokenRejected, &[0, 102, 104, 190]),
     (
@@ -158,7 +158,7 @@ fn of_raw(status: u16, body: &str) -> Answer {
     Answer::Said(status, said())
 }
 
-/// DESIGN 3, "by `error.code` first, then subcode, `is_transient`, and HTTP status last".
+/// Protocol, "Reading the number": by `error.code` first, then subcode, `is_transient`, and the HTTP status last.
 fn reason_of(status: u16, code: Option<i64>, subcode: Option<i64>, transient: bool) -> Reason {
     let row = |code| CODES.iter().find(move |(_, codes)| codes.contains(&code));
     match (code, subcode) {
@@ -196,7 +196,7 @@ impl Answer {
         }
     }
 
-    /// Whether a register call that is answered so may have acted: the confirm window opens (DESIGN 4.2).
+    /// Whether a register call that is answered so may have acted: the confirm window opens (protocol, "Reading the number").
     pub fn is_unclear(&self) -> bool {
         let server_fault = matches!(self, Self::Said(500.., _));
         let reason = self.of_register();
@@ -212,7 +212,7 @@ impl Answer {
         matches!(self, Self::Said(422, _)) && self.of_register() == Reason::InvalidRequest
     }
 
-    /// What it means as the answer to a read (DESIGN 4.2).
+    /// What it means as the answer to a read (protocol, "Reading the number").
     pub fn of_read(&self) -> RegistrationState {
         let Self::Said(status, said) = self else {
             return RegistrationState::Wait(Reason::GraphUnavailable);

@@ -78,7 +78,7 @@ pub fn violations(case: &Case<'_>) -> Vec<String> {
     GUARANTEES.iter().filter_map(broken).collect()
 }
 
-/// DESIGN 4: no POST for a number that Graph reports as registered. Two things are no report. An answer to the read that
+/// docs/design/protocol.md: no POST for a number that Graph reports as registered. Two things are no report. An answer to the read that
 /// says neither yes nor no ("Unknown counts as not registered, on budget", 4.2). And what shows only when the confirm
 /// window is over, the documented limit of a read that is too old: the scripts keep within the window, a busy machine
 /// does not always.
@@ -141,7 +141,7 @@ fn one_call_at_a_time(case: &Case<'_>) -> Held {
     check(most <= 1, format!("{most} at once"))
 }
 
-/// DESIGN 4.2: after an unclear outcome, and after any 5xx, no POST leaves before the window has passed, and a read
+/// Protocol, "Reading the number": after an unclear outcome, and after any 5xx, no POST leaves before the window has passed, and a read
 /// after it still does not say registered.
 fn waits_out_the_confirm_window(case: &Case<'_>) -> Held {
     for (at, call) in case.calls.iter().enumerate() {

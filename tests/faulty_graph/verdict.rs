@@ -144,7 +144,7 @@ impl<'a> Run<'a> {
             .max()
     }
 
-    /// DESIGN 4.3: a token that is rate limited cools down for every resource that uses it, reads included.
+    /// Protocol, "Schedule and budget": a token that is rate limited cools down for every resource that uses it, reads included.
     fn cooling_tokens_are_left_alone(&self) -> Vec<String> {
         let mut violations = Vec::new();
         for scenario in &self.scenarios {

@@ -70,7 +70,7 @@ pub(crate) struct Witness {
 
 /// I1: no POST when the number is known to be registered.
 ///
-/// DESIGN 4.2: "Every POST is preceded by such a read in the same pass (look before you leap), unless the annotation
+/// Protocol, "Reading the number": "Every POST is preceded by such a read in the same pass (look before you leap), unless the annotation
 /// asked for it", and "after an unclear outcome, and after any 5xx, no further POST leaves before `--confirm-window` has
 /// passed since the last one and a read after it still does not say registered". 4.4: "After Registered: only the
 /// annotation."
@@ -121,7 +121,7 @@ fn i1_no_call_for_a_registered_number(witness: &Witness, sending: &Sending<'_>) 
 
 /// I2: one claim, one POST.
 ///
-/// DESIGN 4.1: "A claim leads to at most one POST, by the process that wrote it"; "a claim found open without its process
+/// Protocol, "The claim": "A claim leads to at most one POST, by the process that wrote it"; "a claim found open without its process
 /// is left alone". 4.4: "One process never has two calls for one number at a time, and for `--confirm-window` after a POST
 /// no other resource of that number POSTs, even if the first was deleted". 2: "one value gives at most one POST that may
 /// have acted".
@@ -170,7 +170,7 @@ fn i2_one_claim_one_call(witness: &Witness, sending: &Sending<'_>, cluster: &Clu
 
 /// I3: the budget.
 ///
-/// DESIGN 4.3: "No more than `--attempt-limit` automatic attempts per **number** in 72 h: open claims count; the ledger of
+/// Protocol, "Schedule and budget": "No more than `--attempt-limit` automatic attempts per **number** in 72 h: open claims count; the ledger of
 /// a number is that of all visible resources with its ID plus what the process remembers of deleted ones (wiped status or
 /// a restart after deletion loses it: documented limit)", and with the annotation "never an 11th POST in 72 h".
 fn i3_budget(witness: &Witness, sending: &Sending<'_>) {
@@ -192,7 +192,7 @@ fn i3_budget(witness: &Witness, sending: &Sending<'_>) {
 
 /// I4: stalled stays stalled until the input changes.
 ///
-/// DESIGN 4.4: "After Stalled: a change of what a call is made of, or the annotation; any other new generation, or a
+/// Protocol, "What makes it try again": "After Stalled: a change of what a call is made of, or the annotation; any other new generation, or a
 /// Secret touched without a change, costs nothing. Compared are `tokenDigest` and `inputsDigest`, both written with the
 /// claim, or with the stall if a read caused it", so inputs that went and came back between two of these have not
 /// changed, and inputs that came back after one have. "Under a new token […] `PinMismatch` and `PinLocked` are then not
@@ -214,7 +214,7 @@ fn i4_stalled_stays_stalled(witness: &Witness, sending: &Sending<'_>) {
 
 /// I5: everything settles when the faults stop.
 ///
-/// DESIGN 3: "`Reconciling`: working, or waiting to try again", "`Stalled`: will not try again until something changes",
+/// Protocol, "Conditions": "`Reconciling`: working, or waiting to try again", "`Stalled`: will not try again until something changes",
 /// and "no status write when nothing but time would change". So each resource ends as registered, or as stalled for a
 /// reason, within so many passes and writes; it is no longer on its way then.
 pub(crate) fn i5_settles(resource: &WhatsAppPhoneNumber, passes: usize, writes: usize) {
@@ -237,7 +237,7 @@ pub(crate) fn i5_settles(resource: &WhatsAppPhoneNumber, passes: usize, writes: 
 
 /// I6: secrets stay inside.
 ///
-/// DESIGN 4.5: "Token, PIN and backup are […] never in a log, event, status, metric, panic or `Debug`. Graph can echo the
+/// Protocol, "Secrets": "Token, PIN and backup are […] never in a log, event, status, metric, panic or `Debug`. Graph can echo the
 /// token: every text from Graph is scrubbed of the secrets at hand".
 fn i6_secrets_stay_inside(stored: &WhatsAppPhoneNumber) {
     let text = serde_json::to_string(&stored.status).expect("a status is JSON");

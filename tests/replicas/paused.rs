@@ -63,7 +63,7 @@ impl At {
         Self::BeforeRecordOfFailure,
     ];
 
-    /// By DESIGN 4.1: the one that finds the claim waits for 4 s, calls it `OutcomeUnknown`, and reads the number in the
+    /// By the protocol ("The claim"): the one that finds the claim waits for 4 s, calls it `OutcomeUnknown`, and reads the number in the
     /// window of 3 s. Only what is not registered then is called for again.
     fn left(self) -> Left {
         let (calls, outcomes) = match self {
@@ -260,7 +260,7 @@ async fn only_a_pause_between_the_last_check_and_the_send_that_is_longer_than_al
     tokio::join!(paused_for_longer(), paused_for_less(), held_up_on_the_way());
 }
 
-/// The limit of DESIGN 4.1.4. The call has left the operator after its last check and is held on the way, with the
+/// The limit of the protocol ("The claim", 4). The call has left the operator after its last check and is held on the way, with the
 /// process stopped, so that nobody gives it up. From the check to the arrival pass more than what is left of the claim
 /// and the confirm window; so the other operator has made its call when this one arrives. Meta takes no token that would
 /// tell the two apart.

@@ -1,4 +1,4 @@
-//! The annotation that asks for a register call (DESIGN 2).
+//! The annotation that asks for a register call (protocol, "What makes it try again").
 
 use operator_core::api::AttemptOutcome;
 use operator_core::api::Reason;

@@ -71,7 +71,7 @@ impl Checker {
         if outcome == Outcome::Unreachable {
             return outcome; // Nothing was sent.
         }
-        // The limit of DESIGN 4.1, 4, and the only one: half of the claim's time is left at the check, and whoever finds
+        // The limit of the protocol's "The claim", 4, and the only one: half of the claim's time is left at the check, and whoever finds
         // the claim waits for all of it and then for the window.
         let pause = u64::from(state.now() - checked.0);
         let known_by = (TTL / 2 + WINDOW).as_secs();

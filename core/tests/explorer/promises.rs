@@ -1,4 +1,4 @@
-//! The promises of DESIGN 4 as code: I1 to I4 and I6 where something happens; I5 is in `fair`.
+//! The promises of docs/design/protocol.md as code: I1 to I4 and I6 where something happens; I5 is in `fair`.
 
 use super::Checker;
 use super::graph::LAG;
@@ -104,7 +104,7 @@ fn alone(state: &mut State, attempt: &Attempt) {
     });
     let now = state.now();
     let unsettled = |call: &&Called| {
-        // DESIGN 4.2: what a read shows as registered is settled, and a request may follow at once.
+        // Protocol, "Reading the number": what a read shows as registered is settled, and a request may follow at once.
         let confirmed = |a: &LedgerEntry| a.outcome == Some(AttemptOutcome::Succeeded);
         let open = matches!(
             call.outcome,
@@ -119,7 +119,7 @@ fn alone(state: &mut State, attempt: &Attempt) {
     });
 }
 
-/// DESIGN 2: one value of the annotation gives at most one call that may have acted.
+/// Protocol, "What makes it try again": one value of the annotation gives at most one call that may have acted.
 fn asked_once(state: &mut State, attempt: &Attempt) {
     let request = &attempt.entry().request;
     let mut calls = state.history.calls.iter();
@@ -128,7 +128,7 @@ fn asked_once(state: &mut State, attempt: &Attempt) {
 }
 
 /// The calls that others can know of: not those that were sent too late, nor those whose ledger was deleted before a
-/// process started that never saw it (DESIGN 4.3: "wiped status or a restart after deletion loses it").
+/// process started that never saw it (protocol, "Schedule and budget": "wiped status or a restart after deletion loses it").
 fn settled_calls(state: &State) -> impl Iterator<Item = &Called> {
     let calls = state.history.calls.iter();
     calls.filter(|call| {

@@ -389,7 +389,7 @@ pub(super) struct History {
     pub(super) stalled: BTreeMap<u8, String>,
     /// The UIDs of deleted resources whose ledgers a process may have forgotten by a restart.
     pub(super) forgotten: BTreeSet<u8>,
-    /// The UIDs of resources called for by a process whose watch had not brought the other one yet. DESIGN 4.4 lists
+    /// The UIDs of resources called for by a process whose watch had not brought the other one yet. Protocol, "Several resources of one number" lists
     /// the others only "where the cache shows another resource of the number".
     pub(super) unseen: BTreeSet<u8>,
 }
@@ -402,7 +402,7 @@ pub(super) struct Called {
     pub(super) at: Moment,
     pub(super) outcome: Outcome,
     pub(super) request: Option<String>,
-    /// Its process was paused between check and call for longer than claim and window last: DESIGN 4.1, 4.
+    /// Its process was paused between check and call for longer than claim and window last: the protocol's "The claim", 4.
     pub(super) late: bool,
     /// It was under way for so long that the read at the end of the window may not show it: Graph lags.
     pub(super) shows_late: bool,

@@ -18,7 +18,7 @@ use operator_core::graph::{ReadOutcome, RegisterOutcome};
 use testkit::builders as fixtures;
 use testkit::world::secs;
 
-/// Graph's status lags behind by no more than this (DESIGN 4.2).
+/// Graph's status lags behind by no more than this (protocol, "Reading the number").
 pub(crate) const LAG: Duration = secs(90);
 
 /// `--graph-timeout`: half of a claim's time.
