@@ -5,9 +5,10 @@
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
-use whatsapp_operator_fuzz::graph::response::{Answer, Exchange, read_outcome, register_outcome};
-use whatsapp_operator_fuzz::redact::Scrubber;
-use whatsapp_operator_fuzz::{SECRETS, check, inputs, player, take};
+use operator_core::graph::response::{Answer, Exchange, read_outcome, register_outcome};
+use operator_core::credentials::Scrubber;
+use testkit::untrusted_input::check;
+use whatsapp_operator_fuzz::{SECRETS, inputs, player, take};
 
 const STATUSES: [u16; 12] = [200, 200, 200, 204, 302, 400, 401, 403, 422, 429, 500, 503];
 

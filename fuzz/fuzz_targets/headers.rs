@@ -4,10 +4,11 @@
 use http::{HeaderMap, HeaderValue};
 use jiff::Timestamp;
 use libfuzzer_sys::fuzz_target;
-use whatsapp_operator_fuzz::graph::response::{Answer, Exchange, register_outcome};
-use whatsapp_operator_fuzz::graph::usage::retry_after;
-use whatsapp_operator_fuzz::redact::Scrubber;
-use whatsapp_operator_fuzz::{SECRETS, check, inputs, take};
+use operator_core::graph::response::{Answer, Exchange, register_outcome};
+use operator_core::graph::rate_limit::retry_after;
+use operator_core::credentials::Scrubber;
+use testkit::untrusted_input::check;
+use whatsapp_operator_fuzz::{SECRETS, inputs, take};
 
 const NAMES: [&str; 6] = [
     "x-business-use-case-usage",

@@ -2,9 +2,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use whatsapp_operator_fuzz::redact::Scrubber;
-use whatsapp_operator_fuzz::text::Bound;
-use whatsapp_operator_fuzz::{APP_SECRET, DATA, PASSWORD, PIN, SECRETS, TOKEN, check, inputs};
+use operator_core::credentials::Scrubber;
+use operator_core::api::text::Bound;
+use testkit::untrusted_input::check;
+use whatsapp_operator_fuzz::{APP_SECRET, DATA, PASSWORD, PIN, SECRETS, TOKEN, inputs};
 
 fn secret(byte: u8) -> String {
     let json = serde_json::to_string(PASSWORD).expect("a text is JSON");

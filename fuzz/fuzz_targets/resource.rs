@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
-use whatsapp_operator_fuzz::api::WhatsAppPhoneNumber;
-use whatsapp_operator_fuzz::graph::response::{Answer, Exchange, read_outcome, register_outcome};
-use whatsapp_operator_fuzz::player::Player;
-use whatsapp_operator_fuzz::redact::Scrubber;
-use whatsapp_operator_fuzz::{check, inputs, notice, schema, take};
+use operator_core::api::WhatsAppPhoneNumber;
+use operator_core::graph::response::{Answer, Exchange, read_outcome, register_outcome};
+use testkit::untrusted_input::player::Player;
+use operator_core::credentials::Scrubber;
+use operator_core::model::event;
+use testkit::untrusted_input::{check, schema};
+use whatsapp_operator_fuzz::{inputs, take};
 
 fn answer(what: u8) -> Exchange {
     let (status, body): (u16, &str) = match what % 9 {
@@ -61,7 +63,7 @@ fuzz_target!(|data: &[u8]| {
     {
         return; // The API server counts it.
     }
-    if let Some(remark) = notice::of_request(&resource) {
+    if let Some(remark) = event::of_request(&resource) {
         check::notice(&remark);
     }
     let scrubber = Scrubber::new(&inputs());

@@ -6,11 +6,12 @@ use k8s_openapi::ByteString;
 use libfuzzer_sys::fuzz_target;
 use secrecy::ExposeSecret as _;
 use url::Url;
-use whatsapp_operator_fuzz::graph::{Call, request};
-use whatsapp_operator_fuzz::redact::Scrubber;
-use whatsapp_operator_fuzz::secrets::{CallInputs, SecretData};
-use whatsapp_operator_fuzz::text::Bound;
-use whatsapp_operator_fuzz::{check, spec, take};
+use operator_core::graph::{Call, request};
+use operator_core::credentials::Scrubber;
+use operator_core::credentials::{CallInputs, SecretData};
+use operator_core::api::text::Bound;
+use testkit::untrusted_input::check;
+use whatsapp_operator_fuzz::{spec, take};
 
 const KEYS: [&str; 5] = ["token", "pin", "password", "data", "appSecret"];
 

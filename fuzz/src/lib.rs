@@ -1,18 +1,9 @@
-//! What the fuzz targets share: the checks of the operator's own tests, and a resource with its Secrets.
+//! A resource with its Secrets, which the fuzz targets share.
 
-// So that the files below find the operator's modules as they do in the operator.
-pub use whatsapp_operator::*;
-
-#[path = "../../src/foreign_bytes/check.rs"]
-pub mod check;
-#[path = "../../src/foreign_bytes/player.rs"]
-pub mod player;
-#[path = "../../src/foreign_bytes/schema.rs"]
-pub mod schema;
-
-use api::{WhatsAppPhoneNumber, WhatsAppPhoneNumberSpec};
-use secrets::{Backup, CallInputs};
+use operator_core::api::{WhatsAppPhoneNumber, WhatsAppPhoneNumberSpec};
+use operator_core::credentials::{Backup, CallInputs};
 use serde_json::json;
+use testkit::untrusted_input::player::Player;
 
 /// The access token: as Meta's begin.
 pub const TOKEN: &str = "EAAGtesttoken0123456789abcdefghij";
@@ -54,10 +45,10 @@ pub fn spec() -> WhatsAppPhoneNumberSpec {
 }
 
 /// A player of a resource that nobody has seen.
-pub fn player() -> player::Player {
+pub fn player() -> Player {
     let mut resource = WhatsAppPhoneNumber::new("support", spec());
     resource.metadata.generation = Some(1);
-    player::Player::new(resource, Ok(inputs().digests(&spec())))
+    Player::new(resource, Ok(inputs().digests(&spec())))
 }
 
 /// Takes a number off the front.
