@@ -7,13 +7,9 @@ use std::fmt::Write as _;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
-use zeroize::Zeroizing;
 
 use super::inputs::CallInputs;
 use crate::api::WhatsAppPhoneNumberSpec;
-
-/// How many bytes SHA-256 takes at once, which is also the size of an HMAC key that is used as it is.
-const BLOCK_BYTES: usize = 64;
 
 /// What a call is made of, as `status.tokenDigest` and `status.inputsDigest` hold it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,17 +76,10 @@ impl FramedMac {
     }
 }
 
-/// An HMAC-SHA256 with this key. RFC 2104: a key longer than a block is hashed, a shorter one filled up with zeros; done
-/// here because the crate's own constructor for keys of any length returns a `Result` that cannot fail.
+/// Returns an HMAC-SHA256 with this key.
+#[expect(clippy::expect_used, reason = "HMAC takes keys of any length")]
 fn keyed(key: &[u8]) -> Hmac<Sha256> {
-    let mut block = Zeroizing::new([0_u8; BLOCK_BYTES]);
-    if key.len() > BLOCK_BYTES {
-        let digest = Sha256::digest(key);
-        block[..digest.len()].copy_from_slice(&digest);
-    } else {
-        block[..key.len()].copy_from_slice(key);
-    }
-    Hmac::new((&*block).into())
+    Hmac::new_from_slice(key).expect("HMAC takes keys of any length")
 }
 
 fn hex(bytes: &[u8]) -> String {
