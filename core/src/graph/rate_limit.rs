@@ -4,15 +4,13 @@
 //! Meta's and is honoured where something on the way adds it. Calling on while throttled lengthens the wait, so the longer
 //! one counts. `X-App-Usage` tells percentages only, and `X-Ad-Account-Usage` is about advertisements.
 
-use std::fmt;
 use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::{HeaderName, RETRY_AFTER};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimeParser;
-use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
 
 /// The longest wait that is believed.
 pub const MAX_WAIT: Duration = Duration::from_secs(72 * 60 * 60);
@@ -24,15 +22,6 @@ const WHATSAPP: &str = "whatsapp";
 
 /// Minutes until calls are let through again.
 const REGAIN: &str = "estimated_time_to_regain_access";
-
-/// JSON that keeps every pair of an object, as Meta's own sample of the header has the same key twice.
-enum Json {
-    Object(Vec<(String, Json)>),
-    Array(Vec<Json>),
-    Text(String),
-    Number(f64),
-    Other,
-}
 
 /// How long to wait, by the headers of an answer; `None` if they name no wait.
 pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
@@ -47,12 +36,37 @@ fn business_use_case(headers: &HeaderMap) -> Option<Duration> {
     headers
         .get_all(BUSINESS_USE_CASE_USAGE)
         .iter()
-        .filter_map(|value| serde_json::from_slice::<Json>(value.as_bytes()).ok())
-        .filter_map(|json| json.longest_regain_minutes())
-        .fold(None, |longest: Option<f64>, minutes| {
-            Some(longest.map_or(minutes, |other| other.max(minutes)))
-        })
+        .filter_map(|value| serde_json::from_slice(value.as_bytes()).ok())
+        .filter_map(|json| longest_regain_minutes(&json))
+        .reduce(f64::max)
         .map(|minutes| seconds(minutes.ceil() * 60.0))
+}
+
+/// The largest regain time of the entries in this value. They stand in a list for each account, but the shape is not
+/// relied on, so that a malformed entry hides no other.
+fn longest_regain_minutes(json: &Value) -> Option<f64> {
+    match json {
+        Value::Array(entries) => entries
+            .iter()
+            .filter_map(longest_regain_minutes)
+            .reduce(f64::max),
+        Value::Object(fields) => fields
+            .values()
+            .filter_map(longest_regain_minutes)
+            .chain(regain_minutes(fields))
+            .reduce(f64::max),
+        _ => None,
+    }
+}
+
+/// The regain time of an entry, if it is about WhatsApp.
+fn regain_minutes(entry: &Map<String, Value>) -> Option<f64> {
+    entry.get("type")?.as_str()?.strip_prefix(WHATSAPP)?;
+    match entry.get(REGAIN)? {
+        Value::Number(minutes) => minutes.as_f64(),
+        Value::String(minutes) => minutes.trim().parse().ok(),
+        _ => None,
+    }
 }
 
 /// Seconds or an HTTP date.
@@ -76,104 +90,6 @@ fn delay(text: &str, now: Timestamp) -> Option<Duration> {
 fn seconds(number: f64) -> Duration {
     let bounded = number.max(0.0).min(MAX_WAIT.as_secs_f64());
     Duration::try_from_secs_f64(bounded.ceil()).unwrap_or_default()
-}
-
-// === impl Json ===
-
-impl Json {
-    /// The largest regain time of this value and everything in it.
-    fn longest_regain_minutes(&self) -> Option<f64> {
-        let inner: Box<dyn Iterator<Item = &Self>> = match self {
-            Self::Object(pairs) => Box::new(pairs.iter().map(|(_, value)| value)),
-            Self::Array(values) => Box::new(values.iter()),
-            Self::Text(_) | Self::Number(_) | Self::Other => return None,
-        };
-        inner
-            .filter_map(Self::longest_regain_minutes)
-            .chain(self.own_regain_minutes())
-            .reduce(f64::max)
-    }
-
-    /// The regain time of this value, if it is an entry about WhatsApp.
-    fn own_regain_minutes(&self) -> Option<f64> {
-        let Self::Object(pairs) = self else {
-            return None;
-        };
-        let about_whatsapp = pairs.iter().any(|(key, value)| {
-            key == "type" && matches!(value, Self::Text(text) if text.starts_with(WHATSAPP))
-        });
-        let times = pairs
-            .iter()
-            .filter(|(key, _)| key == REGAIN)
-            .filter_map(|(_, value)| value.number());
-        times.reduce(f64::max).filter(|_| about_whatsapp)
-    }
-
-    fn number(&self) -> Option<f64> {
-        match self {
-            Self::Number(number) => Some(*number),
-            Self::Text(text) => text.trim().parse().ok(),
-            Self::Object(_) | Self::Array(_) | Self::Other => None,
-        }
-        .filter(|number: &f64| !number.is_nan())
-    }
-}
-
-impl<'de> Deserialize<'de> for Json {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(JsonVisitor)
-    }
-}
-
-struct JsonVisitor;
-
-#[allow(clippy::cast_precision_loss)] // minutes
-impl<'de> Visitor<'de> for JsonVisitor {
-    type Value = Json;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any JSON")
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Json, E> {
-        Ok(Json::Other)
-    }
-
-    fn visit_unit<E>(self) -> Result<Json, E> {
-        Ok(Json::Other)
-    }
-
-    fn visit_i64<E>(self, number: i64) -> Result<Json, E> {
-        Ok(Json::Number(number as f64))
-    }
-
-    fn visit_u64<E>(self, number: u64) -> Result<Json, E> {
-        Ok(Json::Number(number as f64))
-    }
-
-    fn visit_f64<E>(self, number: f64) -> Result<Json, E> {
-        Ok(Json::Number(number))
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Json, E> {
-        Ok(Json::Text(text.to_owned()))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Json, A::Error> {
-        let mut values = Vec::new();
-        while let Some(value) = seq.next_element()? {
-            values.push(value);
-        }
-        Ok(Json::Array(values))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json, A::Error> {
-        let mut pairs = Vec::new();
-        while let Some(pair) = map.next_entry()? {
-            pairs.push(pair);
-        }
-        Ok(Json::Object(pairs))
-    }
 }
 
 #[cfg(test)]
@@ -221,13 +137,19 @@ mod tests {
                 r#"{"1":[{"type":"whatsapp","estimated_time_to_regain_access":1.5}]}"#,
                 Some(2),
             ),
+            // Of a repeated key the last value counts, as in every common JSON reader.
             (
                 r#"{"1":[{"type":"whatsapp","estimated_time_to_regain_access":9}],"1":[{"type":"whatsapp","estimated_time_to_regain_access":2}]}"#,
-                Some(9),
+                Some(2),
             ),
             (
                 r#"{"1":[{"type":"whatsapp","estimated_time_to_regain_access":9,"estimated_time_to_regain_access":2}]}"#,
-                Some(9),
+                Some(2),
+            ),
+            // A malformed entry hides no other.
+            (
+                r#"{"0":null,"1":[7,{"type":5},{"type":"whatsapp","estimated_time_to_regain_access":{}},{"type":"whatsapp","estimated_time_to_regain_access":6}],"2":"x"}"#,
+                Some(6),
             ),
             (
                 r#"{"1":[{"type":"whatsapp","estimated_time_to_regain_access":1}],"2":[{"type":"whatsapp_x","estimated_time_to_regain_access":8}]}"#,
