@@ -15,6 +15,9 @@ use crate::telemetry::Chain;
 /// The longest name of a resource that an event can be named after: `NAME.16hex` must fit 253 characters.
 const NAME_MAX_CHARS: usize = 253 - 17;
 
+/// The longest note of an event that the API server takes.
+const NOTE_MAX_BYTES: usize = 1_024;
+
 /// How long publishing may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -54,7 +57,7 @@ impl Events {
                 EventType::Normal
             },
             reason: draft.reason,
-            note: Some(draft.note),
+            note: Some(bounded(draft.note)),
             action: draft.action.to_owned(),
             secondary: None,
         };
@@ -62,6 +65,56 @@ impl Events {
             Ok(Ok(())) => {}
             Ok(Err(error)) => warn!(error = %Chain(&error), "Failed to publish an event"),
             Err(_) => warn!("Failed to publish an event: no answer from the API server"),
+        }
+    }
+}
+
+/// Returns a note that the API server takes. If it is too long, its middle goes: what to do stands at the end.
+fn bounded(mut note: String) -> String {
+    if note.len() > NOTE_MAX_BYTES {
+        let half = (NOTE_MAX_BYTES - '…'.len_utf8()) / 2;
+        let middle = note.floor_char_boundary(half)..note.ceil_char_boundary(note.len() - half);
+        note.replace_range(middle, "…");
+    }
+    note
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::decide::explain;
+    use crate::reason::Reason;
+
+    #[test]
+    fn a_note_that_fits_stays_whole() {
+        for note in ["x".repeat(NOTE_MAX_BYTES), "é".repeat(NOTE_MAX_BYTES / 2)] {
+            assert_eq!(bounded(note.clone()), note);
+        }
+    }
+
+    #[test]
+    fn a_cut_note_ends_with_the_advice() {
+        for reason in Reason::ALL {
+            let advice = explain("", *reason, None);
+            let note = bounded(explain(&"ह".repeat(1_000), *reason, None));
+            assert!(
+                note.len() <= NOTE_MAX_BYTES && note.ends_with(&advice),
+                "{note}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_note_of_any_letters_fits(note in "[a-cé€😀]{0,1000}") {
+            let cut = bounded(note.clone());
+            prop_assert!(cut.len() <= NOTE_MAX_BYTES);
+            let (head, tail) = cut.split_once('…').unwrap_or((&note, ""));
+            prop_assert!(note.starts_with(head) && note.ends_with(tail));
+            // No more than a character is lost on each side of the ellipsis.
+            prop_assert!(cut == note || cut.len() > NOTE_MAX_BYTES - 9);
         }
     }
 }
