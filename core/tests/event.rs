@@ -58,11 +58,17 @@ fn a_failed_request_of_a_registered_number_is_told() {
 fn an_annotation_that_is_too_long_is_remarked_upon() {
     let mut resource = WhatsAppPhoneNumber::new("support", spec());
     assert_eq!(of_request(&resource), None);
-    for (bytes, told) in [(256, false), (257, true)] {
-        let value = "x".repeat(bytes);
-        resource
-            .annotations_mut()
-            .insert(REGISTER_REQUESTED_AT.to_owned(), value);
-        assert_eq!(of_request(&resource).is_some(), told, "{bytes} bytes");
+    // Bytes of UTF-8 count, whatever they take in JSON.
+    for (value, told) in [
+        ("x".repeat(256), false),
+        ("x".repeat(257), true),
+        ("\u{1}<".repeat(128), false),
+        ("é".repeat(128), false),
+        ("é".repeat(129), true),
+    ] {
+        let annotations = resource.annotations_mut();
+        annotations.insert(REGISTER_REQUESTED_AT.to_owned(), value.clone());
+        assert_eq!(of_request(&resource).is_some(), told, "{value}");
+        assert_eq!(resource.register_request().is_none(), told, "{value}");
     }
 }

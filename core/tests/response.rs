@@ -537,7 +537,7 @@ fn check(answer: impl Fn() -> Answer) -> Result<(), TestCaseError> {
         .into_iter()
         .flatten()
         {
-            prop_assert!(text.chars().count() <= operator_core::api::text::Bound::TEXT.chars);
+            prop_assert!(text.chars().count() <= operator_core::api::text::TEXT);
         }
     }
     let shown = format!("{register:?} {read:?}");

@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use operator_core::credentials::Scrubber;
-use operator_core::api::text::Bound;
+use operator_core::api::text::TEXT;
 use testkit::untrusted_input::check;
 use whatsapp_operator_fuzz::{APP_SECRET, DATA, PASSWORD, PIN, SECRETS, TOKEN, inputs};
 
@@ -34,7 +34,7 @@ fuzz_target!(|data: &[u8]| {
         }
     }
     let clean = Scrubber::new(&inputs()).scrub(&text);
-    check::text(&clean, Bound::TEXT);
+    check::text(&clean, TEXT);
     check::secrets_absent(&clean, SECRETS);
     // Where the text was cut, so may have been a longer number.
     let whole = clean

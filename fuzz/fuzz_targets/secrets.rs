@@ -9,7 +9,7 @@ use url::Url;
 use operator_core::graph::{Call, request};
 use operator_core::credentials::Scrubber;
 use operator_core::credentials::{CallInputs, SecretData};
-use operator_core::api::text::Bound;
+use operator_core::api::text::{MESSAGE, TEXT};
 use testkit::untrusted_input::check;
 use whatsapp_operator_fuzz::{spec, take};
 
@@ -34,7 +34,7 @@ fuzz_target!(|data: &[u8]| {
     let inputs = match CallInputs::from_secrets(&spec, |_| Some(&values)) {
         Ok(inputs) => inputs,
         Err(fault) => {
-            check::line(&fault.message, Bound::MESSAGE.bytes);
+            check::line(&fault.message, MESSAGE);
             return;
         }
     };
@@ -51,7 +51,7 @@ fuzz_target!(|data: &[u8]| {
     request::read(&base, &call).expect("a read");
     let token = inputs.token.expose_secret();
     let clean = Scrubber::new(&inputs).scrub(&format!("Malformed access token {token}"));
-    check::text(&clean, Bound::TEXT);
+    check::text(&clean, TEXT);
     if token.len() >= 8 && !"Malformed access token [redacted]".contains(token) {
         check::secrets_absent(&clean, &[token]);
     }

@@ -84,8 +84,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::decide::explain;
-    use crate::reason::Reason;
+    use operator_core::api::Reason;
+    use operator_core::api::explain;
 
     #[test]
     fn a_note_that_fits_stays_whole() {

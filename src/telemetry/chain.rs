@@ -1,6 +1,6 @@
 //! Errors with their causes, in one line.
 
-use operator_core::api::text::{Bound, cut, one_line};
+use operator_core::api::text::{LOG, cut, one_line};
 
 /// An error with its sources in one short line.
 pub struct Chain<'a>(pub &'a dyn std::error::Error);
@@ -20,7 +20,7 @@ impl std::fmt::Display for Chain<'_> {
             source = error.source();
         }
         // What stands between here and the API server may answer with a page of its own.
-        f.write_str(&cut(&one_line(&text), Bound::LOG))
+        f.write_str(&cut(&one_line(&text), LOG))
     }
 }
 

@@ -6,7 +6,7 @@ mod memory;
 use std::ffi::OsString;
 
 use kube::core::Status;
-use operator_core::api::text::Bound;
+use operator_core::api::text::LOG;
 use proptest::prelude::*;
 use testkit::untrusted_input::check;
 use whatsapp_operator::config::{Cli, Command, Settings};
@@ -19,8 +19,8 @@ proptest! {
         let status = Status::failure(&message.repeat(times), &reason).with_code(code);
         let source = Box::new(kube::Error::Api(Box::new(status)));
         let error = RecordError::Api { verb: "write the status of", source };
-        check::line(&Chain(&error).to_string(), Bound::LOG.bytes);
-        check::line(&Chain(&std::io::Error::other(message)).to_string(), Bound::LOG.bytes);
+        check::line(&Chain(&error).to_string(), LOG);
+        check::line(&Chain(&std::io::Error::other(message)).to_string(), LOG);
     }
 
     #[test]

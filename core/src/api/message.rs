@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::reason::{Disposition, Reason};
 use super::spec::REGISTER_REQUESTED_AT;
-use super::text::{Bound, cut, one_line};
+use super::text::{MESSAGE, cut, one_line};
 
 /// What to do where nothing is tried until a person has done it. Where the advice says how the operator goes on by
 /// itself, or names nothing that it notices, the number has to be asked for.
@@ -43,5 +43,5 @@ pub fn explain(what: &str, reason: Reason, next: Option<Timestamp>) -> String {
         ),
     };
     // Where Graph says much, it is not at the cost of what to do.
-    cut(&what, Bound::MESSAGE.without(&rest)) + &rest
+    cut(&what, MESSAGE.saturating_sub(rest.chars().count())) + &rest
 }

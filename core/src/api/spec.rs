@@ -6,14 +6,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::status::{LedgerEntry, WhatsAppPhoneNumberStatus};
-use super::text::stored_bytes;
 
 /// The annotation that asks for one register call without the look first, in the manner of
 /// `reconcile.fluxcd.io/requestedAt`: any value other than `status.lastHandledRegisterRequest`.
 pub const REGISTER_REQUESTED_AT: &str = "whatsapp-operator.dev/register-requested-at";
 
-/// The longest value of [`REGISTER_REQUESTED_AT`] that is looked at, in bytes as JSON writes it
-/// ([`crate::api::text::stored_bytes`]): the ledger repeats it. A longer one is ignored, and an event says so.
+/// The longest value of [`REGISTER_REQUESTED_AT`] that is taken, in bytes of UTF-8: the ledger repeats it. A longer one is
+/// ignored, and an event says so.
 pub const REGISTER_REQUEST_MAX_BYTES: usize = 256;
 
 /// What a WhatsAppPhoneNumber asks for: one phone number ID, the Secrets that a register call is made of, and how to
@@ -169,7 +168,7 @@ impl WhatsAppPhoneNumber {
             .annotations
             .as_ref()?
             .get(REGISTER_REQUESTED_AT)?;
-        (!value.is_empty() && stored_bytes(value) <= REGISTER_REQUEST_MAX_BYTES).then_some(value)
+        (!value.is_empty() && value.len() <= REGISTER_REQUEST_MAX_BYTES).then_some(value)
     }
 
     /// The status, or that of a resource that the operator has not seen. What such a resource asks for came with Git or

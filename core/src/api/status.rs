@@ -162,7 +162,7 @@ pub enum AttemptOutcome {
     NotSent,
 }
 
-/// An error as Graph gave it, with secrets removed and every text cut (`crate::api::text::Bound`).
+/// An error as Graph gave it, with secrets removed and every text cut (`crate::api::text`).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GraphErrorStatus {

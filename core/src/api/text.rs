@@ -1,51 +1,21 @@
-//! One line of a bounded size: what may stand in a status, an event or a log. Pure.
+//! One line of a bounded length: what may stand in a status, an event or a log. Pure.
 //!
-//! A size is that of the JSON in which the API server stores a text. It is written in Go, so `<`, `>` and `&` take six
-//! bytes there, as control characters do. The bounds together keep a status below [`STATUS_MAX_BYTES`], whatever Graph says.
+//! Bounds are in characters, which is how the API server counts the lengths of a CRD's schema.
 
-/// The largest status that the operator writes, in bytes as stored. With what the API server notes about the fields of such
-/// a status (`metadata.managedFields`) it stays below 16 KiB.
-pub const STATUS_MAX_BYTES: usize = 15 * 1024 - 256;
+/// The bound of an identifier or a word: Meta's trace IDs have some 25 characters.
+pub const WORD: usize = 64;
 
-/// How long a text may be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bound {
-    /// In characters.
-    pub chars: usize,
-    /// In bytes as stored.
-    pub bytes: usize,
-}
+/// The bound of a name or a title.
+pub const NAME: usize = 256;
 
-impl Bound {
-    /// An identifier or a word: Meta's trace IDs have some 25 characters.
-    pub const WORD: Self = Self::of_bytes(64);
-    /// A name or a title.
-    pub const NAME: Self = Self::of_bytes(256);
-    /// What Graph says in sentences.
-    pub const TEXT: Self = Self {
-        chars: 512,
-        bytes: 768,
-    };
-    /// The message of a condition: as a note of an event it may have 1,024 bytes.
-    pub const MESSAGE: Self = Self::of_bytes(1_000);
-    /// A line of a log.
-    pub const LOG: Self = Self::of_bytes(2_048);
+/// The bound of Graph's sentences.
+pub const TEXT: usize = 512;
 
-    const fn of_bytes(bytes: usize) -> Self {
-        Self {
-            chars: bytes,
-            bytes,
-        }
-    }
+/// The bound of a condition's message.
+pub const MESSAGE: usize = 1_000;
 
-    /// What is left after this text.
-    pub fn without(self, text: &str) -> Self {
-        Self {
-            chars: self.chars.saturating_sub(text.chars().count()),
-            bytes: self.bytes.saturating_sub(stored_bytes(text)),
-        }
-    }
-}
+/// The bound of a line of a log.
+pub const LOG: usize = 2_048;
 
 /// The text in one line: line breaks and tabs become blanks, other control characters and those that steer the direction
 /// or are invisible go.
@@ -68,40 +38,13 @@ pub fn one_line(text: &str) -> String {
         .collect()
 }
 
-/// The text cut to a bound, with an ellipsis at the end if something is missing.
-pub fn cut(text: &str, bound: Bound) -> String {
-    const ELLIPSIS: char = '…';
-    let mut room = bound;
-    let mut end_with_ellipsis = 0;
-    for (at, c) in text.char_indices() {
-        let bytes = char_bytes(c);
-        if room.chars > 0 && room.bytes >= char_bytes(ELLIPSIS) {
-            end_with_ellipsis = at;
-        }
-        if room.chars == 0 || room.bytes < bytes {
-            let mut cut = text.get(..end_with_ellipsis).unwrap_or_default().to_owned();
-            if bound.chars > 0 && bound.bytes >= char_bytes(ELLIPSIS) {
-                cut.push(ELLIPSIS);
-            }
-            return cut;
-        }
-        room.chars -= 1;
-        room.bytes -= bytes;
+/// The text cut to so many characters, with an ellipsis as the last of them if something is missing.
+pub fn cut(text: &str, max_chars: usize) -> String {
+    if text.chars().nth(max_chars).is_none() {
+        return text.to_owned();
     }
-    text.to_owned()
-}
-
-/// How many bytes a text takes in the API server's JSON, without the quotes.
-pub fn stored_bytes(text: &str) -> usize {
-    text.chars().map(char_bytes).sum()
-}
-
-fn char_bytes(c: char) -> usize {
-    match c {
-        '"' | '\\' => 2,
-        '<' | '>' | '&' | '\0'..='\u{1f}' | '\u{2028}' | '\u{2029}' => 6,
-        c => c.len_utf8(),
-    }
+    let kept = text.chars().take(max_chars.saturating_sub(1));
+    kept.chain(['…']).take(max_chars).collect()
 }
 
 #[cfg(test)]
@@ -111,42 +54,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_those_of_gos_json() {
-        for (text, bytes) in [
-            ("plain", 5),
-            ("é€😀", 9),
-            ("\"\\", 4),
-            ("<>&", 18),
-            ("\u{1}\n\u{2028}", 18),
-            ("\u{7f}/", 2),
-        ] {
-            assert_eq!(stored_bytes(text), bytes, "{text:?}");
-        }
-    }
-
-    #[test]
     fn a_cut_text_ends_with_an_ellipsis() {
-        let bound = Bound { chars: 4, bytes: 8 };
         for (text, expected) in [
             ("abcd", "abcd"),
             ("abcde", "abc…"),
             ("éééé", "éééé"),
-            ("ééééé", "éé…"),
-            ("<<", "…"),
-            ("a😀😀", "a😀…"),
+            ("ééééé", "ééé…"),
+            ("<<<<<", "<<<…"),
+            ("a😀😀😀😀", "a😀😀…"),
             ("", ""),
         ] {
-            assert_eq!(cut(text, bound), expected, "{text}");
+            assert_eq!(cut(text, 4), expected, "{text}");
         }
-        assert_eq!(cut("abc", Bound::of_bytes(2)), "");
+        assert_eq!(cut("abc", 1), "…");
+        assert_eq!(cut("abc", 0), "");
     }
 
     proptest! {
         #[test]
-        fn a_cut_text_fits_and_begins_as_before(text in "\\PC{0,60}|[a<\"\u{2028}\u{1f600}]{0,60}", chars in 0_usize..50, bytes in 0_usize..80) {
-            let bound = Bound { chars, bytes };
-            let cut = cut(&text, bound);
-            prop_assert!(cut.chars().count() <= chars && stored_bytes(&cut) <= bytes, "{cut:?}");
+        fn a_cut_text_fits_and_begins_as_before(text in "\\PC{0,60}|[a<\"\u{2028}\u{1f600}]{0,60}", max_chars in 0_usize..80) {
+            let cut = cut(&text, max_chars);
+            prop_assert_eq!(cut.chars().count(), text.chars().count().min(max_chars));
             prop_assert!(cut == text || text.starts_with(cut.strip_suffix('…').unwrap_or(&cut)));
         }
 

@@ -9,7 +9,7 @@ use url::form_urlencoded::byte_serialize;
 use zeroize::Zeroizing;
 
 use super::inputs::CallInputs;
-use crate::api::text::{Bound, cut, one_line};
+use crate::api::text::{self, cut, one_line};
 
 /// The longest text that is looked at, in bytes; the rest is dropped.
 pub const MAX_INPUT_BYTES: usize = 64 * 1024;
@@ -91,13 +91,13 @@ impl Scrubber {
         scrubber
     }
 
-    /// The text as one line within [`Bound::TEXT`], without secrets and control characters.
+    /// The text as one line of at most [`text::TEXT`] characters, without secrets and control characters.
     pub fn scrub(&self, text: &str) -> String {
-        self.scrub_to(text, Bound::TEXT)
+        self.scrub_to(text, text::TEXT)
     }
 
-    /// The text as one line within a bound, without secrets and control characters.
-    pub fn scrub_to(&self, text: &str, bound: Bound) -> String {
+    /// The text as one line of so many characters, without secrets and control characters.
+    pub fn scrub_to(&self, text: &str, max_chars: usize) -> String {
         let bounded = prefix(text, MAX_INPUT_BYTES);
         let mut marked = Marked::new(bounded);
         for pattern in &self.secrets {
@@ -114,7 +114,7 @@ impl Scrubber {
         for pattern in &self.secrets {
             marked.hide_placed(pattern.text.expose_secret(), pattern.place);
         }
-        cut(marked.write().trim(), bound)
+        cut(marked.write().trim(), max_chars)
     }
 
     /// Adds a secret as it is, as it stands in JSON, and percent-encoded.

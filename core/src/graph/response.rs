@@ -10,7 +10,7 @@ use super::body::{Content, GraphError, says_success, text};
 use super::codes::classify_signature;
 use super::outcome::{ReadOutcome, RegisterOutcome, RegistrationState};
 use super::rate_limit;
-use crate::api::text::Bound;
+use crate::api::text::{NAME, TEXT, WORD};
 use crate::api::{GraphErrorStatus, PhoneNumberStatus, Reason};
 use crate::credentials::Scrubber;
 
@@ -219,13 +219,12 @@ impl<'a> Reader<'a> {
 
     fn scrubbed(&self, number: &PhoneNumberStatus) -> PhoneNumberStatus {
         PhoneNumberStatus {
-            status: self.clean(number.status.as_deref(), Bound::WORD),
-            platform_type: self.clean(number.platform_type.as_deref(), Bound::WORD),
-            code_verification_status: self
-                .clean(number.code_verification_status.as_deref(), Bound::WORD),
-            display_phone_number: self.clean(number.display_phone_number.as_deref(), Bound::WORD),
-            verified_name: self.clean(number.verified_name.as_deref(), Bound::NAME),
-            quality_rating: self.clean(number.quality_rating.as_deref(), Bound::WORD),
+            status: self.clean(number.status.as_deref(), WORD),
+            platform_type: self.clean(number.platform_type.as_deref(), WORD),
+            code_verification_status: self.clean(number.code_verification_status.as_deref(), WORD),
+            display_phone_number: self.clean(number.display_phone_number.as_deref(), WORD),
+            verified_name: self.clean(number.verified_name.as_deref(), NAME),
+            quality_rating: self.clean(number.quality_rating.as_deref(), WORD),
             observed_time: None,
         }
     }
@@ -238,12 +237,12 @@ impl<'a> Reader<'a> {
         };
         GraphErrorStatus {
             http_status: Some(i32::from(self.answer.status)),
-            type_: self.clean(error.type_.as_deref(), Bound::WORD),
+            type_: self.clean(error.type_.as_deref(), WORD),
             code: error.code,
             subcode: error.subcode,
-            message: self.clean(error.message_with_details().as_deref(), Bound::TEXT),
-            user_title: self.clean(error.user_title.as_deref(), Bound::NAME),
-            user_message: self.clean(error.user_message.as_deref(), Bound::TEXT),
+            message: self.clean(error.message_with_details().as_deref(), TEXT),
+            user_title: self.clean(error.user_title.as_deref(), NAME),
+            user_message: self.clean(error.user_message.as_deref(), TEXT),
             fbtrace_id: self.fbtrace_id(),
             transient: error.transient,
         }
@@ -267,7 +266,7 @@ impl<'a> Reader<'a> {
             header("x-fb-request-id"),
         ]
         .into_iter()
-        .find_map(|text| self.clean(text, Bound::WORD))
+        .find_map(|text| self.clean(text, WORD))
     }
 
     /// The answer in one line.
@@ -294,10 +293,10 @@ impl<'a> Reader<'a> {
         if let Some(subcode) = error.subcode {
             line += &format!(", subcode {subcode}");
         }
-        if let Some(message) = self.clean(error.message.as_deref(), Bound::TEXT) {
+        if let Some(message) = self.clean(error.message.as_deref(), TEXT) {
             line += &format!(": \"{message}\"");
         }
-        if let Some(details) = self.clean(error.details.as_deref(), Bound::TEXT) {
+        if let Some(details) = self.clean(error.details.as_deref(), TEXT) {
             line += &format!(" (details: {details})");
         }
         line
@@ -312,8 +311,8 @@ impl<'a> Reader<'a> {
     }
 
     /// A text from outside as it may be shown; `None` if nothing of it is left.
-    fn clean(&self, text: Option<&str>, bound: Bound) -> Option<String> {
-        text.map(|text| self.scrubber.scrub_to(text, bound))
+    fn clean(&self, text: Option<&str>, max_chars: usize) -> Option<String> {
+        text.map(|text| self.scrubber.scrub_to(text, max_chars))
             .filter(|text| !text.is_empty())
     }
 }

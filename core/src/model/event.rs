@@ -3,7 +3,6 @@
 use kube_core::ResourceExt as _;
 
 use crate::api::conditions::{self, find, reason_of};
-use crate::api::text::stored_bytes;
 use crate::api::{
     DeletionPolicy, REGISTER_REQUEST_MAX_BYTES, REGISTER_REQUESTED_AT, Reason, Source,
     WhatsAppPhoneNumber, WhatsAppPhoneNumberSpec, WhatsAppPhoneNumberStatus,
@@ -52,12 +51,12 @@ pub fn of_change(
 /// The remark on an annotation that asks for a register call in a text that is too long to be one.
 pub fn of_request(resource: &WhatsAppPhoneNumber) -> Option<EventDraft> {
     let value = resource.annotations().get(REGISTER_REQUESTED_AT)?;
-    let bytes = stored_bytes(value);
+    let bytes = value.len();
     (bytes > REGISTER_REQUEST_MAX_BYTES).then(|| {
         remark(
             "InvalidRegisterRequest",
             &format!(
-                "The annotation {REGISTER_REQUESTED_AT} has {bytes} bytes as JSON and is ignored. Give it a text of at \
+                "The annotation {REGISTER_REQUESTED_AT} has {bytes} bytes and is ignored. Give it a text of at \
                  most {REGISTER_REQUEST_MAX_BYTES} bytes, such as the time."
             ),
         )

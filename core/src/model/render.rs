@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::schedule::whole_seconds;
 use crate::api::conditions::{self, FALSE, TRUE, Truth, UNKNOWN, is_registered};
-use crate::api::text::{Bound, cut, one_line};
+use crate::api::text::{MESSAGE, cut, one_line};
 use crate::api::{Reason, WhatsAppPhoneNumberStatus};
 
 /// Where a number stands, why, and what to do.
@@ -82,7 +82,7 @@ pub fn set(
     let mut writer = Writer {
         status,
         reason: *reason,
-        message: cut(&one_line(message), Bound::MESSAGE),
+        message: cut(&one_line(message), MESSAGE),
         now,
     };
     if !stays_registered {
@@ -312,7 +312,7 @@ mod tests {
         for condition in &status.conditions {
             let line = &condition.message;
             assert!(line.starts_with("a b é") && line.ends_with('…'), "{line}");
-            assert!(line.len() <= 1_000);
+            assert_eq!(line.chars().count(), MESSAGE);
         }
     }
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::generators::{self, exchange};
 use operator_core::api::Reason;
-use operator_core::api::text::Bound;
+use operator_core::api::text::{MESSAGE, TEXT};
 use operator_core::api::{REGISTER_REQUESTED_AT, WhatsAppPhoneNumber};
 use operator_core::credentials::Scrubber;
 use operator_core::credentials::{CallInputs, SecretData};
@@ -328,10 +328,10 @@ proptest! {
             Ok(inputs) => {
                 let digests = inputs.digests(&spec);
                 prop_assert_eq!(digests.token.len() + digests.inputs.len(), 128);
-                check::text(&Scrubber::new(&inputs).scrub("x"), Bound::TEXT);
+                check::text(&Scrubber::new(&inputs).scrub("x"), TEXT);
             }
             Err(fault) => {
-                check::line(&fault.message, Bound::MESSAGE.bytes);
+                check::line(&fault.message, MESSAGE);
                 let secrets = data.values().filter_map(|value| std::str::from_utf8(&value.0).ok());
                 for secret in secrets.map(str::trim).filter(|secret| secret.len() >= 12) {
                     prop_assert!(!fault.message.contains(secret), "{}", fault.message);
