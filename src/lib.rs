@@ -39,7 +39,7 @@
 //!
 //! Imports go down this list only, and no two files import each other:
 //!
-//! - [`runtime`]: what runs: start and stop, the watches and what they wake, leader election, health checks.
+//! - `runtime`: what runs: start and stop, the watches and what they wake, leader election, health checks.
 //! - [`reconcile`]: one resource at a time: the driver of the decisions, claims and records, Secrets, events, Graph.
 //! - [`telemetry`]: what is told outside of the resources: log lines and metrics.
 //! - [`memory`]: what the process knows: the watched resources, the history of calls, cool-downs, locks, notes.
@@ -49,7 +49,7 @@
 pub mod config;
 pub mod memory;
 pub mod reconcile;
-pub mod runtime;
+mod runtime;
 pub mod telemetry;
 
 pub use runtime::program::main;

@@ -3,6 +3,6 @@
 mod health;
 mod leader;
 mod operator;
-pub mod program;
+pub(crate) mod program;
 mod relist;
 mod watches;

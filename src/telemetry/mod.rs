@@ -1,7 +1,7 @@
 //! What is told outside of the resources: log lines and metrics.
 
 mod chain;
-pub mod logs;
+pub(crate) mod logs;
 pub mod metrics;
 
 pub use chain::Chain;
