@@ -1,29 +1,39 @@
 //! Leader election: one replica works, the others watch and wait. It saves work; what keeps a number from being
 //! registered twice is the claim in the status, not this.
 //!
-//! `kube-lease-manager` takes and renews the Lease. It says nothing while renewals fail, does not make a deleted Lease
-//! anew, and as a follower looks again only when the Lease runs out. So each of its managers serves for one term here:
-//! a follower's ends after [`Timing::retry`], a leader's when the Lease is lost or no read has shown for the length of
-//! the Lease that it was renewed. The next term starts with a fresh manager.
+//! Every candidate reads the Lease every [`Timing::retry`], decides ([`next_step`]) and writes at most once, with the
+//! `resourceVersion` that it has read: one of two candidates gets a conflict, reads again and decides again. Clocks of
+//! different machines are never compared: a leader's term ends by its own monotonic clock, and a follower takes a Lease
+//! that it has seen unchanged, by its own, for as long as the Lease says.
+//!
+//! The end of a term ends new work. What is in flight is finished, and the process stands for election again.
 
 use std::time::Duration;
 
 use futures::Stream;
 use jiff::Timestamp;
-use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
-use kube_lease_manager::{LeaseManager, LeaseManagerBuilder, LeaseManagerError, LeaseParams};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use operator_core::api::MANAGER;
 
 use crate::config::LeaderSettings;
+use crate::telemetry::Chain;
 
-/// How long giving up the Lease may take when the process ends.
+/// How long releasing the Lease may take when the process ends.
 const RELEASE: Duration = Duration::from_secs(5);
+
+const TIMING: Timing = Timing {
+    duration: Duration::from_secs(30),
+    retry: Duration::from_secs(2),
+    request: Duration::from_secs(5),
+};
 
 /// Whether this process leads.
 #[derive(Debug)]
@@ -45,59 +55,68 @@ enum Campaign {
 
 /// One candidate.
 struct Candidate {
-    client: Client,
-    namespace: String,
+    leases: Api<Lease>,
     settings: LeaderSettings,
     timing: Timing,
     leads: watch::Sender<bool>,
+    seen: Observation,
+    /// When the last write that succeeded was sent; none while this candidate follows.
+    renewed: Option<Instant>,
 }
 
 /// How long everything may take.
 #[derive(Clone, Copy, Debug)]
 struct Timing {
-    /// How long the Lease holds without renewal, in seconds.
-    duration: u64,
-    /// How long before its end it is renewed, in seconds.
-    grace: u64,
-    /// How long a follower, or a leader that looks at the Lease, waits until the next look.
+    /// How long the Lease holds without renewal, in whole seconds.
+    duration: Duration,
+    /// How often the Lease is read.
     retry: Duration,
-    /// How long one look at the Lease may take.
+    /// How long one request may take.
     request: Duration,
 }
 
-/// A term could not begin, or not go on.
-#[derive(Debug, thiserror::Error)]
-enum TermError {
-    #[error("the API server gave no answer in time")]
-    Timeout,
-    #[error("cannot take the Lease: {0}")]
-    Lease(#[from] LeaseManagerError),
+/// The Lease as it was read last, and since when it has been so.
+#[derive(Debug)]
+struct Observation {
+    spec: LeaseSpec,
+    since: Instant,
+}
+
+/// What the Lease says about its holder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LeaseState {
+    /// It names no holder, or does not exist.
+    Free,
+    Mine,
+    /// Another candidate, for so long after each renewal.
+    Other(Duration),
+}
+
+/// What a candidate does about the Lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Wait,
+    /// Writes that this candidate is the holder: takes the Lease, or renews it.
+    Hold,
+    EndTerm,
 }
 
 /// Why a leader stopped leading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Loss {
-    /// Another candidate holds the Lease, or nobody, or the Lease is gone.
+    /// The Lease was deleted, or names another holder or none.
     Taken,
-    /// The Lease was not renewed in time, or nobody could see that it was.
+    /// The Lease could not be renewed in time.
     Expired,
 }
 
-/// What a look at the Lease says to the one who thinks that he holds it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Look {
-    /// He does, for so long.
-    Mine(Duration),
-    /// He does not.
-    NotMine,
+#[derive(Debug, thiserror::Error)]
+enum LeaseError {
+    #[error("failed to read the Lease")]
+    Read(#[source] kube::Error),
+    #[error("failed to write the Lease")]
+    Write(#[source] kube::Error),
 }
-
-const TIMING: Timing = Timing {
-    duration: 30,
-    grace: 15,
-    retry: Duration::from_secs(2),
-    request: Duration::from_secs(5),
-};
 
 // === impl Leadership ===
 
@@ -111,22 +130,28 @@ impl Leadership {
         }
     }
 
-    /// Stands for election until [`Self::release`]. A Lease that is missing is made; an API server that cannot be
-    /// reached is tried again.
+    /// Stands for election until [`Self::release`]. A missing Lease is created; an API server that cannot be reached
+    /// is tried again.
     pub fn elect(client: Client, settings: LeaderSettings) -> Self {
         Self::elect_with(client, settings, TIMING)
     }
 
     fn elect_with(client: Client, settings: LeaderSettings, timing: Timing) -> Self {
         let (sender, leads) = watch::channel(false);
-        let namespace = settings.lease_namespace.clone();
-        let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
+        let leases = match &settings.lease_namespace {
+            Some(namespace) => Api::namespaced(client, namespace),
+            None => Api::default_namespaced(client),
+        };
         let candidate = Candidate {
-            client,
-            namespace,
+            leases,
             settings,
             timing,
             leads: sender,
+            seen: Observation {
+                spec: LeaseSpec::default(),
+                since: Instant::now(),
+            },
+            renewed: None,
         };
         let stop = CancellationToken::new();
         let task = tokio::spawn(candidate.run(stop.clone()));
@@ -136,20 +161,14 @@ impl Leadership {
         }
     }
 
-    /// Whether this process leads, for those who ask again and again.
+    /// Returns a channel that always holds whether this process leads.
     pub fn receiver(&self) -> watch::Receiver<bool> {
         self.leads.clone()
     }
 
-    #[cfg(test)]
-    /// Whether this process leads now.
-    pub fn is_leader(&self) -> bool {
-        *self.leads.borrow()
-    }
-
-    /// Whether this process leads: now, and whenever that has changed. A term that was lost and won again before
-    /// anybody looked is told as well: passes may have been left out in between. With an election it ends after
-    /// [`Self::release`]; at any other time that is a fault after which this process would never lead again.
+    /// Returns whether this process leads: now, and whenever that has changed. A term that was lost and won again before
+    /// the stream was polled is told as well: reconciles may have been left out in between. With an election it ends
+    /// after [`Self::release`]; at any other time that is a fault after which this process would never lead again.
     pub fn changes(&self) -> impl Stream<Item = bool> + Send + Unpin + use<> {
         let mut leads = self.leads.clone();
         leads.mark_changed();
@@ -160,14 +179,14 @@ impl Leadership {
         }))
     }
 
-    /// Gives the Lease up, so that another replica need not wait for its end. Call it when the work is done.
+    /// Releases the Lease, so that another replica need not wait until it expires. Call it when the work is done.
     pub async fn release(self) {
         let Campaign::Running { stop, mut task } = self.campaign else {
             return;
         };
         stop.cancel();
         if timeout(RELEASE, &mut task).await.is_err() {
-            tracing::warn!("the Lease was not given up in time; it runs out by itself");
+            tracing::warn!("the Lease was not released in time; it will expire");
             task.abort();
         }
     }
@@ -176,166 +195,234 @@ impl Leadership {
 // === impl Candidate ===
 
 impl Candidate {
-    async fn run(self, stop: CancellationToken) {
+    async fn run(mut self, stop: CancellationToken) {
+        let mut ticks = interval(self.timing.retry);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            match stop.run_until_cancelled(self.start_term()).await {
-                None => return,
-                Some(Ok(Some(manager))) => self.lead(&manager, &stop).await,
-                Some(Ok(None)) => {}
-                Some(Err(error)) => {
-                    tracing::warn!(%error, lease = self.settings.lease_name, "leader election: trying again")
-                }
-            }
-            if stop
-                .run_until_cancelled(sleep(self.timing.retry))
-                .await
-                .is_none()
-            {
-                return;
+            let term_end = self.renewed.map(|sent| sent + self.timing.term());
+            let round = before(term_end, async {
+                ticks.tick().await;
+                self.step().await
+            });
+            match stop.run_until_cancelled(round).await {
+                None => break,
+                Some(None) => self.end_term(Loss::Expired),
+                Some(Some(result)) => self.report(result),
             }
         }
-    }
-
-    /// Tries to take the Lease; none if another candidate holds it.
-    async fn start_term(&self) -> Result<Option<LeaseManager>, TermError> {
-        let manager = timeout(self.timing.request, self.manager())
-            .await
-            .map_err(|_| TermError::Timeout)??;
-        match timeout(self.timing.request, manager.changed()).await {
-            Ok(leads) => Ok(leads?.then_some(manager)),
-            Err(_) => Ok(None),
-        }
-    }
-
-    /// Finds the Lease, or makes it.
-    async fn manager(&self) -> Result<LeaseManager, LeaseManagerError> {
-        let identity = &self.settings.identity;
-        let parameters = LeaseParams::new(identity, self.timing.duration, self.timing.grace)
-            .with_field_manager(format!("{MANAGER}-{identity}"));
-        LeaseManagerBuilder::new(self.client.clone(), &self.settings.lease_name)
-            .with_namespace(&self.namespace)
-            .with_parameters(parameters)
-            .build()
-            .await
-    }
-
-    /// Leads until the Lease is lost, or until told to stop; then gives it up.
-    async fn lead(&self, manager: &LeaseManager, stop: &CancellationToken) {
-        tracing::info!(
-            lease = self.settings.lease_name,
-            identity = self.settings.identity,
-            "leading"
-        );
-        let lost = tokio::select! {
-            () = stop.cancelled() => None,
-            () = self.renew(manager) => Some(Loss::Taken),
-            loss = self.supervise() => Some(loss),
-        };
         self.publish(false);
-        match lost {
-            Some(loss) => tracing::warn!(
-                lease = self.settings.lease_name,
-                ?loss,
-                "not leading any more"
-            ),
-            None => match manager.release().await {
-                Ok(()) => tracing::info!(lease = self.settings.lease_name, "gave the Lease up"),
-                Err(error) => {
-                    tracing::warn!(%error, "cannot give the Lease up; it runs out by itself")
+        let released = self.release().await;
+        self.report(released);
+    }
+
+    /// Reads the Lease, and does what follows from it.
+    async fn step(&mut self) -> Result<(), LeaseError> {
+        let lease = self.read().await?;
+        let now = Instant::now();
+        let spec = lease.spec.clone().unwrap_or_default();
+        let state = LeaseState::of(&spec, &self.settings.identity, self.timing.duration);
+        let unchanged = self.seen.unchanged(&spec, now);
+        let renewed = self.renewed.map(|sent| now - sent);
+        match next_step(state, unchanged, renewed, self.timing.renewal()) {
+            Step::Wait => {}
+            Step::Hold => {
+                if self.write(lease, self.held(spec)).await? {
+                    self.lead(now);
                 }
+            }
+            Step::EndTerm => self.end_term(Loss::Taken),
+        }
+        Ok(())
+    }
+
+    /// Clears the holder, also where this candidate follows: the answer to its last write may have been lost.
+    async fn release(&self) -> Result<(), LeaseError> {
+        let lease = self.read().await?;
+        let spec = lease.spec.as_ref();
+        let holder = spec.and_then(|spec| spec.holder_identity.as_ref());
+        let released = LeaseSpec {
+            holder_identity: Some(String::new()),
+            ..LeaseSpec::default()
+        };
+        if holder == Some(&self.settings.identity) && self.write(lease, released).await? {
+            tracing::info!(lease = self.settings.lease_name, "released the Lease");
+        }
+        Ok(())
+    }
+
+    /// Returns the Lease; one that does not exist has no `resourceVersion`.
+    async fn read(&self) -> Result<Lease, LeaseError> {
+        let lease = self.leases.get_opt(&self.settings.lease_name);
+        let lease = self.in_time(lease).await.map_err(LeaseError::Read)?;
+        Ok(lease.unwrap_or_default())
+    }
+
+    /// Changes the Lease that was read, or creates it. Returns whether no other writer was first.
+    async fn write(&self, read: Lease, spec: LeaseSpec) -> Result<bool, LeaseError> {
+        let name = &self.settings.lease_name;
+        let exists = read.metadata.resource_version.is_some();
+        let lease = Lease {
+            metadata: ObjectMeta {
+                name: Some(name.clone()),
+                resource_version: read.metadata.resource_version,
+                ..ObjectMeta::default()
             },
+            spec: Some(spec),
+        };
+        let written = if exists {
+            let patch = Patch::Merge(&lease);
+            let parameters = PatchParams::apply(MANAGER);
+            self.in_time(self.leases.patch(name, &parameters, &patch))
+                .await
+        } else {
+            let parameters = PostParams {
+                field_manager: Some(MANAGER.to_owned()),
+                ..PostParams::default()
+            };
+            self.in_time(self.leases.create(&parameters, &lease)).await
+        };
+        match written {
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+            Err(error) => Err(LeaseError::Write(error)),
         }
     }
 
-    /// Renews the Lease; returns when it is another's.
-    async fn renew(&self, manager: &LeaseManager) {
-        loop {
-            match manager.changed().await {
-                Ok(true) => {}
-                Ok(false) => return,
-                Err(error) => {
-                    tracing::warn!(%error, "cannot renew the Lease; trying again");
-                    sleep(self.timing.retry / 5).await;
-                }
-            }
+    async fn in_time<T>(&self, request: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
+        timeout(self.timing.request, request)
+            .await
+            .unwrap_or_else(|late| Err(kube::Error::Service(late.into())))
+    }
+
+    /// Returns what this candidate makes of the Lease that it has read.
+    fn held(&self, read: LeaseSpec) -> LeaseSpec {
+        let now = Some(MicroTime(Timestamp::now()));
+        let new_term = self.renewed.is_none();
+        let transitions = read.lease_transitions.unwrap_or_default();
+        LeaseSpec {
+            holder_identity: Some(self.settings.identity.clone()),
+            lease_duration_seconds: i32::try_from(self.timing.duration.as_secs()).ok(),
+            lease_transitions: Some(transitions.saturating_add(new_term.into())),
+            acquire_time: if new_term {
+                now.clone()
+            } else {
+                read.acquire_time
+            },
+            renew_time: now,
+            ..read
         }
     }
 
-    /// Reads the Lease now and then, and leads for as long as that shows it in force.
-    async fn supervise(&self) -> Loss {
-        let leases = Api::<Lease>::namespaced(self.client.clone(), &self.namespace);
-        // A term can begin with a Lease of mine that ran out: leave the time to renew it.
-        let mut until = Instant::now() + self.timing.request;
-        loop {
-            let asked = Instant::now();
-            match self.look(&leases, until - asked).await {
-                Some(Look::NotMine) => return Loss::Taken,
-                Some(Look::Mine(left)) => {
-                    until = until.max(asked + left);
-                    self.publish(!left.is_zero());
-                }
-                None => {}
-            }
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Loss::Expired;
-            }
-            sleep(left.min(self.timing.retry)).await;
+    fn lead(&mut self, sent: Instant) {
+        if self.renewed.replace(sent).is_none() {
+            tracing::info!(
+                lease = self.settings.lease_name,
+                identity = self.settings.identity,
+                "leading"
+            );
         }
+        self.publish(true);
     }
 
-    /// Reads the Lease once; none if there was no answer in the time that is left.
-    async fn look(&self, leases: &Api<Lease>, left: Duration) -> Option<Look> {
-        let now = wall_clock();
-        let read = leases.get_opt(&self.settings.lease_name);
-        match timeout(left.min(self.timing.request), read).await {
-            Ok(Ok(lease)) => Some(judge(lease.as_ref(), &self.settings.identity, now)),
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "cannot read the Lease; trying again");
-                None
-            }
-            Err(_) => {
-                tracing::warn!("cannot read the Lease: the API server gave no answer in time");
-                None
-            }
-        }
+    fn end_term(&mut self, loss: Loss) {
+        self.renewed = None;
+        self.publish(false);
+        tracing::warn!(
+            lease = self.settings.lease_name,
+            ?loss,
+            "not leading any more"
+        );
     }
 
     fn publish(&self, leads: bool) {
         self.leads
             .send_if_modified(|now| std::mem::replace(now, leads) != leads);
     }
+
+    fn report(&self, result: Result<(), LeaseError>) {
+        if let Err(error) = result {
+            let lease = &self.settings.lease_name;
+            tracing::warn!(error = %Chain(&error), lease, "leader election: a request failed");
+        }
+    }
 }
 
-/// Also a candidate whose task has come to an unforeseen end leads no more.
+/// A candidate whose task has ended unexpectedly does not lead either.
 impl Drop for Candidate {
     fn drop(&mut self) {
         self.publish(false);
     }
 }
 
-/// What the Lease says to `identity`, who reads it at `now`. Only the holder writes the time of the renewal, so his
-/// own clock is compared with itself.
-fn judge(lease: Option<&Lease>, identity: &str, now: Timestamp) -> Look {
-    let Some(spec) = lease.and_then(|lease| lease.spec.as_ref()) else {
-        return Look::NotMine;
-    };
-    if spec.holder_identity.as_deref() != Some(identity) {
-        return Look::NotMine;
+// === impl Timing ===
+
+impl Timing {
+    /// Returns how long a renewal lets a leader lead: a little less than it keeps others away, as timers are late and
+    /// clocks differ in speed.
+    fn term(&self) -> Duration {
+        self.duration.saturating_sub(self.retry)
     }
-    let (Some(renewed), Some(seconds)) = (spec.renew_time.as_ref(), spec.lease_duration_seconds)
-    else {
-        return Look::NotMine;
-    };
-    let whole = Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
-    // A renewal from the future (the clock was set back) counts as one from now.
-    let age = Duration::try_from(now.duration_since(renewed.0)).unwrap_or_default();
-    Look::Mine(whole.saturating_sub(age))
+
+    /// Returns the age at which a renewal is followed by the next one.
+    fn renewal(&self) -> Duration {
+        self.duration / 2
+    }
 }
 
-#[allow(clippy::disallowed_methods)] // the Lease carries wall-clock times
-fn wall_clock() -> Timestamp {
-    Timestamp::now()
+// === impl Observation ===
+
+impl Observation {
+    /// Returns for how long the Lease has been seen as it was read now.
+    fn unchanged(&mut self, spec: &LeaseSpec, now: Instant) -> Duration {
+        if self.spec != *spec {
+            self.spec = spec.clone();
+            self.since = now;
+        }
+        now - self.since
+    }
+}
+
+// === impl LeaseState ===
+
+impl LeaseState {
+    /// `duration` is for a Lease that does not say how long it holds.
+    fn of(spec: &LeaseSpec, identity: &str, duration: Duration) -> Self {
+        match spec.holder_identity.as_deref() {
+            None | Some("") => Self::Free,
+            Some(holder) if holder == identity => Self::Mine,
+            Some(_) => {
+                let seconds = spec
+                    .lease_duration_seconds
+                    .and_then(|s| u64::try_from(s).ok());
+                Self::Other(seconds.map_or(duration, Duration::from_secs))
+            }
+        }
+    }
+}
+
+/// Returns what a candidate does about a Lease that it has seen `unchanged` for so long. `renewed` is the age of its own
+/// last renewal if it leads, `renewal` that at which the next one is due.
+fn next_step(
+    lease: LeaseState,
+    unchanged: Duration,
+    renewed: Option<Duration>,
+    renewal: Duration,
+) -> Step {
+    match (lease, renewed) {
+        (LeaseState::Mine, Some(age)) if age < renewal => Step::Wait,
+        (LeaseState::Mine, _) => Step::Hold,
+        (_, Some(_)) => Step::EndTerm,
+        (LeaseState::Other(duration), None) if unchanged < duration => Step::Wait,
+        (_, None) => Step::Hold,
+    }
+}
+
+/// Waits for `work`, but not beyond `end`.
+async fn before<T>(end: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
+    match end {
+        Some(end) => timeout_at(end, work).await.ok(),
+        None => Some(work.await),
+    }
 }
 
 #[cfg(test)]
