@@ -29,7 +29,6 @@ const QUIET: &[(&str, LevelFilter)] = &[
     ("hyper", LevelFilter::INFO),
     ("hyper_util", LevelFilter::INFO),
     ("kube_client", LevelFilter::INFO),
-    ("kube_lease_manager", LevelFilter::INFO),
     // At `info` it puts the resource's name into each line once more, in words of its own.
     ("kube_runtime", LevelFilter::WARN),
     ("reqwest", LevelFilter::INFO),
