@@ -181,7 +181,7 @@ fn api_version(text: String) -> Result<String, ConfigError> {
     }
     Err(ConfigError::new(
         "--graph-api-version (GRAPH_API_VERSION)",
-        format!("{text:?} is no version of the Graph API; write one such as v23.0"),
+        format!("{text:?} is not a Graph API version; write one such as v23.0"),
     ))
 }
 
@@ -206,7 +206,7 @@ fn namespace(flag: &'static str, name: &str) -> Result<String, ConfigError> {
     Err(ConfigError::new(
         flag,
         format!(
-            "{name:?} is no name of a namespace; write at most 63 of a-z, 0-9 and -, with a letter or digit at both ends"
+            "{name:?} is not a namespace name; write at most 63 of a-z, 0-9 and -, with a letter or digit at both ends"
         ),
     ))
 }
@@ -290,7 +290,7 @@ fn lease(name: String, in_namespace: Option<String>) -> Result<LeaderSettings, C
     if !valid {
         return Err(ConfigError::new(
             "--lease-name (LEASE_NAME)",
-            format!("{name:?} is no name of a Lease; write a DNS name such as whatsapp-operator"),
+            format!("{name:?} is not a Lease name; write a DNS name such as whatsapp-operator"),
         ));
     }
     let flag = "--lease-namespace (LEASE_NAMESPACE)";
@@ -322,7 +322,7 @@ fn socket_address(text: &str) -> Result<SocketAddr, ConfigError> {
     text.trim().parse().map_err(|_| {
         ConfigError::new(
             "--bind-address (BIND_ADDRESS)",
-            format!("{text:?} is no address; write an IP address and a port such as 0.0.0.0:8080 or [::]:8080"),
+            format!("{text:?} is not an IP address and port; write one such as 0.0.0.0:8080 or [::]:8080"),
         )
     })
 }

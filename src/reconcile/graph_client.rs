@@ -1,6 +1,5 @@
 //! Sends a request: once, with one time limit for all of it, no retry and no redirect.
 
-use std::error::Error as _;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,19 +12,13 @@ use operator_core::graph::request::{self, BuildError, GraphRequest};
 use operator_core::graph::response::{self, Answer, Exchange};
 use operator_core::graph::{Call, ReadOutcome, RegisterOutcome};
 
+use crate::telemetry::Chain;
+
 /// As much of a body as is read: Graph's answers are far shorter.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
 /// A connection must stand within this time, or a third of the whole if that is less.
 const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// What reqwest and hyper-util put around a cause without adding to it.
-const WRAPPERS: [&str; 4] = [
-    "error sending request",
-    "client error (Connect)",
-    "client error (SendRequest)",
-    "request or response body error",
-];
 
 /// Where Graph is and how it is called.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +42,7 @@ pub enum GraphClientError {
     Timeout,
     /// The HTTP client cannot be made, for example without root certificates.
     #[error(
-        "failed to make the HTTP client for Graph; are root certificates installed (package ca-certificates, or SSL_CERT_FILE)?"
+        "failed to create the HTTP client for the Graph API (root certificates must be installed: package ca-certificates, or SSL_CERT_FILE)"
     )]
     Http(#[source] reqwest::Error),
 }
@@ -176,21 +169,7 @@ async fn read_answer(mut response: Response) -> Answer {
 
 /// The causes of an error in one line. Without the URL, whose query can hold an `appsecret_proof`.
 fn causes(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut texts = vec![error.to_string()];
-    let mut source = error.source();
-    while let Some(cause) = source {
-        texts.push(cause.to_string());
-        source = cause.source();
-    }
-    let last = texts.last().cloned().unwrap_or_default();
-    texts.retain(|text| !WRAPPERS.contains(&text.as_str()));
-    texts.dedup();
-    if texts.is_empty() {
-        last
-    } else {
-        texts.join(": ")
-    }
+    Chain(&error.without_url()).to_string()
 }
 
 /// Whether Graph can be called at this URL; else what is wrong, and what to write. The URL is not repeated: somebody may

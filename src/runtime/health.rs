@@ -42,7 +42,7 @@ pub struct Health {
 #[derive(Debug, thiserror::Error)]
 pub enum HealthError {
     /// The address is taken, not this machine's, or not allowed.
-    #[error("cannot listen on {address} for health checks and metrics (--bind-address): {source}")]
+    #[error("failed to listen on {address} for health checks and metrics (--bind-address)")]
     Bind {
         /// The address that was asked for.
         address: SocketAddr,
@@ -50,7 +50,7 @@ pub enum HealthError {
         source: io::Error,
     },
     /// The listener broke.
-    #[error("the server for health checks and metrics has failed: {0}")]
+    #[error("failed to serve health checks and metrics")]
     Serve(#[source] io::Error),
 }
 
@@ -106,7 +106,7 @@ async fn show_metrics(
     match health.metrics.encode() {
         Ok(text) => Ok(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text)),
         Err(error) => {
-            tracing::error!(%error, "cannot write the metrics");
+            tracing::error!(%error, "Failed to write the metrics");
             Err(StatusCode::INTERNAL_SERVER_ERROR)
         }
     }

@@ -31,22 +31,22 @@ const SECRET_POLL: Duration = Duration::from_secs(60);
 #[derive(Debug, thiserror::Error)]
 pub enum OperatorError {
     /// Neither a service account nor a kubeconfig says where the API server is.
-    #[error("cannot find the Kubernetes API server: {0}")]
+    #[error("failed to find the Kubernetes API server")]
     Config(#[from] kube::config::InferConfigError),
     /// The client for the API server could not be made.
-    #[error("cannot make a client for the Kubernetes API server: {0}")]
+    #[error("failed to create a client for the Kubernetes API server")]
     Client(#[source] kube::Error),
     /// The client for the Graph API could not be made.
-    #[error("cannot make a client for the Graph API: {0}")]
+    #[error(transparent)]
     Graph(#[from] GraphClientError),
     /// The signals that end the process could not be asked for.
-    #[error("cannot listen for SIGTERM and SIGINT: {0}")]
+    #[error("failed to listen for SIGTERM and SIGINT")]
     Signals(#[source] std::io::Error),
     /// Health checks and metrics cannot be served.
     #[error(transparent)]
     Health(#[from] HealthError),
     /// Nobody stands for election any more, so this process would never work again.
-    #[error("the leader election has ended by itself; start the operator again")]
+    #[error("leader election ended unexpectedly; restart the operator")]
     Election,
 }
 

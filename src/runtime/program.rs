@@ -9,7 +9,7 @@ use operator_core::api;
 
 use super::operator;
 use crate::config::{Cli, Command, Settings};
-use crate::telemetry::logs;
+use crate::telemetry::{Chain, logs};
 
 /// Runs the program with these arguments, the program's own name first, to its end.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -56,8 +56,9 @@ fn print_crd() -> Result<(), Box<dyn Error>> {
 
 /// One line: in the log where there is one already, else as programs report errors.
 fn report(error: &(dyn Error + 'static)) {
+    let error = Chain(error);
     if tracing::enabled!(tracing::Level::ERROR) {
-        tracing::error!(error, "the operator has stopped");
+        tracing::error!(%error, "The operator has stopped");
     } else {
         eprintln!("error: {error}");
     }

@@ -64,18 +64,18 @@ struct Fields<'a>(&'a mut Map<String, Value>);
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// The directives cannot be read; valid settings exclude that.
-    #[error("cannot read the log level: {0}")]
+    #[error("failed to read the log level")]
     Filter(#[from] FilterError),
     /// Logging was started before.
-    #[error("cannot start logging: {0}")]
+    #[error("failed to start logging")]
     Started(#[from] TryInitError),
 }
 
-/// A text is neither a level nor directives.
+/// A text that is neither a level nor directives.
 #[derive(Debug, thiserror::Error)]
 pub enum FilterError {
-    /// A word alone that is no level. `EnvFilter` would take it for a target and silence everything else.
-    #[error("{0:?} is no level")]
+    /// A word alone that is not a level. `EnvFilter` would take it for a target and silence everything else.
+    #[error("{0:?} is not a log level")]
     NoLevel(String),
     /// What `EnvFilter` refuses.
     #[error(transparent)]

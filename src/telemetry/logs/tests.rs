@@ -107,7 +107,7 @@ fn an_error_is_written_with_its_causes() {
     });
     let field = objects(&text)[0]["error"].to_string();
     assert!(
-        field.contains("has failed") && field.contains("connection refused"),
+        field.contains("failed to serve") && field.contains("connection refused"),
         "{field}"
     );
 }
