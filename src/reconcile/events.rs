@@ -44,7 +44,7 @@ impl Events {
         let name = about.name.as_deref().unwrap_or_default();
         if name.len() > NAME_MAX_CHARS {
             debug!(
-                name,
+                resource = name,
                 reason = draft.reason,
                 "No event: the resource's name is too long for one"
             );

@@ -230,7 +230,7 @@ async fn reconcile(object: Arc<Watched>, context: Arc<Context>) -> Result<Action
         Err(invalid) => {
             let key = key_of(object.as_ref());
             warn!(
-                namespace = key.namespace, name = key.name, error = %Chain(invalid),
+                namespace = key.namespace, resource = key.name, error = %Chain(invalid),
                 "The resource cannot be read and is left alone; correct it"
             );
             return Ok(Action::await_change());
@@ -243,7 +243,8 @@ async fn reconcile(object: Arc<Watched>, context: Arc<Context>) -> Result<Action
         return Ok(Action::await_change());
     }
     let key = key_of(resource);
-    let span = tracing::info_span!("reconcile", namespace = key.namespace, name = key.name);
+    // Not `name`: in a JSON line that is the span's own.
+    let span = tracing::info_span!("reconcile", namespace = key.namespace, resource = key.name);
     let started = Instant::now();
     let result = async {
         let result = driver::reconcile(&context, resource).await;

@@ -1,22 +1,17 @@
-//! Log lines on standard error: text for people, or JSON with the fields of every enclosing span in one flat object,
-//! so that each line that concerns a resource names it.
+//! Log lines on standard error: text for people, or JSON with the enclosing spans in a list. The outermost span names
+//! the resource, so every line about one does.
 //!
 //! No secret may get into a line at any level. The operator's own code never logs one; what dependencies print is
 //! capped here.
 
 use std::backtrace::Backtrace;
-use std::fmt;
 use std::io::IsTerminal;
 use std::panic::PanicHookInfo;
 
-use serde::Serialize;
-use serde_json::{Map, Value};
-use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
-use tracing::{Event, Metadata, Subscriber};
+use tracing::{Metadata, Subscriber};
 use tracing_subscriber::filter::{EnvFilter, ParseError, filter_fn};
-use tracing_subscriber::fmt::format::{JsonFields, Writer};
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormattedFields, MakeWriter};
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
@@ -40,25 +35,6 @@ const QUIET: &[(&str, LevelFilter)] = &[
 /// A dependency that prints a whole response body, at `warn`, when it cannot read one: it could be a Secret. It also
 /// returns every error that it prints, so nothing is lost. No directive lifts this.
 const PRINTS_BODIES: &str = "kube_client::client";
-
-/// One JSON object a line: `timestamp`, `level`, `target`, `message`, then the fields of the spans from the outermost
-/// to the innermost, then those of the event; of two fields with one name the inner one stays.
-struct FlatJson;
-
-/// One line, in the order in which it is written.
-#[derive(Serialize)]
-struct Line {
-    timestamp: String,
-    level: &'static str,
-    target: Value,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    message: Option<Value>,
-    #[serde(flatten)]
-    fields: Map<String, Value>,
-}
-
-/// Fields of an event as JSON values.
-struct Fields<'a>(&'a mut Map<String, Value>);
 
 /// Logging could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -123,8 +99,10 @@ where
             .with_filter(filter_fn(is_safe))
             .boxed(),
         LogFormat::Json => layer
-            .fmt_fields(JsonFields::new())
-            .event_format(FlatJson)
+            .json()
+            .flatten_event(true)
+            // It is the last one of the list.
+            .with_current_span(false)
             .with_filter(filter_fn(is_safe))
             .boxed(),
     }
@@ -188,116 +166,6 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     let backtrace = (backtrace.status() == std::backtrace::BacktraceStatus::Captured)
         .then(|| backtrace.to_string());
     tracing::error!(location = place, backtrace, "panic: {message}");
-}
-
-// === impl FlatJson ===
-
-impl<S> FormatEvent<S, JsonFields> for FlatJson
-where
-    S: Subscriber + for<'span> LookupSpan<'span>,
-{
-    fn format_event(
-        &self,
-        context: &FmtContext<'_, S, JsonFields>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        let mut fields = Map::new();
-        for span in context
-            .event_scope()
-            .into_iter()
-            .flat_map(|scope| scope.from_root())
-        {
-            if let Some(stored) = span.extensions().get::<FormattedFields<JsonFields>>() {
-                fields.extend(serde_json::from_str::<Map<_, _>>(stored).unwrap_or_default());
-            }
-        }
-        event.record(&mut Fields(&mut fields));
-        let line = Line::new(event.metadata(), fields);
-        writeln!(
-            writer,
-            "{}",
-            serde_json::to_string(&line).map_err(|_| fmt::Error)?
-        )
-    }
-}
-
-impl Line {
-    /// A field of the event cannot take the place of the line's own.
-    fn new(metadata: &Metadata<'_>, mut fields: Map<String, Value>) -> Self {
-        let message = fields.remove("message");
-        // Records of the `log` crate come with their own target among the fields.
-        let target = fields.remove("log.target");
-        let own = ["timestamp", "level", "target"];
-        fields.retain(|name, _| !name.starts_with("log.") && !own.contains(&name.as_str()));
-        Self {
-            timestamp: now(),
-            level: metadata.level().as_str(),
-            target: target.unwrap_or_else(|| metadata.target().into()),
-            message,
-            fields,
-        }
-    }
-}
-
-#[allow(clippy::disallowed_methods)] // a log line says when it was written
-fn now() -> String {
-    format!("{:.6}", jiff::Timestamp::now())
-}
-
-// === impl Fields ===
-
-impl Visit for Fields<'_> {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.insert(field, format!("{value:?}"));
-    }
-
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.insert(field, value);
-    }
-
-    fn record_bool(&mut self, field: &Field, value: bool) {
-        self.insert(field, value);
-    }
-
-    fn record_i64(&mut self, field: &Field, value: i64) {
-        self.insert(field, value);
-    }
-
-    fn record_u64(&mut self, field: &Field, value: u64) {
-        self.insert(field, value);
-    }
-
-    fn record_f64(&mut self, field: &Field, value: f64) {
-        self.insert(field, value);
-    }
-
-    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
-        self.insert(field, with_causes(value));
-    }
-}
-
-/// The error and its causes; many errors repeat their cause in their own text, which is enough.
-fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes
-        .map(ToString::to_string)
-        .fold(error.to_string(), |text, cause| {
-            if text.contains(&cause) {
-                text
-            } else {
-                format!("{text}: {cause}")
-            }
-        })
-}
-
-impl Fields<'_> {
-    fn insert(&mut self, field: &Field, value: impl Into<Value>) {
-        self.0.insert(
-            field.name().trim_start_matches("r#").to_owned(),
-            value.into(),
-        );
-    }
 }
 
 #[cfg(test)]

@@ -99,8 +99,12 @@ pub fn reconcile(calls: &mut [Call], log: &[&str]) -> usize {
 /// What a line of the log says that came of a call, if it is about one that was sent.
 fn outcome(line: &str) -> Option<&str> {
     let (_, message) = line.split_once("\"message\":\"")?;
-    let read = line.contains("\"DEBUG\",\"target\":\"whatsapp_operator::pass\"");
-    let post = line.contains("\"INFO\",\"target\":\"whatsapp_operator::attempt\"");
+    let is = |level, target| {
+        line.contains(&format!("\"level\":\"{level}\""))
+            && line.contains(&format!("\"target\":\"whatsapp_operator::{target}\""))
+    };
+    let read = is("DEBUG", "pass");
+    let post = is("INFO", "attempt");
     let sent = message.starts_with("no answer from") || message.starts_with("Graph answered HTTP");
     ((read || post) && sent).then_some(message)
 }

@@ -236,7 +236,7 @@ fn steps<'b>(calls: impl Iterator<Item = &'b Call>) -> BTreeMap<String, usize> {
 fn by_number(log: &str) -> BTreeMap<&str, Vec<&str>> {
     let mut lines: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for line in log.lines() {
-        let rest = line.split_once("\"name\":\"").map(|(_, rest)| rest);
+        let rest = line.split_once("\"resource\":\"").map(|(_, rest)| rest);
         if let Some((name, _)) = rest.and_then(|rest| rest.split_once('"')) {
             lines.entry(name).or_default().push(line);
         }

@@ -49,17 +49,17 @@ fn objects(text: &str) -> Vec<Value> {
 }
 
 #[test]
-fn a_json_line_carries_the_fields_of_all_its_spans_in_one_object() {
+fn a_json_line_names_the_resource_by_the_fields_of_its_spans() {
     let text = logged("info", LogFormat::Json, || {
         let outer = info_span!(
             "reconcile",
             namespace = "shop",
-            name = "sales",
-            attempt = tracing::field::Empty
+            resource = "sales",
+            trace = tracing::field::Empty
         );
         let _outer = outer.enter();
-        outer.record("attempt", "a1");
-        let _inner = info_span!("call", trace = "AbC", name = "inner").entered();
+        outer.record("trace", "AbC");
+        let _inner = info_span!("attempt", attempt = "a1").entered();
         info!(code = 133_005, ok = false, "Graph \"answered\"\nso");
     });
     let mut line = objects(&text).remove(0);
@@ -71,7 +71,11 @@ fn a_json_line_carries_the_fields_of_all_its_spans_in_one_object() {
     );
     let expected = json!({
         "timestamp": null, "level": "INFO", "target": module_path!(), "message": "Graph \"answered\"\nso",
-        "namespace": "shop", "name": "inner", "attempt": "a1", "trace": "AbC", "code": 133_005, "ok": false,
+        "code": 133_005, "ok": false,
+        "spans": [
+            {"name": "reconcile", "namespace": "shop", "resource": "sales", "trace": "AbC"},
+            {"name": "attempt", "attempt": "a1"},
+        ],
     });
     assert_eq!(line, expected);
     assert!(
@@ -82,34 +86,25 @@ fn a_json_line_carries_the_fields_of_all_its_spans_in_one_object() {
 }
 
 #[test]
-fn a_field_cannot_forge_level_or_target() {
+fn a_text_cannot_forge_a_field_or_a_line() {
+    let forged = "x\",\"level\":\"ERROR\",\"target\":\"x\"}\n{\"level\":\"ERROR\"}";
     let text = logged("info", LogFormat::Json, || {
-        info!(level = "ERROR", target = "x", "y")
+        let _span = info_span!("reconcile", resource = forged).entered();
+        info!(reason = forged, "{forged}");
     });
-    let line = &objects(&text)[0];
+    let lines = objects(&text);
+    assert_eq!(lines.len(), 1, "{text}");
     assert_eq!(
-        (&line["level"], &line["target"]),
+        (&lines[0]["level"], &lines[0]["target"]),
         (&json!("INFO"), &json!(module_path!()))
     );
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("the server for health checks and metrics has failed")]
-struct Failed(#[source] std::io::Error);
-
-#[test]
-fn an_error_is_written_with_its_causes() {
-    let cause = std::io::Error::other("connection refused");
-    let error = Failed(cause);
-    let text = logged("info", LogFormat::Json, || {
-        let error: &(dyn std::error::Error + 'static) = &error;
-        error!(error, "stopped");
-    });
-    let field = objects(&text)[0]["error"].to_string();
-    assert!(
-        field.contains("failed to serve") && field.contains("connection refused"),
-        "{field}"
-    );
+    for field in [
+        &lines[0]["message"],
+        &lines[0]["reason"],
+        &lines[0]["spans"][0]["resource"],
+    ] {
+        assert_eq!(field, forged);
+    }
 }
 
 #[test]
