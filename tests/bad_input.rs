@@ -1,8 +1,10 @@
-//! Every wrong Secret has its own reason and message, costs no attempt, and heals by itself.
+//! Every wrong Secret has its own reason and message, costs no attempt, and heals by itself. A wrong label selector ends
+//! the program.
 
 use serde_json::json;
 
 use testkit::bed::{Bed, PIN, TOKEN, message};
+use testkit::operator::Operator;
 
 /// A Secret's data and what the operator says of it.
 struct Fault {
@@ -176,4 +178,56 @@ async fn a_wrong_backup_is_named() {
     bed.secret("backup", &[("password", b"open sesame"), ("data", b"abc")])
         .await;
     bed.until_registered("moved", "RegistrationSucceeded").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_label_selector_ends_the_program() {
+    let bed = Bed::new().await;
+    let selectors = [
+        "shard in a",
+        "shard in (a",
+        "shard a)",
+        "=a",
+        "shard=a b",
+        "-shard",
+        "Bad_Prefix/x",
+        "a/b/c",
+        "shard=a=b",
+    ];
+    for selector in selectors {
+        let flag = format!("--selector={selector}");
+        let operator = Operator::launch(&bed.kubeconfig, &bed.args(&[&flag]));
+        assert_eq!(operator.ended().await, "1", "{selector}");
+        let log = operator.log();
+        let last = log.lines().last().unwrap_or_default();
+        // The rest is what the API server says.
+        let said = last.split_once("failed to select resources by --selector (SELECTOR)");
+        let named = said.is_some_and(|(_, rest)| {
+            rest.contains(selector) && rest.contains("(HTTP 400 BadRequest)")
+        });
+        assert!(named, "{selector}: {log}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_label_selector_in_any_form_is_taken() {
+    let bed = Bed::new().await;
+    bed.secrets().await;
+    let selectors = [
+        "shard==a,tier!=test",
+        "shard in (a, b),!legacy",
+        "example.com/shard",
+        "empty=",
+        " shard notin (a) ",
+    ];
+    for (n, selector) in selectors.iter().enumerate() {
+        let operator = bed.operator(&[&format!("--selector={selector}")]).await;
+        if n + 1 == selectors.len() {
+            bed.declare("selected", "2052").await;
+            bed.until_registered("selected", "RegistrationSucceeded")
+                .await;
+        }
+        let (status, log) = operator.terminate().await;
+        assert_eq!(status, "0", "{selector}: {log}");
+    }
 }

@@ -3,7 +3,6 @@
 
 mod args;
 mod scope;
-mod selector;
 mod settings;
 
 pub use args::{Cli, Command, LogFormat, RunArgs};

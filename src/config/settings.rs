@@ -7,7 +7,7 @@ use std::time::Duration;
 use rand::RngExt;
 use url::Url;
 
-use super::{LogFormat, RunArgs, selector};
+use super::{LogFormat, RunArgs};
 use crate::reconcile::{GraphSettings, graph_client::check_base_url};
 use crate::telemetry::logs as telemetry;
 
@@ -28,7 +28,7 @@ pub struct Settings {
     pub graph_api_version: String,
     /// The namespaces to watch, each once, sorted; none means all.
     pub watch_namespaces: Vec<String>,
-    /// A label selector that resources must match.
+    /// A label selector that resources must match; the API server judges it.
     pub selector: Option<String>,
     /// Whether Secrets are watched; else they are only read.
     pub secret_watch: bool,
@@ -127,7 +127,7 @@ impl TryFrom<RunArgs> for Settings {
             },
             graph_api_version: api_version(graph_api_version)?,
             watch_namespaces: namespaces(&watch_namespace)?,
-            selector: label_selector(selector)?,
+            selector: label_selector(selector.as_deref()),
             secret_watch,
             concurrency: within("--concurrency (CONCURRENCY)", concurrency, 1000)?,
             retry: retry(attempt_limit, retry_base, retry_cap, confirm_window)?,
@@ -212,7 +212,7 @@ fn namespace(flag: &'static str, name: &str) -> Result<String, ConfigError> {
 }
 
 /// A DNS-1123 label, as names of namespaces are.
-pub(super) fn is_dns_label(name: &str) -> bool {
+fn is_dns_label(name: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     (1..=63).contains(&name.len())
         && name.bytes().all(inner)
@@ -220,20 +220,9 @@ pub(super) fn is_dns_label(name: &str) -> bool {
         && !name.ends_with('-')
 }
 
-fn label_selector(text: Option<String>) -> Result<Option<String>, ConfigError> {
-    let Some(text) = text
-        .map(|text| text.trim().to_owned())
-        .filter(|text| !text.is_empty())
-    else {
-        return Ok(None);
-    };
-    match selector::check(&text) {
-        Ok(()) => Ok(Some(text)),
-        Err(problem) => Err(ConfigError::new(
-            "--selector (SELECTOR)",
-            format!("{problem}; write a label selector such as shard=a or shard in (a,b)"),
-        )),
-    }
+fn label_selector(text: Option<&str>) -> Option<String> {
+    let text = text?.trim();
+    (!text.is_empty()).then(|| text.to_owned())
 }
 
 fn within(flag: &'static str, value: u16, most: u16) -> Result<u16, ConfigError> {

@@ -316,7 +316,6 @@ fn bad_values_are_refused_with_flag_and_advice() {
         (&["--retry-cap=73h"], &["--retry-cap", "3days"]),
         (&["--retry-base=0ms"], &["--retry-base"]),
         (&["--confirm-window=0s"], &["--confirm-window"]),
-        (&["--selector=a in b"], &["--selector", "shard=a"]),
         (&["--lease-name=Bad_Name"], &["--lease-name", "Bad_Name"]),
         (&["--lease-namespace=a.b"], &["--lease-namespace", "a.b"]),
         (

@@ -4,12 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kube::{Client, Config};
+use kube::api::ListParams;
+use kube::core::response::reason;
+use kube::{Api, Client, Config};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use operator_core::api::WhatsAppPhoneNumber;
 use operator_core::model::Policy;
 use operator_core::model::schedule::Backoff;
 
@@ -19,6 +22,7 @@ use super::watches::{self, Watch};
 use crate::config::{Scope, Settings};
 use crate::memory::{Memory, ResourceStore};
 use crate::reconcile::{Context, Events, GraphClient, GraphClientError, Recorder};
+use crate::telemetry::Chain;
 use crate::telemetry::metrics::{Metrics, Resources};
 
 /// What has to happen before the operator is ready.
@@ -26,6 +30,9 @@ const WATCHES_SYNCED: &str = "watches";
 
 /// How often Secrets are looked at where they are not watched and a resource waits for one.
 const SECRET_POLL: Duration = Duration::from_secs(60);
+
+/// How long the API server may take to judge the label selector.
+const SELECTOR_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The operator could not start, or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +43,14 @@ pub enum OperatorError {
     /// The client for the API server could not be made.
     #[error("failed to create a client for the Kubernetes API server")]
     Client(#[source] kube::Error),
+    /// The label selector is not one.
+    #[error("failed to select resources by --selector (SELECTOR) {selector:?}")]
+    Selector {
+        /// The setting.
+        selector: String,
+        /// The API server's answer.
+        source: Box<kube::Error>,
+    },
     /// The client for the Graph API could not be made.
     #[error(transparent)]
     Graph(#[from] GraphClientError),
@@ -78,8 +93,9 @@ pub async fn run_until(
 ) -> Result<(), OperatorError> {
     let listener = health::bind(settings.bind_address).await?;
     let clients = clients().await?;
-    let leadership = leadership(&settings, clients.patient.clone());
     let scope = scope(&settings);
+    check_selector(&clients.once, &scope).await?;
+    let leadership = leadership(&settings, clients.patient.clone());
     let watches = Watch::all(&scope);
     let context = Arc::new(context(
         &settings,
@@ -213,6 +229,41 @@ fn scope(settings: &Settings) -> Scope {
         selector: settings.selector.clone(),
         secret_watch: settings.secret_watch,
     }
+}
+
+/// Has the API server judge the label selector, so that a misspelt one stops the start instead of failing every watch.
+/// Whatever else goes wrong here is left to the watches, which retry.
+async fn check_selector(client: &Client, scope: &Scope) -> Result<(), OperatorError> {
+    let Some(selector) = &scope.selector else {
+        return Ok(());
+    };
+    let api: Api<WhatsAppPhoneNumber> = match scope.watch_namespaces.first() {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    };
+    let params = ListParams::default().labels(selector).limit(1);
+    let listed = tokio::time::timeout(SELECTOR_TIMEOUT, api.list_metadata(&params)).await;
+    match listed {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) if is_bad_request(&error) => {
+            return Err(OperatorError::Selector {
+                selector: selector.clone(),
+                source: Box::new(error),
+            });
+        }
+        Ok(Err(error)) => {
+            tracing::warn!(error = %Chain(&error), "Failed to check the label selector; starting anyway");
+        }
+        Err(_) => tracing::warn!(
+            "Failed to check the label selector: no answer from the API server; starting anyway"
+        ),
+    }
+    Ok(())
+}
+
+/// Whether the API server rejects the request itself. What stands in front of it answers 400 without this reason.
+fn is_bad_request(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 400 && status.reason == reason::BAD_REQUEST)
 }
 
 async fn clients() -> Result<Clients, OperatorError> {

@@ -101,6 +101,30 @@ async fn all_numbers_are_registered_once_the_last_namespace_may_be_watched() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_label_selector_that_may_not_be_checked_does_not_stop_the_start() {
+    let bed = Bed::new().await;
+    bed.secrets().await;
+    let numbers =
+        |rule: &PolicyRule| rule.resources == Some(vec!["whatsappphonenumbers".to_owned()]);
+    let denied = rules().into_iter().filter(|rule| !numbers(rule)).collect();
+    let kubeconfig = kubeconfig_with(&bed, denied).await;
+    let operator = Operator::launch(&kubeconfig, &bed.args(&["--selector=!legacy"]));
+    operator
+        .until_logged("Failed to check the label selector")
+        .await;
+    operator.until_logged("A watch failed").await;
+    let granted = Patch::Merge(json!({"rules": rules()}));
+    let params = PatchParams::default();
+    bed.api::<Role>()
+        .patch(NAME, &params, &granted)
+        .await
+        .expect("the role");
+    bed.declare("modest", "6009").await;
+    bed.until_registered("modest", "RegistrationSucceeded")
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_secret_that_may_not_be_read_is_said_so() {
     let bed = Bed::new().await;
     bed.secrets().await;
