@@ -101,11 +101,7 @@ pub struct WhatsAppPhoneNumberSpec {
         default,
         skip_serializing_if = "Option::is_none"
     )]
-    #[schemars(
-        with = "String",
-        regex(pattern = r"^v[0-9]+\.[0-9]+$"),
-        length(max = 16)
-    )]
+    #[schemars(regex(pattern = r"^v[0-9]+\.[0-9]+$"), length(max = 16))]
     #[x_kube(validation = Rule::new(r"self.matches('^v[0-9]+\\.[0-9]+$')").message("graphAPIVersion must be a version of the Graph API: v, major, a dot, minor, for example v23.0"))]
     pub graph_api_version: Option<String>,
 
@@ -120,25 +116,23 @@ pub struct WhatsAppPhoneNumberSpec {
     /// The Secret, in this namespace, with the backup of an on-premises account, for migrating a number from the
     /// On-Premises API.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "BackupSecretRef")]
     pub backup_secret_ref: Option<BackupSecretRef>,
 
     /// The Secret, in this namespace, with the app secret. When set, every call carries an appsecret_proof, as apps
     /// with "Require App Secret" need. White space around the app secret is trimmed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "AppSecretRef")]
     pub app_secret_ref: Option<AppSecretRef>,
 
     /// The country in which messages are stored (local storage), as a two-letter code. Meta calls the field deprecated
     /// since v21; it is sent as given, with a Warning event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "DataLocalizationRegion")]
+    #[schemars(with = "DataLocalizationRegion")] // an optional enum would lose the text above
     pub data_localization_region: Option<DataLocalizationRegion>,
 
     /// How long Meta keeps messages when they are stored in a region, in minutes: 60 is the only value. Meta calls the
     /// field deprecated since v21; it is sent as given, with a Warning event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "i32", range(min = 60, max = 60))]
+    #[schemars(range(min = 60, max = 60))]
     pub meta_store_retention_minutes: Option<i32>,
 
     /// While true, the operator makes no call to the Graph API for this number. A registered number stays registered.

@@ -20,12 +20,10 @@ pub struct WhatsAppPhoneNumberStatus {
 
     /// The trace ID of the last register answer, before there is one of the last read: Meta's support asks for it.
     #[serde(rename = "fbtraceID", default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
     pub fbtrace_id: Option<String>,
 
     /// When the registration succeeded, or was first seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Time")]
     pub registration_time: Option<Time>,
 
     /// The register calls of the last 72 hours, newest first. An entry without finishTime is a call that may be under
@@ -36,22 +34,18 @@ pub struct WhatsAppPhoneNumberStatus {
 
     /// When the operator comes back by itself. Absent when it waits for a change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Time")]
     pub next_attempt_time: Option<Time>,
 
     /// The last error that Graph gave, with secrets removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "GraphErrorStatus")]
     pub last_error: Option<GraphErrorStatus>,
 
     /// SHA-256 of the access token that the last attempt was made with, to notice a change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
     pub token_digest: Option<String>,
 
     /// HMAC-SHA256, keyed with the access token, over the other parts of the last attempt, to notice a change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
     pub inputs_digest: Option<String>,
 
     /// The version of the Graph API that was called last.
@@ -60,7 +54,6 @@ pub struct WhatsAppPhoneNumberStatus {
         default,
         skip_serializing_if = "Option::is_none"
     )]
-    #[schemars(with = "String")]
     pub graph_api_version: Option<String>,
 
     /// How many reads of the number in a row had no usable answer.
@@ -70,12 +63,10 @@ pub struct WhatsAppPhoneNumberStatus {
 
     /// The value of the annotation whatsapp-operator.dev/register-requested-at that was handled last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
     pub last_handled_register_request: Option<String>,
 
     /// What Graph last said of the number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "PhoneNumberStatus")]
     pub phone_number: Option<PhoneNumberStatus>,
 }
 
@@ -101,7 +92,6 @@ pub struct LedgerEntry {
 
     /// When its outcome was known. Absent while the call may be under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Time")]
     pub finish_time: Option<Time>,
 
     /// For how long nobody else may take this attempt for abandoned, in seconds.
@@ -110,42 +100,36 @@ pub struct LedgerEntry {
 
     /// How it ended: Succeeded, Failed, Unknown (no readable answer) or NotSent (costs nothing at Meta).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "AttemptOutcome")]
+    #[schemars(with = "AttemptOutcome")] // an optional enum would lose the text above
     pub outcome: Option<AttemptOutcome>,
 
     /// Why it ended so, as in the conditions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
     pub reason: Option<String>,
 
     /// The value of the annotation whatsapp-operator.dev/register-requested-at that asked for this attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
     pub request: Option<String>,
 
     /// The HTTP status of the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "i32")]
     pub http_status: Option<i32>,
 
     /// Graph's error code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "i64")]
     pub code: Option<i64>,
 
     /// Graph's error subcode.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "i64")]
     pub subcode: Option<i64>,
 
     /// The trace ID of the answer.
     #[serde(rename = "fbtraceID", default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
     pub fbtrace_id: Option<String>,
 
     /// How many attempts in a row share this entry, where none of them left the operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "i32", range(min = 1))]
+    #[schemars(range(min = 1))]
     pub count: Option<i32>,
 }
 
@@ -168,39 +152,30 @@ pub enum AttemptOutcome {
 pub struct GraphErrorStatus {
     /// The HTTP status of the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "i32")]
     pub http_status: Option<i32>,
     /// Graph's error type, for example OAuthException.
     #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
     pub type_: Option<String>,
     /// Graph's error code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "i64")]
     pub code: Option<i64>,
     /// Graph's error subcode.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "i64")]
     pub subcode: Option<i64>,
     /// Graph's message, and its details where there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
     pub message: Option<String>,
     /// A title that Graph meant for people, in their language.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
     pub user_title: Option<String>,
     /// A text that Graph meant for people, in their language.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
     pub user_message: Option<String>,
     /// The trace ID of the answer.
     #[serde(rename = "fbtraceID", default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
     pub fbtrace_id: Option<String>,
     /// Whether Graph called the error transient.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "bool")]
     pub transient: Option<bool>,
 }
 
@@ -210,31 +185,24 @@ pub struct GraphErrorStatus {
 pub struct PhoneNumberStatus {
     /// CONNECTED, PENDING, BANNED and so on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
     pub status: Option<String>,
     /// CLOUD_API, ON_PREMISE or NOT_APPLICABLE.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
     pub platform_type: Option<String>,
     /// Whether the ownership of the number was verified by a code: VERIFIED, NOT_VERIFIED or EXPIRED.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
     pub code_verification_status: Option<String>,
     /// The phone number as people write it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
     pub display_phone_number: Option<String>,
     /// The display name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
     pub verified_name: Option<String>,
     /// GREEN, YELLOW, RED or UNKNOWN.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
     pub quality_rating: Option<String>,
     /// When Graph said so, or said something else before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Time")]
     pub observed_time: Option<Time>,
 }
 
