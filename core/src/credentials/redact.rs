@@ -1,9 +1,16 @@
-//! Takes secrets out of text that came from outside, before it can reach a log, an event or a status. Pure.
+//! Takes secrets out of text that came from outside, before it can reach a log, an event or a status.
 //!
 //! Graph can repeat the access token in an error ("Malformed access token ..."), and so may proxies on the way. A text is
 //! made one line, everything secret in it is marked on that line, and then it is written out and cut. Marking before
 //! writing keeps one rule from spoiling the match of another. Every step is linear in the length of the text.
+//!
+//! Secrets are searched one by one. One automaton over all of them would be a copy that is not cleared after use; it takes
+//! longer to build than the searches take, and that of a backup takes many megabytes.
 
+use std::ops::Range;
+use std::sync::LazyLock;
+
+use regex::Regex;
 use secrecy::{ExposeSecret as _, SecretString};
 use url::form_urlencoded::byte_serialize;
 use zeroize::Zeroizing;
@@ -14,7 +21,7 @@ use crate::api::text::{self, cut, one_line};
 /// The longest text that is looked at, in bytes; the rest is dropped.
 pub const MAX_INPUT_BYTES: usize = 64 * 1024;
 
-/// What stands in the place of a secret.
+/// The text that stands in the place of a secret.
 const PLACEHOLDER: &str = "[redacted]";
 
 /// Shorter secrets are only looked for as words of their own: a password "e" would take every e out of the text.
@@ -26,13 +33,10 @@ const LONG_BYTES: usize = 32;
 /// How much of a long secret must be there to be taken for its beginning.
 const HEAD_BYTES: usize = 16;
 
-/// Meta's access tokens begin so.
-const TOKEN_PREFIX: &str = "EAA";
+/// Meta's access tokens, also within a word; with less after the prefix it is an ordinary word.
+const TOKEN: &str = "(EAA[A-Za-z0-9_-]{4,})";
 
-/// How many characters after the prefix make a token of it; less is taken for an ordinary word.
-const TOKEN_MIN_REST: usize = 4;
-
-/// Names before a secret value, in lower case; whether `=` or `:` must follow; how long the value must be.
+/// Names before a secret value; whether `=` or `:` must follow; how long the value must be at least.
 const LABELS: [(&str, bool, usize); 5] = [
     ("access_token", true, 1),
     ("appsecret_proof", true, 1),
@@ -41,32 +45,32 @@ const LABELS: [(&str, bool, usize); 5] = [
     ("bearer", false, 20),
 ];
 
+/// Patterns of secrets that are not at hand; group 1 is hidden.
+#[expect(clippy::expect_used, reason = "every test compiles these constants")]
+static PATTERNS: LazyLock<Vec<Regex>> = LazyLock::new(|| {
+    let labelled = LABELS.map(|(label, separated, min)| labelled(label, separated, min));
+    let patterns = labelled.into_iter().chain([TOKEN.to_owned()]);
+    let compiled = patterns.map(|pattern| Regex::new(&pattern).expect("a valid pattern"));
+    compiled.collect()
+});
+
 /// Removes the secrets of one call, and whatever looks like a token, from text.
 #[derive(Default)]
 pub struct Scrubber {
-    secrets: Vec<Pattern>,
+    /// Secrets in all forms in which they can stand in a text.
+    anywhere: Vec<SecretString>,
+    alone: Vec<Short>,
 }
 
-/// A secret in one of the forms in which it can stand in a text.
-struct Pattern {
+/// A secret that is found only where none of these characters stands beside it, as it would be part of something else.
+struct Short {
     text: SecretString,
-    place: Place,
-}
-
-/// Where a pattern counts as the secret.
-#[derive(Clone, Copy)]
-enum Place {
-    Anywhere,
-    /// With no letter or digit beside it.
-    Word,
-    /// With no digit beside it: a PIN. Longer runs of digits (error codes, phone numbers, IDs) stay readable; one that
-    /// holds the PIN's digits by chance does not tell that they are the PIN.
-    Number,
+    neighbours: fn(char) -> bool,
 }
 
 /// One line of text, with the bytes marked that must not be shown.
-struct Marked {
-    line: String,
+struct Marked<'a> {
+    line: &'a str,
     hidden: Vec<bool>,
 }
 
@@ -76,17 +80,18 @@ impl Scrubber {
     /// A scrubber that knows the secrets of these calls.
     pub fn new(inputs: &CallInputs) -> Self {
         let mut scrubber = Self::default();
-        scrubber.add(inputs.pin.expose_secret(), Place::Number);
-        scrubber.add_forms(inputs.token.expose_secret());
-        if let Some(backup) = &inputs.backup {
-            scrubber.add_forms(backup.password.expose_secret());
-            scrubber.add_forms(backup.data.expose_secret());
-        }
-        if let Some(app_secret) = &inputs.app_secret {
-            scrubber.add_forms(app_secret.expose_secret());
-        }
-        if let Some(proof) = inputs.appsecret_proof() {
-            scrubber.add_forms(proof.expose_secret());
+        // Longer runs of digits (error codes, phone numbers, IDs) stay readable; one that holds the PIN's digits by chance
+        // does not tell that they are the PIN.
+        scrubber.alone.push(Short {
+            text: inputs.pin.clone(),
+            neighbours: |c| c.is_ascii_digit(),
+        });
+        let proof = inputs.appsecret_proof();
+        let app = inputs.app_secret.iter().chain(&proof);
+        let backup = inputs.backup.iter();
+        let backup = backup.flat_map(|backup| [&backup.password, &backup.data]);
+        for secret in backup.chain(app).chain([&inputs.token]) {
+            scrubber.add(secret.expose_secret());
         }
         scrubber
     }
@@ -99,194 +104,102 @@ impl Scrubber {
     /// The text as one line of so many characters, without secrets and control characters.
     pub fn scrub_to(&self, text: &str, max_chars: usize) -> String {
         let bounded = prefix(text, MAX_INPUT_BYTES);
-        let mut marked = Marked::new(bounded);
-        for pattern in &self.secrets {
+        let line = one_line(bounded);
+        let mut marked = Marked::new(&line);
+        for secret in &self.anywhere {
+            marked.hide_anywhere(secret.expose_secret());
+        }
+        for pattern in PATTERNS.iter() {
             marked.hide_pattern(pattern);
         }
-        marked.hide_token_like();
-        for (label, separated, min) in LABELS {
-            marked.hide_labelled(label, separated, min);
-        }
         if bounded.len() < text.len() {
-            marked.hide_end(self.longest());
+            // A secret may have been cut off there so that it is not known any more.
+            marked.hide(line.len().saturating_sub(self.longest())..line.len());
         }
         // Last, as their neighbours count: one that is hidden is none.
-        for pattern in &self.secrets {
-            marked.hide_placed(pattern.text.expose_secret(), pattern.place);
+        for short in &self.alone {
+            marked.hide_alone(short);
         }
         cut(marked.write().trim(), max_chars)
     }
 
-    /// Adds a secret as it is, as it stands in JSON, and percent-encoded.
-    fn add_forms(&mut self, secret: &str) {
-        let secret = prefix(secret, MAX_INPUT_BYTES);
-        let place = if secret.len() < SHORT_BYTES {
-            Place::Word
-        } else {
-            Place::Anywhere
-        };
-        self.add(secret, place);
-        for form in other_forms(secret)
-            .iter()
-            .filter(|form| form.as_str() != secret)
-        {
-            self.add(form, place);
-        }
-    }
-
-    fn add(&mut self, secret: &str, place: Place) {
-        let text = one_line(secret);
-        if !text.trim().is_empty() {
-            self.secrets.push(Pattern {
-                text: text.into(),
-                place,
-            });
+    /// Adds a secret in all its forms.
+    fn add(&mut self, secret: &str) {
+        for form in forms(prefix(secret, MAX_INPUT_BYTES)) {
+            let form = one_line(&form);
+            match form.len() {
+                _ if form.trim().is_empty() => {}
+                ..SHORT_BYTES => self.alone.push(Short {
+                    text: form.into(),
+                    neighbours: char::is_alphanumeric,
+                }),
+                _ => self.anywhere.push(form.into()),
+            }
         }
     }
 
     fn longest(&self) -> usize {
-        let lengths = self
-            .secrets
-            .iter()
-            .map(|pattern| pattern.text.expose_secret().len());
-        lengths.max().unwrap_or_default()
-    }
-}
-
-// === impl Place ===
-
-impl Place {
-    /// Whether a match between these two characters counts.
-    fn accepts(self, before: Option<char>, after: Option<char>) -> bool {
-        let beside = |test: fn(char) -> bool| before.is_some_and(test) || after.is_some_and(test);
-        match self {
-            Self::Anywhere => true,
-            Self::Word => !beside(char::is_alphanumeric),
-            Self::Number => !beside(|c| c.is_ascii_digit()),
-        }
+        let lengths = self.anywhere.iter().map(|form| form.expose_secret().len());
+        lengths.fold(SHORT_BYTES, usize::max)
     }
 }
 
 // === impl Marked ===
 
-impl Marked {
-    fn new(text: &str) -> Self {
-        let line = one_line(text);
+impl<'a> Marked<'a> {
+    fn new(line: &'a str) -> Self {
         let hidden = vec![false; line.len()];
         Self { line, hidden }
     }
 
-    fn hide(&mut self, start: usize, end: usize) {
-        if let Some(range) = self.hidden.get_mut(start..end) {
-            range.fill(true);
+    fn hide(&mut self, range: Range<usize>) {
+        if let Some(marks) = self.hidden.get_mut(range) {
+            marks.fill(true);
         }
     }
 
-    fn hide_pattern(&mut self, pattern: &Pattern) {
-        let secret = pattern.text.expose_secret();
-        if matches!(pattern.place, Place::Anywhere) {
-            self.hide_all(secret);
-            self.hide_beginnings(secret);
+    /// Hides a secret, and what begins like a long one as far as it is the same: Graph and proxies shorten what they repeat.
+    fn hide_anywhere(&mut self, secret: &str) {
+        for (at, _) in self.line.match_indices(secret) {
+            self.hide(at..at + secret.len());
         }
-    }
-
-    fn hide_all(&mut self, secret: &str) {
-        for at in starts(&self.line, secret) {
-            self.hide(at, at + secret.len());
-        }
-    }
-
-    /// Hides what begins like a long secret, as far as it is the same: Graph and proxies shorten what they repeat.
-    fn hide_beginnings(&mut self, secret: &str) {
         if secret.len() < LONG_BYTES {
             return;
         }
         let mut done = 0;
-        for at in starts(&self.line, prefix(secret, HEAD_BYTES)) {
+        for (at, _) in self.line.match_indices(prefix(secret, HEAD_BYTES)) {
             if at >= done {
-                let rest = self.line.as_bytes().iter().skip(at);
-                done = at
-                    + rest
-                        .zip(secret.as_bytes())
-                        .take_while(|(a, b)| a == b)
-                        .count();
-                self.hide(at, done);
+                let pairs = self.line.bytes().skip(at).zip(secret.bytes());
+                done = at + pairs.take_while(|(a, b)| a == b).count();
+                self.hide(at..done);
             }
         }
     }
 
-    /// Hides a short secret where its neighbours allow it. Overlapping matches are looked at too: the secret is short, so
-    /// that stays linear.
-    fn hide_placed(&mut self, secret: &str, place: Place) {
-        if matches!(place, Place::Anywhere) {
-            return;
+    fn hide_pattern(&mut self, pattern: &Regex) {
+        for found in pattern.captures_iter(self.line) {
+            if let Some(secret) = found.get(1) {
+                self.hide(secret.range());
+            }
         }
-        let mut from = 0;
-        while let Some(found) = self.line.get(from..).and_then(|rest| rest.find(secret)) {
-            let (start, end) = (from + found, from + found + secret.len());
+    }
+
+    /// Hides a short secret where none of its neighbours is shown. Overlapping matches are looked at too.
+    fn hide_alone(&mut self, short: &Short) {
+        let secret = short.text.expose_secret();
+        for (start, _) in self.line.char_indices() {
+            let (before, rest) = self.line.split_at(start);
+            let Some(after) = rest.strip_prefix(secret) else {
+                continue;
+            };
+            let end = start + secret.len();
             let shown = |at: usize| self.hidden.get(at) == Some(&false);
-            let before = self
-                .line
-                .get(..start)
-                .filter(|_| shown(start.wrapping_sub(1)));
-            let before = before.and_then(|text| text.chars().next_back());
-            let after = self.line.get(end..).filter(|_| shown(end));
-            let after = after.and_then(|text| text.chars().next());
-            if place.accepts(before, after) {
-                self.hide(start, end);
-            }
-            from = start
-                + self
-                    .line
-                    .get(start..)
-                    .and_then(|text| text.chars().next())
-                    .map_or(1, char::len_utf8);
-        }
-    }
-
-    /// Hides what looks like one of Meta's tokens, also within a word.
-    fn hide_token_like(&mut self) {
-        let mut done = 0;
-        for at in starts(&self.line, TOKEN_PREFIX) {
-            if at >= done {
-                let end = at + run(&self.line, at, is_token_byte);
-                if end - at >= TOKEN_PREFIX.len() + TOKEN_MIN_REST {
-                    self.hide(at, end);
-                    done = end;
-                }
+            let before = before.chars().next_back().filter(|_| shown(start - 1));
+            let after = after.chars().next().filter(|_| shown(end));
+            if !before.into_iter().chain(after).any(short.neighbours) {
+                self.hide(start..end);
             }
         }
-    }
-
-    /// Hides the value after a label, for example `access_token=...`, also in JSON and percent-encoded.
-    fn hide_labelled(&mut self, label: &str, separated: bool, min: usize) {
-        let mut done = 0;
-        for at in starts(&self.line.to_ascii_lowercase(), label) {
-            if at < done {
-                continue;
-            }
-            let after = at + label.len();
-            let gap = run(&self.line, after, is_gap_byte);
-            let between = self.line.get(after..after + gap).unwrap_or_default();
-            let encoded = self
-                .line
-                .get(after + gap..)
-                .is_some_and(|rest| rest.starts_with("%3D") || rest.starts_with("%3d"));
-            if separated && !between.contains(['=', ':']) && !encoded {
-                continue;
-            }
-            let start = after + gap + if encoded { "%3D".len() } else { 0 };
-            let end = start + run(&self.line, start, is_value_byte);
-            if end - start >= min {
-                self.hide(start, end);
-                done = end;
-            }
-        }
-    }
-
-    /// Hides the end, where a secret may have been cut off so that it is not known any more.
-    fn hide_end(&mut self, bytes: usize) {
-        self.hide(self.hidden.len().saturating_sub(bytes), self.hidden.len());
     }
 
     fn write(&self) -> String {
@@ -294,10 +207,10 @@ impl Marked {
         let mut hiding = false;
         for (at, c) in self.line.char_indices() {
             let hidden = self.hidden.get(at).copied().unwrap_or(true);
-            match (hidden, hiding) {
-                (true, false) => text.push_str(PLACEHOLDER),
-                (true, true) => {}
-                (false, _) => text.push(c),
+            if !hidden {
+                text.push(c);
+            } else if !hiding {
+                text.push_str(PLACEHOLDER);
             }
             hiding = hidden;
         }
@@ -305,57 +218,35 @@ impl Marked {
     }
 }
 
-/// The secret inside a JSON string, there also with slashes escaped as PHP does, and percent-encoded in two ways.
-fn other_forms(secret: &str) -> [Zeroizing<String>; 4] {
+/// The pattern of the value after a label, for example `access_token=...`, also in JSON and percent-encoded. Anything that
+/// is not ASCII ends a value. Each label has a pattern of its own, as the value of one can be the label of another.
+fn labelled(label: &str, separated: bool, min: usize) -> String {
+    let gap = r#"(?:[ "'\\=:<\[(]|%3[Dd])*"#;
+    let separator = if separated { "(?:[=:]|%3[Dd])" } else { "" };
+    let value = r#"[!-~&&[^"'\\&,;<>)\]}]]"#;
+    format!("(?i-u:{label}){gap}{separator}{gap}({value}{{{min},}})")
+}
+
+/// The secret as it is, inside a JSON string, there also with slashes escaped as PHP does, and percent-encoded in two ways.
+fn forms(secret: &str) -> Vec<Zeroizing<String>> {
     let quoted = Zeroizing::new(serde_json::to_string(secret).unwrap_or_default());
     let json = quoted
         .get(1..quoted.len().saturating_sub(1))
         .unwrap_or_default();
     let form: String = byte_serialize(secret.as_bytes()).collect();
-    [
+    let forms = [
+        secret.to_owned(),
         json.to_owned(),
         json.replace('/', "\\/"),
         form.replace('+', "%20"),
         form,
-    ]
-    .map(Zeroizing::new)
+    ];
+    let mut forms = Vec::from(forms.map(Zeroizing::new));
+    forms.dedup();
+    forms
 }
 
 /// At most this many bytes from the beginning, whole characters only.
 fn prefix(text: &str, bytes: usize) -> &str {
     text.get(..text.floor_char_boundary(bytes)).unwrap_or(text)
-}
-
-/// Where the pattern stands in the text, without overlaps.
-fn starts(text: &str, pattern: &str) -> Vec<usize> {
-    text.match_indices(pattern).map(|(at, _)| at).collect()
-}
-
-/// How many bytes in a row, from a place on, pass the test.
-fn run(text: &str, from: usize, test: fn(u8) -> bool) -> usize {
-    text.bytes()
-        .skip(from)
-        .take_while(|byte| test(*byte))
-        .count()
-}
-
-fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')
-}
-
-/// What can stand between a label and its value.
-fn is_gap_byte(byte: u8) -> bool {
-    matches!(
-        byte,
-        b' ' | b'"' | b'\'' | b'\\' | b'=' | b':' | b'<' | b'[' | b'('
-    )
-}
-
-/// What a value consists of; anything that is not ASCII ends it.
-fn is_value_byte(byte: u8) -> bool {
-    byte.is_ascii_graphic()
-        && !matches!(
-            byte,
-            b'"' | b'\'' | b'\\' | b'&' | b',' | b';' | b'<' | b'>' | b')' | b']' | b'}'
-        )
 }
