@@ -14,7 +14,7 @@ use operator_core::api::WhatsAppPhoneNumber;
 use operator_core::credentials::secret_names;
 use operator_core::model::twins::lost_precedence;
 
-use super::Memory;
+use super::process::Memory;
 
 /// A resource as a watch brings it: one that cannot be read does not stop the others.
 pub type Watched = DeserializeGuard<WhatsAppPhoneNumber>;

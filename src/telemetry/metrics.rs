@@ -4,11 +4,9 @@
 mod resources;
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -20,7 +18,7 @@ use prometheus_client::registry::Registry;
 use operator_core::api::Reason;
 use operator_core::graph::RegistrationState;
 
-use crate::memory::Watched;
+pub use resources::{Clock, Resources};
 
 /// The media type of [`Metrics::encode`]'s text.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -31,12 +29,6 @@ const RECONCILE_BUCKETS: [f64; 11] = [
 ];
 /// Graph answers a register call in some seconds; the default timeout is 30 s.
 const GRAPH_BUCKETS: [f64; 10] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
-
-/// Gives the resources that the controller knows, at each scrape.
-pub type Resources = Box<dyn Fn() -> Vec<Arc<Watched>> + Send + Sync>;
-
-/// Tells the time of each scrape: a register call counts for 72 hours.
-pub type Clock = fn() -> Timestamp;
 
 /// Everything that the operator counts and measures.
 #[derive(Debug)]

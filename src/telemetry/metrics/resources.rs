@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -10,10 +11,17 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use super::{Clock, Resources};
 use operator_core::api::conditions::{self, find, is_true};
 use operator_core::api::{WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
 use operator_core::model::ledger;
+
+use crate::memory::Watched;
+
+/// Gives the resources that the controller knows, at each scrape.
+pub type Resources = Box<dyn Fn() -> Vec<Arc<Watched>> + Send + Sync>;
+
+/// Tells the time of each scrape: a register call counts for 72 hours.
+pub type Clock = fn() -> Timestamp;
 
 /// Reads the resources and writes `phone_numbers` and all that begins with `phone_number_`.
 pub(super) struct Collector {

@@ -1,11 +1,13 @@
 //! The text of `/metrics`.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
+use jiff::Timestamp;
 use kube::core::DeserializeGuard;
 use serde_json::json;
 
 use super::*;
+use crate::memory::Watched;
 
 fn noon() -> Timestamp {
     "2026-01-04T12:00:00Z".parse().expect("a time")
