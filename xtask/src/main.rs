@@ -3,7 +3,10 @@
 // Here a panic is a message to people, not a fault.
 #![allow(clippy::expect_used, clippy::panic)]
 
+mod rooms;
 mod soak;
+
+use std::process::ExitCode;
 
 use clap::Parser;
 
@@ -11,12 +14,18 @@ use clap::Parser;
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask")]
 enum Chore {
+    /// Checks that imports go down the list of rooms and that no two files import each other
+    Rooms,
     /// Runs the operator (`cargo build --release` first) under random faults for a long time
     Soak(soak::Args),
 }
 
-fn main() {
+fn main() -> ExitCode {
     match Chore::parse() {
-        Chore::Soak(args) => soak::run(&args),
+        Chore::Rooms => rooms::run(),
+        Chore::Soak(args) => {
+            soak::run(&args);
+            ExitCode::SUCCESS
+        }
     }
 }
