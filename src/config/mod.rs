@@ -2,10 +2,14 @@
 //! mean once every one of them is known to be valid ([`Settings`]).
 
 mod args;
+mod graph;
+mod log_filter;
 mod scope;
 mod settings;
 
 pub use args::{Cli, Command, LogFormat, RunArgs};
+pub use graph::{GraphSettings, check_base_url, is_loopback};
+pub use log_filter::{FilterError, log_filter};
 pub use scope::Scope;
 pub use settings::{ConfigError, LeaderSettings, LogSettings, RetrySettings, Settings};
 

@@ -7,9 +7,9 @@ use std::time::Duration;
 use rand::RngExt;
 use url::Url;
 
-use super::{LogFormat, RunArgs};
-use crate::reconcile::{GraphSettings, graph_client::check_base_url};
-use crate::telemetry::logs as telemetry;
+use super::args::{LogFormat, RunArgs};
+use super::graph::{GraphSettings, check_base_url};
+use super::log_filter::log_filter;
 
 /// No duration may be longer: Meta's own memory is 72 hours, and so is the operator's.
 const LONGEST: Duration = Duration::from_hours(72);
@@ -317,7 +317,7 @@ fn socket_address(text: &str) -> Result<SocketAddr, ConfigError> {
 }
 
 fn log(format: Option<LogFormat>, level: String) -> Result<LogSettings, ConfigError> {
-    match telemetry::filter(&level) {
+    match log_filter(&level) {
         Ok(_) => Ok(LogSettings { format, level }),
         Err(error) => Err(ConfigError::new(
             "--log-level (LOG_LEVEL)",

@@ -5,13 +5,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 use reqwest::{Body, Client, Response, redirect, retry};
-use url::{Host, Url};
+use url::Url;
 
 use operator_core::credentials::Scrubber;
 use operator_core::graph::request::{self, BuildError, GraphRequest};
 use operator_core::graph::response::{self, Answer, Exchange};
 use operator_core::graph::{Call, ReadOutcome, RegisterOutcome};
 
+use crate::config::{GraphSettings, check_base_url, is_loopback};
 use crate::telemetry::Chain;
 
 /// As much of a body as is read: Graph's answers are far shorter.
@@ -19,17 +20,6 @@ const MAX_BODY_BYTES: usize = 64 * 1024;
 
 /// A connection must stand within this time, or a third of the whole if that is less.
 const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Where Graph is and how it is called.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GraphSettings {
-    /// `https://graph.facebook.com`, or a proxy or simulator; a path is put before the version.
-    pub base_url: Url,
-    /// Whether `http:` is allowed for a host other than this machine.
-    pub allow_insecure: bool,
-    /// How long one call may take, from the connection to the end of the answer.
-    pub timeout: Duration,
-}
 
 /// The settings make no client.
 #[derive(Debug, thiserror::Error)]
@@ -170,37 +160,6 @@ async fn read_answer(mut response: Response) -> Answer {
 /// The causes of an error in one line. Without the URL, whose query can hold an `appsecret_proof`.
 fn causes(error: reqwest::Error) -> String {
     Chain(&error.without_url()).to_string()
-}
-
-/// Whether Graph can be called at this URL; else what is wrong, and what to write. The URL is not repeated: somebody may
-/// have put a password into it.
-///
-/// # Errors
-/// What is wrong with the URL.
-pub fn check_base_url(url: &Url, allow_insecure: bool) -> Result<(), &'static str> {
-    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-        Err("its scheme cannot be used; write https:// and a host")
-    } else if !url.username().is_empty() || url.password().is_some() {
-        Err("it holds a user name or a password; write it without")
-    } else if url.query().is_some() || url.fragment().is_some() {
-        Err("it has a query or a fragment; write only scheme, host, port and path")
-    } else if url.scheme() == "http" && !allow_insecure && !is_loopback(url) {
-        Err(
-            "plain http would send tokens and PINs unencrypted; write https://, or set --allow-insecure-graph",
-        )
-    } else {
-        Ok(())
-    }
-}
-
-/// Whether the host is this machine.
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    }
 }
 
 #[cfg(test)]

@@ -13,4 +13,4 @@ pub(crate) use claims::Recorder;
 pub(crate) use context::Context;
 pub(crate) use driver::ReconcileError;
 pub(crate) use events::Events;
-pub use graph_client::{GraphClient, GraphClientError, GraphSettings};
+pub use graph_client::{GraphClient, GraphClientError};

@@ -8,29 +8,14 @@ use std::backtrace::Backtrace;
 use std::io::IsTerminal;
 use std::panic::PanicHookInfo;
 
-use tracing::level_filters::LevelFilter;
 use tracing::{Metadata, Subscriber};
-use tracing_subscriber::filter::{EnvFilter, ParseError, filter_fn};
+use tracing_subscriber::filter::{EnvFilter, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
-use crate::config::{LogFormat, LogSettings};
-
-/// Dependencies that are not asked for more than this, unless the directives name them.
-const QUIET: &[(&str, LevelFilter)] = &[
-    ("h2", LevelFilter::INFO),
-    ("hyper", LevelFilter::INFO),
-    ("hyper_util", LevelFilter::INFO),
-    ("kube_client", LevelFilter::INFO),
-    // At `info` it puts the resource's name into each line once more, in words of its own.
-    ("kube_runtime", LevelFilter::WARN),
-    ("reqwest", LevelFilter::INFO),
-    ("rustls", LevelFilter::INFO),
-    ("tower", LevelFilter::INFO),
-    ("tower_http", LevelFilter::INFO),
-];
+use crate::config::{FilterError, LogFormat, LogSettings, log_filter};
 
 /// A dependency that prints a whole response body, at `warn`, when it cannot read one: it could be a Secret. It also
 /// returns every error that it prints, so nothing is lost. No directive lifts this.
@@ -47,23 +32,12 @@ pub enum TelemetryError {
     Started(#[from] TryInitError),
 }
 
-/// A text that is neither a level nor directives.
-#[derive(Debug, thiserror::Error)]
-pub enum FilterError {
-    /// A word alone that is not a level. `EnvFilter` would take it for a target and silence everything else.
-    #[error("{0:?} is not a log level")]
-    NoLevel(String),
-    /// What `EnvFilter` refuses.
-    #[error(transparent)]
-    Directive(#[from] ParseError),
-}
-
 /// Starts logging, and makes panics log lines.
 ///
 /// # Errors
 /// See [`TelemetryError`].
 pub fn init(settings: &LogSettings) -> Result<(), TelemetryError> {
-    let filter = filter(&settings.level)?;
+    let filter = log_filter(&settings.level)?;
     let format = settings.format.unwrap_or_else(default_format);
     start(filter, format)?;
     std::panic::set_hook(Box::new(log_panic));
@@ -110,44 +84,6 @@ where
 
 fn is_safe(metadata: &Metadata<'_>) -> bool {
     metadata.is_span() || !metadata.target().starts_with(PRINTS_BODIES)
-}
-
-/// The filter for a level or directives, with the caps on dependencies added.
-///
-/// # Errors
-/// When the text is neither.
-pub fn filter(text: &str) -> Result<EnvFilter, FilterError> {
-    let mut words = text
-        .split(',')
-        .map(str::trim)
-        .filter(|part| !part.contains(['=', '[']));
-    if let Some(word) = words.find(|word| word.parse::<LevelFilter>().is_err()) {
-        return Err(FilterError::NoLevel(word.to_owned()));
-    }
-    Ok(EnvFilter::builder().parse(directives(text))?)
-}
-
-/// `text` with a directive for each of [`QUIET`] that it does not name. A cap is never above the general level:
-/// `error` stays quiet.
-fn directives(text: &str) -> String {
-    let given: Vec<&str> = text.split(',').map(str::trim).collect();
-    let named = |target: &str| {
-        let mut rests = given.iter().filter_map(|part| part.strip_prefix(target));
-        rests.any(|rest| rest.starts_with(['=', ':', '[']))
-    };
-    let general = general_level(text);
-    let quiet = QUIET.iter().filter(|(target, _)| !named(target));
-    let caps = quiet.map(|(target, most)| format!("{target}={}", general.min(*most)));
-    let given = given.iter().map(ToString::to_string);
-    given.chain(caps).collect::<Vec<_>>().join(",")
-}
-
-/// The level of everything that no directive names; as in `EnvFilter`, errors if the text has none.
-fn general_level(text: &str) -> LevelFilter {
-    text.split(',')
-        .filter_map(|part| part.trim().parse().ok())
-        .next_back()
-        .unwrap_or(LevelFilter::ERROR)
 }
 
 /// One line with place and message. A message that was put together at run time can hold anything, for example the

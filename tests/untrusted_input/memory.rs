@@ -14,7 +14,8 @@ use operator_core::credentials::CallInputs;
 use operator_core::graph::{Call, RegisterOutcome};
 use testkit::builders::{inputs, spec};
 use testkit::untrusted_input::player::Player;
-use whatsapp_operator::reconcile::{GraphClient, GraphSettings};
+use whatsapp_operator::config::GraphSettings;
+use whatsapp_operator::reconcile::GraphClient;
 
 /// Where the process of a case finds its server.
 const URL: &str = "UNTRUSTED_INPUT_URL";

@@ -31,7 +31,7 @@ fn logged(level: &str, format: LogFormat, work: impl FnOnce()) -> String {
     let written = Lines::default();
     let writer = written.clone();
     let subscriber = tracing_subscriber::registry()
-        .with(filter(level).expect("valid directives"))
+        .with(log_filter(level).expect("valid directives"))
         .with(lines(format, move || writer.clone()));
     tracing::subscriber::with_default(subscriber, work);
     let bytes = written
@@ -177,7 +177,7 @@ fn bodies_that_kube_prints_never_get_into_the_log() {
 #[test]
 fn misspelt_levels_are_refused() {
     for text in ["loud", "info,x=loud", "a=b=c"] {
-        assert!(filter(text).is_err(), "{text}");
+        assert!(log_filter(text).is_err(), "{text}");
     }
     for text in [
         "info",
@@ -186,7 +186,7 @@ fn misspelt_levels_are_refused() {
         "whatsapp_operator=debug,info",
         "info, kube_runtime=debug",
     ] {
-        assert!(filter(text).is_ok(), "{text}");
+        assert!(log_filter(text).is_ok(), "{text}");
     }
 }
 
