@@ -111,7 +111,7 @@ async fn a_wrong_pin_is_tried_once_until_it_changes() {
 async fn a_rate_limit_is_waited_out_by_every_number_of_the_token() {
     let bed = Bed::new().await;
     bed.secrets().await;
-    let limited = json!({"step": "rate_limited", "regain_minutes": 0, "retry_after": "3"});
+    let limited = json!({"step": "rate_limited", "regain_minutes": 0, "retry_after": "10"});
     let step: Step = serde_json::from_value(limited).expect("a step");
     bed.simulator
         .set("1004", NumberConfig::fresh().script(vec![step]));

@@ -103,8 +103,8 @@ fn outcome(line: &str) -> Option<&str> {
         line.contains(&format!("\"level\":\"{level}\""))
             && line.contains(&format!("\"target\":\"whatsapp_operator::{target}\""))
     };
-    let read = is("DEBUG", "pass");
-    let post = is("INFO", "attempt");
+    let read = is("DEBUG", "reconcile::driver");
+    let post = is("INFO", "reconcile::call");
     let sent = message.starts_with("no answer from") || message.starts_with("Graph answered HTTP");
     ((read || post) && sent).then_some(message)
 }
