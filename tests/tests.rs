@@ -32,8 +32,6 @@ mod gates;
 mod gitops;
 /// Random histories: the core and what a process remembers, checked against the invariants.
 mod histories;
-/// The container image, as an archive and as the Dockerfile makes it.
-mod image;
 /// What becomes of a number, from its declaration to its conditions.
 mod registration;
 /// A release is of one version, everywhere.

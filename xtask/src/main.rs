@@ -3,6 +3,7 @@
 // Here a panic is a message to people, not a fault.
 #![allow(clippy::expect_used, clippy::panic)]
 
+mod image;
 mod rooms;
 mod soak;
 
@@ -14,18 +15,19 @@ use clap::Parser;
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask")]
 enum Chore {
+    /// Builds the container image and writes it to an archive, without a container engine
+    Image(image::Args),
     /// Checks that imports go down the list of rooms and that no two files import each other
     Rooms,
     /// Runs the operator (`cargo build --release` first) under random faults for a long time
     Soak(soak::Args),
 }
 
-fn main() -> ExitCode {
+fn main() -> anyhow::Result<ExitCode> {
     match Chore::parse() {
-        Chore::Rooms => rooms::run(),
-        Chore::Soak(args) => {
-            soak::run(&args);
-            ExitCode::SUCCESS
-        }
+        Chore::Image(args) => image::run(&args)?,
+        Chore::Rooms => return Ok(rooms::run()),
+        Chore::Soak(args) => soak::run(&args),
     }
+    Ok(ExitCode::SUCCESS)
 }
