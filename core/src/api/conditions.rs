@@ -5,19 +5,29 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use super::reason::Reason;
 use super::status::WhatsAppPhoneNumberStatus;
 
-/// The number is registered with the Cloud API.
-pub const REGISTERED: &str = "Registered";
-/// The last attempt failed, or none can be made as things stand.
-pub const FAILED: &str = "Failed";
-/// The summary that `kubectl wait`, Argo CD and Flux look at: the same as [`REGISTERED`].
-pub const READY: &str = "Ready";
-/// The operator works on the number or waits to try again. Absent unless True, as kstatus wants.
-pub const RECONCILING: &str = "Reconciling";
-/// The operator will not try again until something changes. Absent unless True, as kstatus wants.
-pub const STALLED: &str = "Stalled";
+macro_rules! types {
+    ($($(#[doc = $doc:literal])+ $name:ident = $type_:literal;)+) => {
+        $($(#[doc = $doc])+ pub const $name: &str = $type_;)+
 
-/// The types of all conditions that the operator writes.
-pub const TYPES: [&str; 5] = [REGISTERED, FAILED, READY, RECONCILING, STALLED];
+        /// The types of all conditions that the operator writes, each with its doc comment.
+        pub const TYPES: &[(&str, &str)] = &[$(($name, concat!($($doc),+).trim_ascii()),)+];
+    };
+}
+
+types! {
+    /// The number is registered with the Cloud API. False: it is not, and the reason says why. Unknown while the outcome
+    /// of a call is not known.
+    REGISTERED = "Registered";
+    /// The last attempt failed, or none can be made as things stand; the reason says why, the message what to do and when
+    /// it is tried again. False: no failure stands.
+    FAILED = "Failed";
+    /// The same as `Registered`: the summary that `kubectl wait`, Argo CD and Flux look at.
+    READY = "Ready";
+    /// The operator works on the number or waits to try again. Absent unless True, as kstatus wants.
+    RECONCILING = "Reconciling";
+    /// The operator will not try again until something changes. Absent unless True, as kstatus wants.
+    STALLED = "Stalled";
+}
 
 /// True, False or Unknown, as conditions write it.
 pub type Truth = &'static str;

@@ -1,6 +1,6 @@
 //! Every reason that a condition, an attempt or an event can carry, and what follows from it.
 //!
-//! The README has a row for each one; a test compares the two.
+//! `cargo xtask docs` makes the README's table of them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -20,6 +20,11 @@ macro_rules! reasons {
             /// The reason as it stands in a condition.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$name => stringify!($name),)+ }
+            }
+
+            /// The doc comment of the reason: its meaning, in one sentence.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$name => concat!($($doc),+).trim_ascii(),)+ }
             }
 
             /// What the person who reads the condition should do; one sentence.
