@@ -63,7 +63,7 @@ pub struct RunArgs {
         value_parser = BoolishValueParser::new())]
     pub allow_insecure_graph: bool,
 
-    /// How long one call to the Graph API may take
+    /// How long one call to the Graph API may take (at most 10 min)
     #[arg(long, env = "GRAPH_TIMEOUT", value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub graph_timeout: Duration,
 
@@ -80,7 +80,7 @@ pub struct RunArgs {
     #[arg(long, env = "SELECTOR", value_name = "SELECTOR")]
     pub selector: Option<String>,
 
-    /// Watch Secrets, to notice a change at once; =false needs only `get` on Secrets, and polls
+    /// Watch Secrets, to notice a change at once; =false needs only `get` on Secrets, and polls every minute where a resource waits for one
     #[arg(long, env = "SECRET_WATCH", value_name = "BOOL", default_value_t = true,
         default_missing_value = "true", num_args = 0..=1, require_equals = true, action = ArgAction::Set,
         value_parser = BoolishValueParser::new())]
@@ -100,7 +100,7 @@ pub struct RunArgs {
     )]
     pub attempt_limit: u16,
 
-    /// Wait before the first retry; it grows by 3 with each one
+    /// Wait before the first retry; each further one is three times as long
     #[arg(long, env = "RETRY_BASE", value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub retry_base: Duration,
 
@@ -119,7 +119,7 @@ pub struct RunArgs {
         value_parser = BoolishValueParser::new())]
     pub leader_elect: bool,
 
-    /// Name of the Lease; replicas that share the work share it
+    /// Name of the Lease; replicas that share the work share it, shards must not
     #[arg(
         long,
         env = "LEASE_NAME",

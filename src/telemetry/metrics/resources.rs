@@ -115,7 +115,7 @@ fn encode_reasons<'a>(
     encoder: &mut DescriptorEncoder,
     resources: impl Iterator<Item = &'a WhatsAppPhoneNumber>,
 ) -> fmt::Result {
-    let help = "1 for the reason why the number of a resource stands where it does";
+    let help = "1 for the reason why a number stands where it does: that of Failed where it is True, else that of Ready";
     let mut metric =
         encoder.encode_descriptor("phone_number_reason", help, None, MetricType::Gauge)?;
     for number in resources {
