@@ -1,4 +1,5 @@
-//! The README and `docs/` say what is there: every reason, flag, variable, metric and field, and none that is not.
+//! The README and `docs/` name what is there, and the README's permissions are enough. Its tables are made by
+//! `cargo xtask docs`.
 
 /// Reads tables, code spans and fenced blocks out of Markdown.
 mod markdown;
@@ -6,29 +7,27 @@ mod markdown;
 mod names;
 /// The permissions of the README, in use.
 mod permissions;
-/// The tables of the README against the code.
-mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::CommandFactory;
 use jiff::Timestamp;
-use kube::CustomResourceExt;
 use kube::core::DeserializeGuard;
-use operator_core::api::Reason;
-use operator_core::api::{
-    TokenSecretRef, WhatsAppPhoneNumber, WhatsAppPhoneNumberSpec, WhatsAppPhoneNumberStatus,
-};
-use operator_core::model::render::{Phase, Summary, set};
 use serde::Deserialize;
+use testkit::builders::{registered, resource};
 use whatsapp_operator::config::Cli;
 use whatsapp_operator::telemetry::metrics::Metrics;
 
+/// A path in the repository.
+fn in_repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
 /// The text of a file of the repository.
 pub fn text(path: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    std::fs::read_to_string(in_repository(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 /// Everything that people read, as path and text.
@@ -41,7 +40,6 @@ fn documents() -> Vec<(&'static str, String)> {
         "docs/design/protocol.md",
         "docs/faults.md",
         "docs/guarantees.md",
-        "docs/mutations.md",
         "docs/releasing.md",
         "docs/runbook.md",
         "examples/gitops/README.md",
@@ -60,17 +58,9 @@ pub fn flags() -> Vec<clap::Arg> {
 
 /// The text of `/metrics` with one resource in it, so that every metric has a series.
 pub fn metrics() -> String {
-    let mut number = WhatsAppPhoneNumber::new("support", spec());
-    let mut status = WhatsAppPhoneNumberStatus::default();
-    let summary = Summary {
-        phase: Phase::Waiting,
-        reason: Reason::SecretNotFound,
-        message: String::new(),
-    };
-    set(&mut status, &summary, 1, Timestamp::now());
-    number.status = Some(status);
-    let number = std::sync::Arc::new(DeserializeGuard(Ok(number)));
-    let metrics = Metrics::new(8, Box::new(move || vec![number.clone()]), Timestamp::now);
+    let number = Arc::new(DeserializeGuard(Ok(registered(resource("support", 0)))));
+    let numbers = move || vec![Arc::clone(&number)];
+    let metrics = Metrics::new(8, Box::new(numbers), Timestamp::now);
     metrics.encode().expect("metrics can be written")
 }
 
@@ -132,48 +122,4 @@ struct Group {
     #[serde(rename = "name")]
     _name: String,
     rules: Vec<Alert>,
-}
-
-fn spec() -> WhatsAppPhoneNumberSpec {
-    let reference = serde_json::json!({"name": "secret"});
-    let token: TokenSecretRef =
-        serde_json::from_value(reference.clone()).expect("a name is enough");
-    let spec = serde_json::json!({
-        "phoneNumberID": "106540352242922",
-        "tokenSecretRef": token,
-        "pinSecretRef": reference,
-    });
-    serde_json::from_value(spec).expect("the required fields are enough")
-}
-
-/// `spec` or `status` in the schema of the CRD, as JSON.
-fn schema(part: &str) -> serde_json::Value {
-    let crd = serde_json::to_value(WhatsAppPhoneNumber::crd()).expect("a CRD is JSON");
-    crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"][part].clone()
-}
-
-/// The names of the properties of a schema.
-fn properties(schema: &serde_json::Value) -> BTreeSet<String> {
-    let properties = schema["properties"].as_object();
-    properties
-        .map(|properties| properties.keys().cloned().collect())
-        .unwrap_or_default()
-}
-
-/// Every Rust file below a directory of the repository.
-fn rust_files(directory: &str) -> Vec<PathBuf> {
-    let mut pending = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(directory)];
-    let mut files = Vec::new();
-    while let Some(directory) = pending.pop() {
-        let entries = std::fs::read_dir(&directory);
-        for entry in entries.unwrap_or_else(|error| panic!("{}: {error}", directory.display())) {
-            let path = entry.expect("a directory's entry can be read").path();
-            if path.is_dir() {
-                pending.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                files.push(path);
-            }
-        }
-    }
-    files
 }

@@ -1,15 +1,15 @@
 //! What looks like the name of something must be the name of something.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use kube::api::{Api, Patch, PatchParams};
-use operator_core::api::Reason;
 use operator_core::api::conditions;
-use operator_core::api::{WhatsAppPhoneNumber, crd_yaml};
+use operator_core::api::{REGISTER_REQUESTED_AT, Reason, WhatsAppPhoneNumber, crd, crd_yaml};
 use regex::Regex;
 
 use super::markdown::{blocks, code_spans, table};
-use super::{alerts, documents, flags, metrics, properties, rust_files, schema, text};
+use super::{alerts, documents, flags, in_repository, metrics, text};
 use testkit::control_plane::{apply_crds, create_namespace};
 
 /// Names in code spans that look like reasons and are something else.
@@ -52,13 +52,7 @@ fn each(pattern: &str, check: impl Fn(&str) -> bool) {
 fn reasons_conditions_and_alerts() {
     let alerts = alerts();
     let mut known: BTreeSet<&str> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
-    known.extend([
-        conditions::REGISTERED,
-        conditions::FAILED,
-        conditions::READY,
-        conditions::RECONCILING,
-        conditions::STALLED,
-    ]);
+    known.extend(conditions::TYPES.iter().map(|(type_, _)| type_));
     known.extend(alerts.iter().map(|alert| alert.name.as_str()));
     known.extend(OTHER_WORDS);
     each("(?:[A-Z][a-z]+)+", |span| known.contains(span));
@@ -99,33 +93,46 @@ fn metrics_in_running_text() {
 
 #[test]
 fn fields_of_spec_and_status() {
-    let known = ["spec", "status"].map(|part| (part, properties(&schema(part))));
+    let crd = serde_json::to_value(crd()).expect("a CRD is JSON");
+    let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
     each(r"(?:spec|status)\.[a-zA-Z]+", |span| {
-        let (part, field) = span.split_once('.').unwrap_or_default();
-        known
-            .iter()
-            .any(|(name, fields)| *name == part && fields.contains(field))
+        let path = span.replace('.', "/properties/");
+        schema.pointer(&format!("/properties/{path}")).is_some()
     });
 }
 
 #[test]
+fn the_annotation_is_explained() {
+    for document in ["README.md", "docs/runbook.md", "CHANGELOG.md"] {
+        assert!(text(document).contains(REGISTER_REQUESTED_AT), "{document}");
+    }
+}
+
+#[test]
+fn the_runbook_has_a_section_for_every_reason_and_every_alert() {
+    let text = text("docs/runbook.md");
+    let sections = text.lines().filter_map(|line| line.strip_prefix("### "));
+    let reasons = Reason::ALL.iter().map(ToString::to_string);
+    let alerts = alerts().into_iter().map(|alert| alert.name);
+    let known: BTreeSet<String> = reasons.chain(alerts).collect();
+    assert_eq!(sections.map(str::to_owned).collect::<BTreeSet<_>>(), known);
+}
+
+#[test]
 fn files_that_are_named_exist() {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     each(
-        r"(?:src|core|testkit|demo|xtask|tests|docs|crds|examples|\.ci)/[a-z_/.]*",
-        |span| root.join(span).exists(),
+        r"(?:src|core|testkit|demo|xtask|tests|docs|crds|examples|\.ci|\.cargo)/[a-z_/.]*",
+        |span| in_repository(span).exists(),
     );
     let link = Regex::new(r"\]\(([A-Za-z/._-]+)\)").expect("the pattern is one");
     for (path, text) in documents() {
-        let directory = root.join(path).parent().map(std::path::Path::to_owned);
+        let directory = in_repository(path).parent().map(Path::to_owned);
+        let directory = directory.expect("a document is in a directory");
         for target in link.captures_iter(&text) {
-            let exists = directory
-                .as_ref()
-                .is_some_and(|directory| directory.join(&target[1]).exists());
+            let target = &target[1];
             assert!(
-                exists,
-                "{path}: a link leads to {}, which is not there",
-                &target[1]
+                directory.join(target).exists(),
+                "{path}: {target} is not there"
             );
         }
     }
@@ -133,35 +140,42 @@ fn files_that_are_named_exist() {
 
 #[test]
 fn tests_that_prove_a_guarantee_exist() {
-    let files = ["src", "tests", "core", "testkit"].map(rust_files).concat();
-    let sources: Vec<String> = files
-        .iter()
-        .map(|path| std::fs::read_to_string(path).expect("a source can be read"))
-        .collect();
-    let long = Regex::new("^[a-z0-9]+(_[a-z0-9]+){3,}$").expect("a pattern");
-    for (path, first, tests) in [
-        ("docs/guarantees.md", "guarantee", "tests"),
-        ("docs/mutations.md", "taken away", "caught by"),
-    ] {
-        let text = text(path);
-        let mut named = Vec::new();
-        let has_tests = |section: &&str| section.contains(&format!("| {tests} |"));
-        for section in text.split("\n## ").filter(has_tests) {
-            for cell in table(section, first).column(tests) {
-                named.extend(code_spans(cell).into_iter().map(str::to_owned));
-            }
-        }
-        // Elsewhere a name of so many words is a test's.
-        let spans = code_spans(&text).into_iter();
-        named.extend(spans.filter(|span| long.is_match(span)).map(str::to_owned));
-        assert!(!named.is_empty(), "{path} names no test");
-        for span in named {
-            let name = span.rsplit("::").next().unwrap_or(&span);
-            let definition = format!("fn {name}(");
-            let exists = sources.iter().any(|source| source.contains(&definition));
-            assert!(exists, "{path}: there is no test {span}");
+    let text = text("docs/guarantees.md");
+    let mut named = Vec::new();
+    let sections = text.split("\n## ");
+    for section in sections.filter(|section| section.contains("| tests |")) {
+        for row in table(section, "guarantee") {
+            named.extend(code_spans(row["tests"]));
         }
     }
+    // Elsewhere a name of so many words is a test's.
+    let long = Regex::new("^[a-z0-9]+(_[a-z0-9]+){3,}$").expect("a pattern");
+    named.extend(code_spans(&text).iter().filter(|span| long.is_match(span)));
+    assert!(!named.is_empty(), "no test is named");
+    let files = ["src", "tests", "core", "testkit"].map(|path| rust_files(&in_repository(path)));
+    let sources = files.concat().into_iter().map(|path| {
+        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    });
+    let sources: String = sources.collect();
+    for span in named {
+        let name = span.rsplit("::").next().unwrap_or(span);
+        let exists = sources.contains(&format!("fn {name}("));
+        assert!(exists, "there is no test {span}");
+    }
+}
+
+/// Every Rust file below a directory.
+fn rust_files(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory);
+    let entries = entries.unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
+    let paths = entries.map(|entry| entry.expect("an entry can be read").path());
+    paths
+        .flat_map(|path| match path.extension() {
+            _ if path.is_dir() => rust_files(&path),
+            Some(extension) if extension == "rs" => vec![path],
+            _ => Vec::new(),
+        })
+        .collect()
 }
 
 #[tokio::test]

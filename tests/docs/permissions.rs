@@ -1,15 +1,20 @@
 //! The README's permissions are enough: the operator's program, with them and no others, does the main job.
 
+use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::path::PathBuf;
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::ServiceAccount;
-use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject};
+use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding};
 use kube::ResourceExt;
-use kube::api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams};
-use serde_json::json;
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::core::NamespaceResourceScope;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 
-use super::markdown::table;
+use super::markdown::{code_spans, table};
 use super::text;
 use testkit::bed::{Bed, message};
 use testkit::control_plane::service_account_token;
@@ -178,15 +183,7 @@ async fn operator_with(bed: &Bed, rules: Vec<PolicyRule>, flags: &[&str]) -> Ope
 
 /// The kubeconfig of a ServiceAccount with these permissions in the bed's namespace.
 async fn kubeconfig_with(bed: &Bed, rules: Vec<PolicyRule>) -> PathBuf {
-    let account = ServiceAccount {
-        metadata: named(),
-        ..ServiceAccount::default()
-    };
-    let params = PostParams::default();
-    bed.api::<ServiceAccount>()
-        .create(&params, &account)
-        .await
-        .expect("an account");
+    create::<ServiceAccount>(bed, json!({})).await;
     grant(bed, bed, rules).await;
     let token = service_account_token(&bed.client, &bed.namespace, NAME)
         .await
@@ -198,62 +195,37 @@ async fn kubeconfig_with(bed: &Bed, rules: Vec<PolicyRule>) -> PathBuf {
 
 /// Grants permissions in a bed's namespace to the ServiceAccount of another's, or of the same.
 async fn grant(bed: &Bed, to: &Bed, rules: Vec<PolicyRule>) {
-    let params = PostParams::default();
-    let role = Role {
-        metadata: named(),
-        rules: Some(rules),
-    };
-    let binding = RoleBinding {
-        metadata: named(),
-        role_ref: RoleRef {
-            api_group: Some("rbac.authorization.k8s.io".to_owned()),
-            kind: "Role".to_owned(),
-            name: NAME.to_owned(),
-        },
-        subjects: Some(vec![Subject {
-            kind: "ServiceAccount".to_owned(),
-            name: NAME.to_owned(),
-            namespace: Some(to.namespace.clone()),
-            ..Subject::default()
-        }]),
-    };
-    bed.api::<Role>()
-        .create(&params, &role)
-        .await
-        .expect("a role");
-    bed.api::<RoleBinding>()
-        .create(&params, &binding)
-        .await
-        .expect("a binding");
+    create::<Role>(bed, json!({"rules": rules})).await;
+    let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": NAME});
+    let account = json!({"kind": "ServiceAccount", "name": NAME, "namespace": to.namespace});
+    create::<RoleBinding>(bed, json!({"roleRef": role, "subjects": [account]})).await;
 }
 
-fn named() -> ObjectMeta {
-    ObjectMeta {
-        name: Some(NAME.to_owned()),
-        ..ObjectMeta::default()
-    }
+/// Creates an object of the one name.
+async fn create<K>(bed: &Bed, mut object: Value)
+where
+    K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    K: Clone + Debug + DeserializeOwned + Serialize,
+{
+    object["metadata"] = json!({"name": NAME});
+    let object: K = serde_json::from_value(object).expect("an object");
+    let (api, params) = (bed.api::<K>(), PostParams::default());
+    api.create(&params, &object).await.expect("the object");
 }
 
 /// The rows of the README's table as rules.
 fn rules() -> Vec<PolicyRule> {
-    let table = table(&text("README.md"), "API group");
-    let groups = table.column("API group").into_iter();
-    let verbs = table.column("verbs").into_iter();
-    groups
-        .zip(table.names("resource"))
-        .zip(verbs)
-        .map(|((group, resource), verbs)| {
-            let group = if group == "core" {
-                ""
-            } else {
-                group.trim_matches('`')
-            };
-            PolicyRule {
-                api_groups: Some(vec![group.to_owned()]),
-                resources: Some(vec![resource]),
-                verbs: verbs.split(", ").map(str::to_owned).collect(),
-                ..PolicyRule::default()
-            }
-        })
+    let rule = |row: &BTreeMap<&str, &str>| PolicyRule {
+        api_groups: Some(vec![match row["API group"] {
+            "core" => String::new(),
+            group => group.trim_matches('`').to_owned(),
+        }]),
+        resources: Some(vec![code_spans(row["resource"])[0].to_owned()]),
+        verbs: row["verbs"].split(", ").map(str::to_owned).collect(),
+        ..PolicyRule::default()
+    };
+    table(&text("README.md"), "API group")
+        .iter()
+        .map(rule)
         .collect()
 }
