@@ -1,10 +1,10 @@
-//! What the operator decides, without I/O and without a clock: time, chance and what others said are arguments.
+//! The decisions of the operator, without I/O and without a clock: time, random numbers and answers are arguments.
 //!
 //! Four rooms; imports go down this list only, and no two files import each other:
 //!
-//! - [`model`]: from what was observed to the next step, and from an outcome to the next status.
-//! - [`graph`]: the two calls to Meta's Graph API: what is sent, and what an answer means.
-//! - [`credentials`]: from Secrets to what a call is made of; digests; redaction.
+//! - [`model`]: from an observation to the next step, and from an outcome to the next status.
+//! - [`graph`]: the two calls to Meta's Graph API: the requests, and the meaning of their answers.
+//! - [`credentials`]: from Secrets to the inputs of a call; digests; redaction.
 //! - [`api`]: the resource, its status, conditions, reasons and the CRD.
 
 pub mod api;

@@ -82,7 +82,7 @@ async fn the_phone_number_id_cannot_be_changed() -> Tested {
     let mut changed = number("existing");
     changed["spec"]["phoneNumberID"] = json!("1");
     let printed = dry_run(&place, &changed.to_string());
-    let says = "spec.phoneNumberID: Invalid value: \"1\": phoneNumberID cannot be changed: declare another resource";
+    let says = "spec.phoneNumberID: Invalid value: \"1\": phoneNumberID is immutable: create another resource";
     assert!(printed.stderr.contains(says), "{}", printed.stderr);
 
     changed["spec"]["phoneNumberID"] = number("existing")["spec"]["phoneNumberID"].take();

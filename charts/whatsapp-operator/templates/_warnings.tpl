@@ -25,7 +25,7 @@
 {{- $warnings = append $warnings (printf "terminationGracePeriodSeconds, %d, is shorter than twice graph.timeoutSeconds, %d: a stopped pod can lose the answer to a register call. It is then read from the number, after confirmWindow." $grace (int .Values.graph.timeoutSeconds)) -}}
 {{- end -}}
 {{- if or .Values.selector .Values.watchNamespaces -}}
-{{- $warnings = append $warnings "This release looks after a part of the resources. Make sure that no other release looks after the same ones, and that one number ID is never declared in two parts: releases do not see each other's resources." -}}
+{{- $warnings = append $warnings "This release reconciles a part of the resources. Make sure that no other release reconciles the same ones, and that one number ID is never declared in two parts: releases do not see each other's resources." -}}
 {{- end -}}
 {{- if not .Values.crds.enabled -}}
 {{- $warnings = append $warnings "crds.enabled is false: the CustomResourceDefinition must be there, of this version or a newer one. See with: kubectl get crd whatsappphonenumbers.whatsapp-operator.dev" -}}

@@ -1,4 +1,4 @@
-//! The conditions of a status: their types, and how they are looked up.
+//! The conditions of a status: their types, and lookups by type.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
@@ -18,42 +18,36 @@ types! {
     /// The number is registered with the Cloud API. False: it is not, and the reason says why. Unknown while the outcome
     /// of a call is not known.
     REGISTERED = "Registered";
-    /// The last attempt failed, or none can be made as things stand; the reason says why, the message what to do and when
-    /// it is tried again. False: no failure stands.
+    /// The last attempt failed, or none can be made at present; the reason says why, the message what to do and when the
+    /// next attempt is. False: no failure stands.
     FAILED = "Failed";
     /// The same as `Registered`: the summary that `kubectl wait`, Argo CD and Flux look at.
     READY = "Ready";
-    /// The operator works on the number or waits to try again. Absent unless True, as kstatus wants.
+    /// The operator is working on the number or waiting to retry. Absent unless True, as kstatus expects.
     RECONCILING = "Reconciling";
-    /// The operator will not try again until something changes. Absent unless True, as kstatus wants.
+    /// The operator will not retry until something changes. Absent unless True, as kstatus expects.
     STALLED = "Stalled";
 }
 
-/// True, False or Unknown, as conditions write it.
+/// The `status` of a condition.
 pub type Truth = &'static str;
-/// The condition holds.
 pub const TRUE: Truth = "True";
-/// It does not.
 pub const FALSE: Truth = "False";
-/// It is not known whether it does.
 pub const UNKNOWN: Truth = "Unknown";
 
-/// Whether the status says that the number is registered.
+/// Whether the condition `Registered` is True.
 pub fn is_registered(status: &WhatsAppPhoneNumberStatus) -> bool {
     is_true(status, REGISTERED)
 }
 
-/// Whether a condition is True.
 pub fn is_true(status: &WhatsAppPhoneNumberStatus, type_: &str) -> bool {
     find(status, type_).is_some_and(|condition| condition.status == TRUE)
 }
 
-/// Whether a condition is Unknown.
 pub fn is_unknown(status: &WhatsAppPhoneNumberStatus, type_: &str) -> bool {
     find(status, type_).is_some_and(|condition| condition.status == UNKNOWN)
 }
 
-/// The condition of a type.
 pub fn find<'a>(status: &'a WhatsAppPhoneNumberStatus, type_: &str) -> Option<&'a Condition> {
     status
         .conditions
@@ -61,7 +55,7 @@ pub fn find<'a>(status: &'a WhatsAppPhoneNumberStatus, type_: &str) -> Option<&'
         .find(|condition| condition.type_ == type_)
 }
 
-/// The reason of a condition, where it is one of this version.
+/// The reason of a condition; `None` where this version does not know it.
 pub fn reason_of(status: &WhatsAppPhoneNumberStatus, type_: &str) -> Option<Reason> {
     find(status, type_)?.reason.parse().ok()
 }

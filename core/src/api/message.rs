@@ -1,4 +1,4 @@
-//! The messages of conditions: what happened, what to do, and when the operator tries again.
+//! The messages of conditions: what happened, what to do, and when the operator retries.
 
 use jiff::Timestamp;
 
@@ -6,28 +6,53 @@ use super::reason::{Disposition, Reason};
 use super::spec::REGISTER_REQUESTED_AT;
 use super::text::{MESSAGE, cut, one_line};
 
-/// What to do where nothing is tried until a person has done it. Where the advice says how the operator goes on by
-/// itself, or names nothing that it notices, the number has to be asked for.
-fn until_a_person(reason: Reason) -> String {
-    let ask = format!("set the annotation {REGISTER_REQUESTED_AT}.");
+/// Returns the advice for a resource that stalls. Where the advice of the reason is to wait for a retry, or names
+/// nothing that the operator notices, the user has to request the next attempt.
+fn advice_for_stall(reason: Reason) -> String {
+    let ask = format!("set the annotation {REGISTER_REQUESTED_AT}");
     match reason {
         Reason::OutcomeUnknown | Reason::Registering => {
-            format!("Look at the number in WhatsApp Manager, then {ask}")
+            format!("Check the number in WhatsApp Manager, then {ask}.")
         }
         Reason::GraphUnavailable | Reason::NotSent => {
-            format!("Wait until Graph has recovered, then {ask}")
+            format!("Wait until Graph has recovered, then {ask}.")
         }
+        Reason::PinLocked => format!(
+            "Wait until Meta lifts the lock. Then put the right PIN into the Secret, or {ask} if it is there already."
+        ),
         _ if reason.disposition() == Disposition::Retry
             || reason == Reason::CertificateUnavailable =>
         {
-            format!("{} Then {ask}", reason.advice())
+            format!("{} Then {ask}.", reason.advice())
         }
         _ => reason.advice().to_owned(),
     }
 }
 
-/// A message for people: what happened, what to do, and when the operator comes back; never, where it stalls.
+/// Returns the message of a condition: what happened, what to do, and when the next attempt follows, if one does.
 pub fn explain(what: &str, reason: Reason, next: Option<Timestamp>) -> String {
+    let rest = match next {
+        Some(next) => format!("{} Next attempt at {next}.", reason.advice()),
+        None => format!(
+            "{} No further attempt will be made until this changes.",
+            advice_for_stall(reason)
+        ),
+    };
+    compose(what, &rest)
+}
+
+/// Returns the message for a requested call of a registered number that failed: the operator makes another one only on
+/// request.
+pub fn explain_requested(what: &str, reason: Reason) -> String {
+    let rest = format!(
+        "{} The number still counts as registered; no further attempt will be made until the annotation \
+         {REGISTER_REQUESTED_AT} has a new value.",
+        advice_for_stall(reason)
+    );
+    compose(what, &rest)
+}
+
+fn compose(what: &str, rest: &str) -> String {
     let what = what.trim_end_matches('.');
     let mut letters = what.chars();
     let first = letters
@@ -35,13 +60,7 @@ pub fn explain(what: &str, reason: Reason, next: Option<Timestamp>) -> String {
         .map(|c| c.to_uppercase().to_string())
         .unwrap_or_default();
     let what = one_line(&format!("{first}{}", letters.as_str()));
-    let rest = match next {
-        Some(next) => format!(". {} Next attempt at {next}.", reason.advice()),
-        None => format!(
-            ". {} Nothing is tried again until then.",
-            until_a_person(reason)
-        ),
-    };
-    // Where Graph says much, it is not at the cost of what to do.
+    let rest = format!(". {rest}");
+    // A long text from Graph is cut in favour of the advice.
     cut(&what, MESSAGE.saturating_sub(rest.chars().count())) + &rest
 }

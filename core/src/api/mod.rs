@@ -1,7 +1,7 @@
-//! The `WhatsAppPhoneNumber` resource: what people declare ([`spec`]) and what the operator reports ([`status`]).
+//! The `WhatsAppPhoneNumber` resource: what the user declares ([`spec`]) and what the operator reports ([`status`]).
 //!
-//! The CRD in `crds/` is printed from these types by `whatsapp-operator crd`; every rule on a field stands here,
-//! so that the API server refuses bad input before anything runs.
+//! `whatsapp-operator crd` prints the CRD in `crds/` from these types. Every rule on a field is declared here, so that
+//! the API server rejects bad input before anything runs.
 
 pub mod conditions;
 mod crd;
@@ -12,7 +12,7 @@ mod status;
 pub mod text;
 
 pub use crd::{crd, crd_yaml};
-pub use message::explain;
+pub use message::{explain, explain_requested};
 pub use reason::{Disposition, Reason, Source};
 pub use spec::{
     AppSecretRef, BackupSecretRef, DataLocalizationRegion, DeletionPolicy, PinSecretRef,

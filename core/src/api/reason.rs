@@ -1,4 +1,4 @@
-//! Every reason that a condition, an attempt or an event can carry, and what follows from it.
+//! Every reason that a condition, an attempt or an event can carry, and its consequences.
 //!
 //! `cargo xtask docs` makes the README's table of them.
 
@@ -7,17 +7,17 @@ use std::str::FromStr;
 
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])+ $name:ident => $advice:literal,)+) => {
-        /// Why a condition is what it is.
+        /// The reason of a condition, an attempt or an event.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Reason {
             $($(#[doc = $doc])+ $name,)+
         }
 
         impl Reason {
-            /// Every reason, in the order in which the README lists them.
+            /// Every reason, in the order of the README's table.
             pub const ALL: &'static [Self] = &[$(Self::$name,)+];
 
-            /// The reason as it stands in a condition.
+            /// The reason as conditions spell it.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$name => stringify!($name),)+ }
             }
@@ -27,7 +27,7 @@ macro_rules! reasons {
                 match self { $(Self::$name => concat!($($doc),+).trim_ascii(),)+ }
             }
 
-            /// What the person who reads the condition should do; one sentence.
+            /// The advice to the user: what to do next.
             pub const fn advice(self) -> &'static str {
                 match self { $(Self::$name => $advice,)+ }
             }
@@ -46,106 +46,106 @@ macro_rules! reasons {
     };
 }
 
-/// The text is no [`Reason`] of this version.
+/// The text is not a [`Reason`] that this version knows.
 #[derive(Debug, thiserror::Error)]
-#[error("not a reason of this version")]
+#[error("not a reason that this version knows")]
 pub struct UnknownReason;
 
 reasons! {
     /// The register call succeeded.
     RegistrationSucceeded => "Nothing to do.",
-    /// Graph said that the number was registered before any call was made.
+    /// The number was registered before any register call was made.
     AlreadyRegistered => "Nothing to do.",
     /// The answer to a register call was lost or unclear, and a later read showed the number as registered.
     OutcomeConfirmed => "Nothing to do.",
-    /// A register call is claimed and may be under way.
+    /// A register call is claimed and may be in flight.
     Registering => "Wait: the outcome is recorded within a minute.",
     /// The number is suspended.
-    Suspended => "Set spec.suspend to false to go on.",
-    /// A Secret that the resource names does not exist.
-    SecretNotFound => "Create the Secret; the operator goes on by itself.",
-    /// A Secret lacks the key that the resource names.
-    SecretKeyMissing => "Add the key to the Secret or correct the key in the spec; the operator goes on by itself.",
-    /// The operator may not read a Secret that the resource names.
-    SecretForbidden => "Grant the operator get on Secrets in this namespace; it looks again every minute.",
-    /// The token, or the app secret, cannot be one: empty, blanks inside, control characters, not text.
-    InvalidToken => "Put the token as plain text into the Secret; the operator goes on by itself.",
+    Suspended => "Set spec.suspend to false to resume.",
+    /// A Secret that the spec references does not exist.
+    SecretNotFound => "Create the Secret; the operator retries automatically.",
+    /// A Secret lacks the key that the spec references.
+    SecretKeyMissing => "Add the key to the Secret, or correct the key in the spec; the operator retries automatically.",
+    /// The operator is not allowed to read a Secret that the spec references.
+    SecretForbidden => "Grant the operator the verb get on Secrets in this namespace; it retries every minute.",
+    /// The token or the app secret is malformed: empty, or it contains whitespace, control characters or non-ASCII text.
+    InvalidToken => "Store the token or the app secret as plain text in the Secret; the operator retries automatically.",
     /// The PIN is not six ASCII digits.
-    InvalidPin => "Put the six digits as text into the Secret; the operator goes on by itself.",
-    /// The backup's password or data is empty or not text.
-    InvalidBackup => "Put the password and the data of the backup as text into the Secret; the operator goes on by itself.",
-    /// Another resource of the same phone number ID goes ahead.
-    DuplicatePhoneNumber => "Delete one of the two resources; this one takes over when the other is gone.",
-    /// As many automatic attempts were made in 72 hours as the operator allows itself.
-    AttemptBudgetExhausted => "Find out why the attempts failed (status.attempts); the operator goes on at the time named.",
+    InvalidPin => "Store the six digits as text in the Secret; the operator retries automatically.",
+    /// The password or the data of the backup is empty or not text.
+    InvalidBackup => "Store the password and the data of the backup as text in the Secret; the operator retries automatically.",
+    /// Another resource with the same phone number ID takes precedence.
+    DuplicatePhoneNumber => "Delete one of the two resources; this one takes over automatically when the other is gone.",
+    /// The automatic attempts of 72 hours are used up.
+    AttemptBudgetExhausted => "Find out why the attempts failed (status.attempts) and fix the cause; the operator retries automatically as soon as the budget allows.",
     /// Graph does not accept the access token.
-    TokenRejected => "Put a valid token of a system user into the Secret; the operator goes on by itself.",
-    /// The token may not manage this number.
-    PermissionDenied => "Assign the WhatsApp account to the system user and grant whatsapp_business_management, then change the token or set the annotation whatsapp-operator.dev/register-requested-at.",
-    /// Graph does not know the phone number ID, or the token may not see it.
-    PhoneNumberNotFound => "Compare spec.phoneNumberID with WhatsApp Manager, and assign the WhatsApp account to the token's system user; then set the annotation whatsapp-operator.dev/register-requested-at.",
+    TokenRejected => "Put a valid token of a system user into the Secret; the operator notices the new token automatically.",
+    /// The token is not allowed to manage this number.
+    PermissionDenied => "Assign the WhatsApp account to the system user and grant whatsapp_business_management, then put a new token into the Secret or set the annotation whatsapp-operator.dev/register-requested-at.",
+    /// Graph does not know the phone number ID, or the token has no access to it.
+    PhoneNumberNotFound => "Compare spec.phoneNumberID with WhatsApp Manager. If it is wrong, create a resource with the right ID; else assign the WhatsApp account to the system user, then set the annotation whatsapp-operator.dev/register-requested-at.",
     /// The number has two-step verification with another PIN.
-    PinMismatch => "Put the number's PIN into the Secret, or reset it in WhatsApp Manager first; do not guess: wrong PINs lock the number.",
-    /// Too many wrong PINs.
-    PinLocked => "Wait, and put the right PIN into the Secret meanwhile.",
+    PinMismatch => "Put the number's PIN into the Secret, or reset it in WhatsApp Manager first; the operator notices a new PIN automatically. Do not guess: wrong PINs lock the number.",
+    /// Too many wrong PINs were tried.
+    PinLocked => "Put the right PIN into the Secret, and wait until Meta lifts the lock.",
     /// Meta has locked or restricted the account.
-    AccountLocked => "Look into Business Support Home, then set the annotation whatsapp-operator.dev/register-requested-at.",
+    AccountLocked => "Check Business Support Home, then set the annotation whatsapp-operator.dev/register-requested-at.",
     /// The ownership of the number is not verified.
     OwnershipNotVerified => "Verify the number by code (request_code, verify_code) in WhatsApp Manager, then set the annotation whatsapp-operator.dev/register-requested-at.",
-    /// Meta cannot make the certificate: the display name is not processed yet, or another account holds the number.
-    CertificateUnavailable => "Check the display name and whether another WhatsApp account holds the number.",
-    /// Graph refused the request for what it says.
-    InvalidRequest => "Correct what Graph's message names.",
+    /// Meta cannot create the certificate: the display name is not processed yet, or another account holds the number.
+    CertificateUnavailable => "Check the display name, and whether another WhatsApp account holds the number.",
+    /// Graph rejected the request as invalid.
+    InvalidRequest => "Correct what Graph's message names. The operator notices a change of the spec or the Secrets automatically; after any other fix, set the annotation whatsapp-operator.dev/register-requested-at.",
     /// The number was deregistered or deleted minutes ago.
-    RecentlyDeregistered => "Wait: Meta needs some minutes.",
-    /// An earlier deregistration was left incomplete.
-    DeregistrationIncomplete => "Deregister the number once more, then set the annotation whatsapp-operator.dev/register-requested-at.",
-    /// Meta has blocked register calls for this number for 72 hours: ten were made.
+    RecentlyDeregistered => "Wait: Meta needs a few minutes.",
+    /// An earlier deregistration is incomplete.
+    DeregistrationIncomplete => "Deregister the number again, then set the annotation whatsapp-operator.dev/register-requested-at.",
+    /// Meta has blocked register calls for this number for 72 hours, after ten of them.
     RegistrationBlocked => "Wait, make no register call elsewhere, and find out why the calls failed (status.attempts).",
-    /// A rate limit of the app, the token or the account.
+    /// The app, the token or the account has reached a rate limit.
     RateLimited => "Wait, and make fewer calls with this app.",
-    /// Graph has a fault that passes.
-    GraphUnavailable => "Wait: the operator tries again.",
+    /// Graph has a temporary fault.
+    GraphUnavailable => "Wait: the operator retries automatically.",
     /// Graph could not be reached; nothing was sent.
-    GraphUnreachable => "Check DNS, proxy, firewall and network policy between the operator and Graph.",
-    /// A register call was claimed and then not sent; it cost nothing.
-    NotSent => "Wait: the operator tries again.",
-    /// The register call has no readable answer: it may have acted.
+    GraphUnreachable => "Check DNS, proxy, firewall and network policy between the operator and Graph; the operator retries automatically.",
+    /// A register call was claimed and not sent; it cost nothing.
+    NotSent => "Wait: the operator retries automatically.",
+    /// The register call has no readable answer: it may have taken effect.
     OutcomeUnknown => "Wait: the operator reads the number to find out.",
     /// Graph answered without an error and without success.
-    RegistrationRejected => "Look at the number in WhatsApp Manager, then set the annotation whatsapp-operator.dev/register-requested-at.",
+    RegistrationRejected => "Check the number in WhatsApp Manager, then set the annotation whatsapp-operator.dev/register-requested-at.",
 }
 
-/// Where a reason comes to light.
+/// The step that finds a reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// In what Kubernetes knows, before anything is sent.
+    /// A check of what Kubernetes knows, before anything is sent.
     Check,
-    /// In a read of the number, and never in the answer to a register call.
+    /// A read of the number, and never the answer to a register call.
     Read,
-    /// In a register call; the reasons that Graph also gives to a read are among these.
+    /// A register call; includes the reasons that Graph also gives to a read.
     Call,
 }
 
-/// What follows when Graph gave a reason.
+/// The consequence of a reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disposition {
-    /// Registered: rest.
+    /// Registered: nothing is left to do.
     Done,
-    /// Try again by itself, with growing waits.
+    /// Retry automatically, with backoff.
     Retry,
-    /// Try again after a wait of its own, for so many attempts in a row, then stall.
+    /// Retry after a wait of its own, for this many attempts in a row, then stall.
     RetryN(u32),
-    /// Try no more until a person changes something.
+    /// Stop until the user changes something.
     Stall,
-    /// Read the number until the confirm window has passed, then try again.
+    /// Read the number until the confirm window is over, then retry.
     Confirm,
-    /// Read the number until the confirm window has passed, then stall.
+    /// Read the number until the confirm window is over, then stall.
     ConfirmThenStall,
 }
 
 impl Reason {
-    /// What follows when a call ended with this reason.
+    /// The consequence of a call that ended with this reason.
     pub const fn disposition(self) -> Disposition {
         match self {
             Self::RegistrationSucceeded | Self::AlreadyRegistered | Self::OutcomeConfirmed => {
@@ -181,7 +181,7 @@ impl Reason {
         }
     }
 
-    /// Where it comes to light.
+    /// The step that finds it.
     pub const fn source(self) -> Source {
         match self {
             Self::Suspended
@@ -198,7 +198,7 @@ impl Reason {
         }
     }
 
-    /// Whether an attempt can end with it; the others are found out before one is made, or without one.
+    /// Whether an attempt can end with it; the others are found before an attempt, or without one.
     pub const fn ends_an_attempt(self) -> bool {
         match self.source() {
             Source::Check => false,
@@ -207,7 +207,7 @@ impl Reason {
         }
     }
 
-    /// Whether the number counts as registered for this reason.
+    /// Whether the number counts as registered with this reason.
     pub const fn is_registered(self) -> bool {
         matches!(self.disposition(), Disposition::Done)
     }

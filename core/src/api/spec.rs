@@ -1,4 +1,4 @@
-//! What people declare.
+//! The spec: what the user declares.
 
 use kube_core::ResourceExt as _;
 use kube_derive::{CustomResource, KubeSchema};
@@ -7,16 +7,15 @@ use serde::{Deserialize, Serialize};
 
 use super::status::{LedgerEntry, WhatsAppPhoneNumberStatus};
 
-/// The annotation that asks for one register call without the look first, in the manner of
+/// The annotation that requests one register call, without the read before it, in the manner of
 /// `reconcile.fluxcd.io/requestedAt`: any value other than `status.lastHandledRegisterRequest`.
 pub const REGISTER_REQUESTED_AT: &str = "whatsapp-operator.dev/register-requested-at";
 
-/// The longest value of [`REGISTER_REQUESTED_AT`] that is taken, in bytes of UTF-8: the ledger repeats it. A longer one is
+/// The longest value of [`REGISTER_REQUESTED_AT`] that is accepted, in bytes of UTF-8: the ledger repeats it. A longer one is
 /// ignored, and an event says so.
 pub const REGISTER_REQUEST_MAX_BYTES: usize = 256;
 
-/// What a WhatsAppPhoneNumber asks for: one phone number ID, the Secrets that a register call is made of, and how to
-/// treat it.
+/// The desired state of a phone number: its ID, the Secrets with the credentials for the register call, and options.
 #[allow(clippy::duplicated_attributes)] // every print column has its own priority
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[x_kube(crates(kube_core = "::kube_core"))]
@@ -30,20 +29,20 @@ pub const REGISTER_REQUEST_MAX_BYTES: usize = 256;
     category = "whatsapp",
     namespaced,
     status = "WhatsAppPhoneNumberStatus",
-    doc = "A WhatsApp Business phone number that the operator registers with Meta's Cloud API: once, and never again while it is registered.",
+    doc = "A WhatsApp Business phone number that the operator registers with Meta's Cloud API: once, and not again while it is registered.",
     selectable = ".spec.phoneNumberID",
     derive = "PartialEq",
     printcolumn(
         name = "PHONE-ID",
         type_ = "string",
         json_path = ".spec.phoneNumberID",
-        description = "The phone number ID in WhatsApp Manager"
+        description = "The phone number ID from WhatsApp Manager"
     ),
     printcolumn(
         name = "NUMBER",
         type_ = "string",
         json_path = ".status.phoneNumber.displayPhoneNumber",
-        description = "The number as Graph displays it"
+        description = "The phone number as Meta displays it"
     ),
     printcolumn(
         name = "REGISTERED",
@@ -55,7 +54,7 @@ pub const REGISTER_REQUEST_MAX_BYTES: usize = 256;
         name = "REASON",
         type_ = "string",
         json_path = ".status.conditions[?(@.type=='Ready')].reason",
-        description = "Why, in one word"
+        description = "The reason of Ready"
     ),
     printcolumn(
         name = "AGE",
@@ -67,87 +66,87 @@ pub const REGISTER_REQUEST_MAX_BYTES: usize = 256;
         type_ = "string",
         json_path = ".status.nextAttemptTime",
         priority = 1,
-        description = "When the operator comes back by itself"
+        description = "The time of the next automatic attempt"
     ),
     printcolumn(
         name = "FBTRACE",
         type_ = "string",
         json_path = ".status.fbtraceID",
         priority = 1,
-        description = "The trace ID that Meta's support asks for"
+        description = "The trace ID to give to Meta's support"
     ),
     printcolumn(
         name = "MESSAGE",
         type_ = "string",
         json_path = ".status.conditions[?(@.type=='Ready')].message",
         priority = 1,
-        description = "What happened and what to do"
+        description = "What happened, why, and what to do next"
     )
 )]
 #[serde(rename_all = "camelCase")]
 pub struct WhatsAppPhoneNumberSpec {
     /// The ID of the phone number, as WhatsApp Manager and the Graph API show it: digits, in quotes, and not the phone
-    /// number itself. It cannot be changed: declare another resource instead.
+    /// number itself. Immutable: to register another number, create another resource.
     #[serde(rename = "phoneNumberID")]
     #[schemars(regex(pattern = "^[0-9]{1,32}$"), length(min = 1, max = 32))]
     #[x_kube(validation = Rule::new("self.matches('^[0-9]+$')").message("phoneNumberID must be the ID that WhatsApp Manager shows for the number: digits only, and not the phone number itself"))]
-    #[x_kube(validation = Rule::new("self == oldSelf").message("phoneNumberID cannot be changed: declare another resource for the other number and delete this one"))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("phoneNumberID is immutable: create another resource for the other number, and delete this one"))]
     pub phone_number_id: String,
 
-    /// The version of the Graph API to call, for example v23.0. Without it the operator's own setting
-    /// (--graph-api-version) is used, so that an upgrade of the operator moves every number.
+    /// The version of the Graph API to call, for example v23.0. Defaults to the operator's own setting
+    /// (--graph-api-version), so that an upgrade of the operator upgrades every number.
     #[serde(
         rename = "graphAPIVersion",
         default,
         skip_serializing_if = "Option::is_none"
     )]
     #[schemars(regex(pattern = r"^v[0-9]+\.[0-9]+$"), length(max = 16))]
-    #[x_kube(validation = Rule::new(r"self.matches('^v[0-9]+\\.[0-9]+$')").message("graphAPIVersion must be a version of the Graph API: v, major, a dot, minor, for example v23.0"))]
+    #[x_kube(validation = Rule::new(r"self.matches('^v[0-9]+\\.[0-9]+$')").message("graphAPIVersion must be a version of the Graph API, for example v23.0"))]
     pub graph_api_version: Option<String>,
 
-    /// The Secret, in this namespace, with the access token (a system user's token with
-    /// whatsapp_business_management). White space around the token is trimmed.
+    /// The Secret, in this namespace, with the access token: that of a system user with
+    /// whatsapp_business_management. Whitespace around the token is trimmed.
     pub token_secret_ref: TokenSecretRef,
 
-    /// The Secret, in this namespace, with the six-digit PIN of two-step verification. If the number has a PIN it must
-    /// be that one; else this one becomes the PIN. White space around the PIN is trimmed.
+    /// The Secret, in this namespace, with the six-digit PIN of two-step verification. If the number has a PIN, it must
+    /// be the same; else it becomes the number's PIN. Whitespace around the PIN is trimmed.
     pub pin_secret_ref: PinSecretRef,
 
-    /// The Secret, in this namespace, with the backup of an on-premises account, for migrating a number from the
+    /// The Secret, in this namespace, with the backup of an on-premises account, to migrate a number from the
     /// On-Premises API.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_secret_ref: Option<BackupSecretRef>,
 
-    /// The Secret, in this namespace, with the app secret. When set, every call carries an appsecret_proof, as apps
-    /// with "Require App Secret" need. White space around the app secret is trimmed.
+    /// The Secret, in this namespace, with the app secret. When set, every call carries an appsecret_proof, which apps
+    /// with "Require App Secret" need. Whitespace around the app secret is trimmed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app_secret_ref: Option<AppSecretRef>,
 
-    /// The country in which messages are stored (local storage), as a two-letter code. Meta calls the field deprecated
-    /// since v21; it is sent as given, with a Warning event.
+    /// The country in which messages are stored (local storage), as a two-letter code. Deprecated by Meta since v21;
+    /// sent as given, with a Warning event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "DataLocalizationRegion")] // an optional enum would lose the text above
     pub data_localization_region: Option<DataLocalizationRegion>,
 
-    /// How long Meta keeps messages when they are stored in a region, in minutes: 60 is the only value. Meta calls the
-    /// field deprecated since v21; it is sent as given, with a Warning event.
+    /// How long Meta keeps messages when they are stored in a region, in minutes: 60 is the only value. Deprecated by
+    /// Meta since v21; sent as given, with a Warning event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 60, max = 60))]
     pub meta_store_retention_minutes: Option<i32>,
 
-    /// While true, the operator makes no call to the Graph API for this number. A registered number stays registered.
-    /// False by default.
+    /// Stops all calls to the Graph API for this number while true. A registered number stays registered. Defaults to
+    /// false.
     #[serde(default)]
     pub suspend: bool,
 
-    /// What happens to the number when this resource is deleted. Retain, the default, leaves it registered. Deregister is reserved:
-    /// this version leaves the number registered as well and says so in a Warning event.
+    /// The treatment of the number when this resource is deleted. Retain, the default, leaves it registered. Deregister
+    /// is reserved: this version leaves the number registered as well, with a Warning event.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 }
 
 impl WhatsAppPhoneNumber {
-    /// The ledger in the status.
+    /// The ledger in the status, newest entry first.
     pub fn attempts(&self) -> &[LedgerEntry] {
         self.status
             .as_ref()
@@ -155,7 +154,7 @@ impl WhatsAppPhoneNumber {
             .unwrap_or_default()
     }
 
-    /// The value of the annotation that asks for a register call, where it is one.
+    /// The value of the annotation [`REGISTER_REQUESTED_AT`], where it is valid.
     pub fn register_request(&self) -> Option<&str> {
         let value = self
             .metadata
@@ -165,8 +164,8 @@ impl WhatsAppPhoneNumber {
         (!value.is_empty() && value.len() <= REGISTER_REQUEST_MAX_BYTES).then_some(value)
     }
 
-    /// The status, or that of a resource that the operator has not seen. What such a resource asks for came with Git or
-    /// a backup: it was not asked of this operator.
+    /// The status, or that of a resource which the operator has not seen yet. A request in such a resource counts as
+    /// handled: it came with Git or a backup and is not meant for this operator.
     pub fn status_or_unseen(&self) -> WhatsAppPhoneNumberStatus {
         let mut status = self
             .status
@@ -199,7 +198,7 @@ macro_rules! secret_key_ref {
             /// The name of the Secret.
             #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"))]
             pub name: String,
-            #[doc = concat!("The key in the Secret, ", $default, " by default.")]
+            #[doc = concat!("The key in the Secret. Defaults to ", $default, ".")]
             #[serde(default = $default_key_name)]
             #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
             pub key: String,
@@ -212,19 +211,19 @@ macro_rules! secret_key_ref {
 }
 
 secret_key_ref!(
-    /// Where the access token is.
+    /// A reference to the access token.
     TokenSecretRef, default_token_key, "default_token_key", "token"
 );
 secret_key_ref!(
-    /// Where the PIN is.
+    /// A reference to the PIN.
     PinSecretRef, default_pin_key, "default_pin_key", "pin"
 );
 secret_key_ref!(
-    /// Where the app secret is.
+    /// A reference to the app secret.
     AppSecretRef, default_app_secret_key, "default_app_secret_key", "appSecret"
 );
 
-/// Where the backup of an on-premises account is: two keys of one Secret.
+/// A reference to the backup of an on-premises account: two keys of one Secret.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[x_kube(crates(kube_core = "::kube_core"))]
 #[serde(rename_all = "camelCase")]
@@ -235,11 +234,11 @@ pub struct BackupSecretRef {
         regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
     )]
     pub name: String,
-    /// The key of the backup's password, password by default.
+    /// The key of the backup's password. Defaults to password.
     #[serde(default = "default_password_key")]
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
     pub password_key: String,
-    /// The key of the backup's data, data by default.
+    /// The key of the backup's data. Defaults to data.
     #[serde(default = "default_data_key")]
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
     pub data_key: String,
@@ -253,7 +252,7 @@ fn default_data_key() -> String {
     "data".to_owned()
 }
 
-/// The countries in which Meta offers local storage, as the register endpoint takes them.
+/// The countries in which Meta offers local storage, as the register endpoint accepts them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 #[allow(missing_docs)] // ISO 3166-1 codes
@@ -274,7 +273,7 @@ pub enum DataLocalizationRegion {
     Za,
 }
 
-/// What happens to the number when the resource is deleted.
+/// The treatment of the number when the resource is deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum DeletionPolicy {
     /// The number stays registered.

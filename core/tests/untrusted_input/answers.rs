@@ -81,7 +81,7 @@ fn a_long_answer_leaves_the_advice_in_the_message() {
         player.pass(&unknown, &register);
         for condition in player.status().conditions {
             let advice = format!(
-                "{} Nothing is tried again until then.",
+                "{} No further attempt will be made until this changes.",
                 register.reason.advice()
             );
             assert!(

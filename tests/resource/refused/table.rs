@@ -78,7 +78,7 @@ fn ids() -> Vec<Bad> {
 
 fn versions() -> Vec<Bad> {
     let at = "spec.graphAPIVersion";
-    let advice = "v, major, a dot, minor, for example v23.0";
+    let advice = "must be a version of the Graph API, for example v23.0";
     vec![
         bad(at, json!("23.0"), advice),
         bad(at, json!("v23"), advice),
