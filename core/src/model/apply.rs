@@ -1,7 +1,7 @@
-//! What the outcome of a register call means for the status. Pure.
+//! The status after a register call.
 //!
-//! A result is written by the ID of its claim, against whatever the newest version is: it completes only its own
-//! entry, the conditions follow the newest entry, and a success is never lost.
+//! An outcome is written by the ID of its claim, into the newest version of the status. It completes only its own entry;
+//! the conditions follow the newest entry, and a success is never lost.
 
 use std::time::Duration;
 
@@ -15,74 +15,72 @@ use super::schedule::{META_WINDOW, later, whole_seconds, with_jitter};
 use crate::api::conditions::is_registered;
 use crate::api::{
     AttemptOutcome, Disposition, GraphErrorStatus, LedgerEntry, Reason, WhatsAppPhoneNumberStatus,
-    explain,
+    explain, explain_requested,
 };
 use crate::credentials::Digests;
 use crate::graph::{ReadOutcome, RegisterOutcome, classify};
 
-/// Meta needs some minutes to finish a deregistration (error 133015: "wait 5 minutes").
+/// The wait after a deregistration, which takes Meta a few minutes (error 133015: "wait 5 minutes").
 const AFTER_DEREGISTRATION: Duration = Duration::from_secs(5 * 60);
 
-/// Meta names no time for 133008 and 133009 in a form that can be read: wait at least an hour.
+/// The shortest wait after 133008 and 133009, for which Meta gives no machine-readable time.
 const AFTER_PIN_LOCK: Duration = Duration::from_secs(3600);
 
-/// A display name takes hours to be processed.
+/// The wait for a display name, which takes Meta hours to process.
 const AFTER_CERTIFICATE: Duration = Duration::from_secs(2 * 3600);
 
-/// How one claim ended.
+/// The result of one claim.
 #[derive(Clone, Copy, Debug)]
 pub struct CallResult<'a> {
     /// The claim's ID.
     pub id: &'a str,
-    /// What came of its call.
+    /// The outcome of its call.
     pub outcome: &'a RegisterOutcome,
     /// The handled value of the annotation before the claim.
     pub handled_before: Option<&'a str>,
 }
 
-/// What else the status after a call depends on.
+/// The context that the status after a call depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct ApplyContext<'a> {
-    /// The operator's settings.
     pub policy: &'a Policy,
     /// The generation that was decided on.
     pub generation: i64,
     /// A random number from 0 to 1.
     pub jitter: f64,
-    /// The time.
     pub now: Timestamp,
 }
 
-/// The status after a call: the newest status, with the outcome of one claim in it.
+/// Returns the newest status with the outcome of one claim in it.
 pub fn apply_outcome(
     mut status: WhatsAppPhoneNumberStatus,
     result: &CallResult<'_>,
-    course: &ApplyContext<'_>,
+    context: &ApplyContext<'_>,
 ) -> WhatsAppPhoneNumberStatus {
     let position = position_of(&status.attempts, result.id);
     if let Some(attempt) = position.and_then(|position| status.attempts.get_mut(position)) {
         if !attempt.is_open() && attempt.outcome != Some(AttemptOutcome::Unknown) {
-            return status; // It is known how this one ended.
+            return status; // The outcome of this one is known.
         }
-        complete(attempt, result.outcome, course.now);
+        complete(attempt, result.outcome, context.now);
     }
     if result.outcome.reason.is_registered() {
-        succeed(&mut status, result.outcome, course);
+        succeed(&mut status, result.outcome, context);
     } else if position == Some(0) {
-        fail(&mut status, result, course);
+        fail(&mut status, result, context);
     }
     ledger::join_unsent(&mut status.attempts);
-    ledger::prune(&mut status.attempts, course.now);
+    ledger::prune(&mut status.attempts, context.now);
     status
 }
 
-/// Where a claim stands in the ledger; the open one where somebody has written its ID twice.
+/// The position of a claim in the ledger; that of the open one where another writer has repeated its ID.
 fn position_of(attempts: &[LedgerEntry], id: &str) -> Option<usize> {
     let open = attempts.iter().position(|a| a.id == id && a.is_open());
     open.or_else(|| attempts.iter().position(|a| a.id == id))
 }
 
-/// Notes that the number is registered: nothing is left to come back for.
+/// Notes that the number is registered, which ends all waits.
 pub fn registered(status: &mut WhatsAppPhoneNumberStatus, now: Timestamp) {
     status
         .registration_time
@@ -92,13 +90,13 @@ pub fn registered(status: &mut WhatsAppPhoneNumberStatus, now: Timestamp) {
     status.read_failures = 0;
 }
 
-/// Notes that a call with an unclear outcome took effect after all.
+/// Notes that a call with an unclear outcome took effect.
 pub fn confirm(attempt: &mut LedgerEntry) {
     attempt.outcome = Some(AttemptOutcome::Succeeded);
     attempt.reason = Some(Reason::OutcomeConfirmed.to_string());
 }
 
-/// Notes what a read said of the number.
+/// Notes a read of the number.
 pub fn note_reading(
     status: &mut WhatsAppPhoneNumberStatus,
     reading: &ReadOutcome,
@@ -108,35 +106,35 @@ pub fn note_reading(
     note_read_trace(status, reading);
     status.read_failures = 0;
     status.graph_api_version = Some(version.to_owned());
-    let Some(said) = &reading.phone_number else {
+    let Some(phone_number) = &reading.phone_number else {
         return;
     };
-    let known = status.phone_number.as_ref().map(|known| {
-        let mut known = known.clone();
-        known.observed_time = None;
-        known
+    let previous = status.phone_number.as_ref().map(|previous| {
+        let mut previous = previous.clone();
+        previous.observed_time = None;
+        previous
     });
-    if known.as_ref() != Some(said) {
-        let mut said = said.clone();
-        said.observed_time = Some(Time(whole_seconds(now)));
-        status.phone_number = Some(said);
+    if previous.as_ref() != Some(phone_number) {
+        let mut phone_number = phone_number.clone();
+        phone_number.observed_time = Some(Time(whole_seconds(now)));
+        status.phone_number = Some(phone_number);
     }
 }
 
-/// The trace ID of a read is kept only before there is one of a register call.
+/// Notes the trace ID of a read, as long as there is none of a register call.
 pub fn note_read_trace(status: &mut WhatsAppPhoneNumberStatus, reading: &ReadOutcome) {
     if status.attempts.is_empty() && reading.fbtrace_id.is_some() {
         status.fbtrace_id.clone_from(&reading.fbtrace_id);
     }
 }
 
-/// Notes what an attempt, or the read that stalls, is made of.
+/// Notes the inputs of an attempt, or of the read that stalls the resource.
 pub fn note_inputs(status: &mut WhatsAppPhoneNumberStatus, digests: &Digests) {
     status.token_digest = Some(digests.token.clone());
     status.inputs_digest = Some(digests.inputs.clone());
 }
 
-/// When the newest ended attempt lets the resource come back by itself, where no time is stored.
+/// The time of the next automatic attempt as it follows from the newest one that ended, where no time is stored.
 pub fn due_after(attempts: &[LedgerEntry], policy: &Policy) -> Option<Timestamp> {
     let last = attempts.iter().find(|attempt| !attempt.is_open())?;
     let wait = wait_after(
@@ -149,7 +147,7 @@ pub fn due_after(attempts: &[LedgerEntry], policy: &Policy) -> Option<Timestamp>
     Some(later(last.finish_time.as_ref()?.0, wait))
 }
 
-/// The reason for which the last error, after these attempts, ends the attempts until something changes.
+/// The reason why no attempt follows the last error until something changes, if there is one.
 pub fn terminal_reason(
     error: Option<&GraphErrorStatus>,
     attempts: &[LedgerEntry],
@@ -157,21 +155,21 @@ pub fn terminal_reason(
     let reason = classify(error?);
     match reason.disposition() {
         Disposition::Stall | Disposition::ConfirmThenStall => Some(reason),
-        Disposition::RetryN(tries) => {
-            // Where none is left in the ledger, 72 hours have passed and nothing has changed.
+        Disposition::RetryN(limit) => {
+            // An empty ledger means that 72 hours have passed and nothing has changed.
             let made = ledger::in_a_row(attempts, reason);
-            (made == 0 || made >= tries).then_some(reason)
+            (made == 0 || made >= limit).then_some(reason)
         }
         Disposition::Done | Disposition::Retry | Disposition::Confirm => None,
     }
 }
 
-/// Whether an attempt that a person asked for has used up the annotation's value: it may have acted.
+/// Whether a requested attempt has used up the value of the annotation: it may have taken effect.
 pub fn is_spent(attempt: &LedgerEntry) -> bool {
     attempt.counts() && attempt.known_reason() != Some(Reason::RateLimited)
 }
 
-/// How an attempt with this reason counts.
+/// The outcome of an attempt with this reason.
 fn outcome_of(reason: Reason) -> AttemptOutcome {
     match reason {
         Reason::NotSent | Reason::GraphUnreachable => AttemptOutcome::NotSent,
@@ -195,30 +193,30 @@ fn complete(attempt: &mut LedgerEntry, outcome: &RegisterOutcome, now: Timestamp
 fn succeed(
     status: &mut WhatsAppPhoneNumberStatus,
     outcome: &RegisterOutcome,
-    course: &ApplyContext<'_>,
+    context: &ApplyContext<'_>,
 ) {
-    registered(status, course.now);
-    status.registration_time = Some(Time(whole_seconds(course.now)));
+    registered(status, context.now);
+    status.registration_time = Some(Time(whole_seconds(context.now)));
     note_trace(status, outcome);
     let summary = Summary {
         phase: Phase::Registered,
         reason: outcome.reason,
         message: format!("The number is registered: {}.", outcome.message),
     };
-    render::set(status, &summary, course.generation, course.now);
+    render::set(status, &summary, context.generation, context.now);
 }
 
 fn fail(
     status: &mut WhatsAppPhoneNumberStatus,
     result: &CallResult<'_>,
-    course: &ApplyContext<'_>,
+    context: &ApplyContext<'_>,
 ) {
     let ApplyContext {
         policy,
         generation,
         jitter,
         now,
-    } = *course;
+    } = *context;
     let outcome = result.outcome;
     let reason = outcome.reason;
     let request = status
@@ -226,22 +224,22 @@ fn fail(
         .first()
         .and_then(|attempt| attempt.request.clone());
     let handed_back = request.is_some() && hand_back(status, request.as_deref(), result);
-    let stands = request.is_some() && !handed_back;
+    let spent = request.is_some() && !handed_back;
     let earlier = status.attempts.get(1..).unwrap_or_default();
     let was_stalled = terminal_reason(status.last_error.as_ref(), earlier).is_some();
     note_trace(status, outcome);
-    // What is no answer of Graph's gives no verdict either, and neither it nor a passing fault takes one away.
-    let passing = !matches!(
+    // Only an answer from Graph gives a verdict; neither a lost answer nor a temporary fault lifts one.
+    let temporary = !matches!(
         reason.disposition(),
         Disposition::Stall | Disposition::ConfirmThenStall
     );
-    if outcome.error.is_some() && reason != Reason::OutcomeUnknown && !(was_stalled && passing) {
+    if outcome.error.is_some() && reason != Reason::OutcomeUnknown && !(was_stalled && temporary) {
         status.last_error.clone_from(&outcome.error);
     }
-    // What a person asked for is not tried again by itself; but an unknown outcome is confirmed first.
+    // A requested call is not retried automatically, but an unknown outcome is confirmed first.
     let phase = match phase_after(reason, outcome.http_status, &status.attempts) {
-        _ if stands && is_registered(status) => Phase::Stalled,
-        Phase::Waiting if stands && was_stalled && reason.disposition() != Disposition::Stall => {
+        _ if spent && is_registered(status) => Phase::Stalled,
+        Phase::Waiting if spent && was_stalled && reason.disposition() != Disposition::Stall => {
             Phase::Stalled
         }
         phase => phase,
@@ -265,7 +263,11 @@ fn fail(
         }
     };
     status.next_attempt_time = due.map(Time);
-    let message = explain(&outcome.message, reason, due);
+    let message = if spent && is_registered(status) {
+        explain_requested(&outcome.message, reason)
+    } else {
+        explain(&outcome.message, reason, due)
+    };
     render::set(
         status,
         &Summary {
@@ -278,7 +280,7 @@ fn fail(
     );
 }
 
-/// Gives the annotation's value back where nothing that may have acted was sent for it.
+/// Hands the value of the annotation back where nothing was sent for it that may have taken effect. Returns whether it did.
 fn hand_back(
     status: &mut WhatsAppPhoneNumberStatus,
     request: Option<&str>,
@@ -296,19 +298,19 @@ fn hand_back(
 
 fn phase_after(reason: Reason, http_status: Option<u16>, attempts: &[LedgerEntry]) -> Phase {
     match reason.disposition() {
-        // 422 may mean "registered already": a read settles it.
+        // 422 may mean "already registered": a read settles it.
         Disposition::Stall if http_status == Some(422) && reason == Reason::InvalidRequest => {
             Phase::Waiting
         }
         Disposition::Stall => Phase::Stalled,
-        Disposition::RetryN(tries) if ledger::in_a_row(attempts, reason) >= tries => Phase::Stalled,
+        Disposition::RetryN(limit) if ledger::in_a_row(attempts, reason) >= limit => Phase::Stalled,
         Disposition::Retry | Disposition::RetryN(_) => Phase::Waiting,
         Disposition::Confirm | Disposition::ConfirmThenStall => Phase::Confirming,
         Disposition::Done => Phase::Registered,
     }
 }
 
-/// How long to wait after an attempt with this reason; `None` where it is not tried again.
+/// The wait after an attempt with this reason; `None` where it is not retried.
 fn wait_after(
     reason: Reason,
     http_status: Option<i32>,
@@ -322,8 +324,8 @@ fn wait_after(
         Reason::RecentlyDeregistered => backoff.max(AFTER_DEREGISTRATION),
         Reason::PinLocked => backoff.max(AFTER_PIN_LOCK),
         Reason::CertificateUnavailable => {
-            let tries = ledger::in_a_row(attempts, reason).saturating_sub(1);
-            AFTER_CERTIFICATE.saturating_mul(3_u32.saturating_pow(tries))
+            let earlier = ledger::in_a_row(attempts, reason).saturating_sub(1);
+            AFTER_CERTIFICATE.saturating_mul(3_u32.saturating_pow(earlier))
         }
         Reason::RegistrationBlocked => META_WINDOW,
         Reason::RateLimited => retry_after.unwrap_or(backoff),

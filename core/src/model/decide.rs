@@ -1,12 +1,12 @@
 //! The next step for a resource: `decide(&Observed, now) -> Decision`.
 //!
-//! A reconciliation asks again and again until it gets a [`Decision::Settle`]: each answer names the one thing that is
-//! missing (the Secrets, a read of the number) or the one thing to do (claim and call). What has been found out stands in
-//! [`Observed`]; what is not there yet is `None`. The order of the steps in [`decide`] and `Case::proceed` is the rule
-//! that what costs nothing comes first and the call comes last.
+//! A reconciliation calls it repeatedly until it gets a [`Decision::Settle`]. Every other decision names the one thing
+//! that is missing (the Secrets, a read of the number) or the one thing to do (claim and call). [`Observed`] holds what is
+//! known so far; what is missing is `None`. The order of the steps in [`decide`] and `Case::proceed` puts what costs
+//! nothing first and the call last.
 //!
-//! Below this file, each on the one before: `case` reads the status, `due` says when a call may be made, `settle` says
-//! what is written, `wait` holds calls back.
+//! The files below this one, each built on the one before: `case` reads the status, `due` computes when a call may be
+//! made, `settle` writes the status, `wait` holds calls back.
 
 mod case;
 mod due;
@@ -21,7 +21,7 @@ use super::decision::{Decision, Observed, Requeue};
 use crate::api::conditions::is_registered;
 use crate::graph::RegistrationState;
 
-/// Decides what to do next for a resource.
+/// Returns the next step for a resource.
 pub fn decide(observed: &Observed<'_>, now: Timestamp) -> Decision {
     let case = Case::new(observed, now);
     if observed.resource.metadata.deletion_timestamp.is_some() {
@@ -71,14 +71,13 @@ impl Case<'_> {
                 RegistrationState::Stall(reason) if self.request.is_none() => {
                     return self.stall_by_read(reason, reading, digests);
                 }
-                // A person asked for the call: the look only says whether the one before took effect.
+                // The call is requested: the read only tells whether the one before took effect.
                 RegistrationState::Stall(_)
                 | RegistrationState::NotRegistered
                 | RegistrationState::Unknown => {}
             }
         }
-        // After what was read: the token may have met a limit elsewhere meanwhile, which takes nothing back that Graph
-        // has said.
+        // After the read: the token may have met a rate limit elsewhere since, which does not invalidate Graph's answer.
         if let Some(end) = self.observed.cool_down.filter(|end| *end > self.now) {
             return self.cool_down(end, digests);
         }

@@ -1,4 +1,4 @@
-//! What a decision is made on, and what it can be.
+//! The inputs of a decision, and its possible results.
 
 use std::time::Duration;
 
@@ -10,33 +10,32 @@ use crate::api::{WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
 use crate::credentials::{Digests, SecretFault};
 use crate::graph::ReadOutcome;
 
-/// What this process knows of an open claim that it has no task for.
+/// The knowledge of this process about an open claim that it has no task for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenClaim {
-    /// Somebody's claim, seen unchanged for so long by this process's monotonic clock.
+    /// The claim of any process, seen unchanged for this long by the monotonic clock of this one.
     SeenFor(Duration),
     /// A claim of this process whose call was certainly not made.
     Unsent,
 }
 
-/// Everything that a decision depends on.
+/// The inputs of a decision.
 #[derive(Debug)]
 pub struct Observed<'a> {
-    /// The resource as last seen.
+    /// The resource in its newest known version.
     pub resource: &'a WhatsAppPhoneNumber,
-    /// The operator's settings.
     pub policy: &'a Policy,
-    /// What is known of the number beyond the resource.
+    /// The knowledge about the number beyond the resource.
     pub peers: &'a Peers,
-    /// What this process knows of the open claim in the resource's ledger, if there is one.
+    /// The knowledge about the open claim in the resource's ledger, if there is one.
     pub open_claim: OpenClaim,
-    /// When this process last read the number from Graph for this resource.
+    /// The time of this process's last read of the number for this resource.
     pub last_read: Option<Timestamp>,
-    /// The digests of what a call would be made of, or why none can be made; `None` before the Secrets were read.
+    /// The digests of the inputs of a call, or why none can be made; `None` before the Secrets are read.
     pub inputs: Option<Result<Digests, SecretFault>>,
-    /// Until when the token cools down; looked up once the Secrets were read.
+    /// The end of the token's cool-down; known once the Secrets are read.
     pub cool_down: Option<Timestamp>,
-    /// What Graph said of the number in this pass.
+    /// The read of the number in this reconciliation.
     pub reading: Option<ReadOutcome>,
     /// The ID for a new claim.
     pub fresh_id: &'a str,
@@ -44,33 +43,33 @@ pub struct Observed<'a> {
     pub jitter: f64,
 }
 
-/// The one thing to do next.
+/// The next step.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
     /// Read the Secrets: a call may follow.
     LoadSecrets,
     /// Read the number from Graph.
     Read,
-    /// Write this status, which claims an attempt; if that holds, make the register call and record its outcome.
+    /// Write this status, which claims an attempt; if the claim is acquired, make the register call and record its outcome.
     Register(Box<Claim>),
-    /// Write this status if it differs, and end the pass.
+    /// Write this status if it differs, and end the reconciliation.
     Settle(Box<WhatsAppPhoneNumberStatus>, Requeue),
 }
 
 /// A claim to write.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Claim {
-    /// The status with the claim as its newest attempt.
+    /// The status, with the claim as its newest entry.
     pub status: WhatsAppPhoneNumberStatus,
-    /// The handled value of the annotation before the claim, to be put back if nothing is sent.
+    /// The handled value of the annotation before the claim, restored if nothing is sent.
     pub handled_before: Option<String>,
 }
 
-/// When to look at the resource again.
+/// When to reconcile the resource again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Requeue {
-    /// When it or its Secrets change.
+    /// When the resource or its Secrets change.
     OnChange,
-    /// After this time, or on a change.
+    /// After this time, or earlier on a change.
     After(Duration),
 }

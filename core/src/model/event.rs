@@ -1,4 +1,4 @@
-//! Which events a change of status is worth. Pure.
+//! The events for a change of status, a spec or an annotation.
 
 use kube_core::ResourceExt as _;
 
@@ -11,17 +11,17 @@ use crate::api::{
 /// An event to publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventDraft {
-    /// Whether it needs somebody's attention.
+    /// Whether it is of type Warning.
     pub warning: bool,
-    /// Why: the reason of the condition, or of the remark on the spec.
+    /// The reason of the condition, or of the remark on the spec.
     pub reason: String,
-    /// What the operator did: `Register`, `Read` or `Validate`.
+    /// The action of the operator: `Register`, `Read` or `Validate`.
     pub action: &'static str,
-    /// The condition's message.
+    /// The message of the condition, or the remark.
     pub note: String,
 }
 
-/// The event for a change of status, if it is worth one: when the reason of `Ready`, or else of `Failed`, is another.
+/// Returns the event for a change of status: one where the reason of `Ready`, or else of `Failed`, changed.
 pub fn of_change(
     before: &WhatsAppPhoneNumberStatus,
     after: &WhatsAppPhoneNumberStatus,
@@ -33,7 +33,7 @@ pub fn of_change(
     let condition = find(after, changed)?;
     let reason: Reason = condition.reason.parse().ok()?;
     if reason == Reason::Registering {
-        return None; // Its outcome follows within the minute.
+        return None; // The outcome follows within a minute.
     }
     let called = before
         .attempts
@@ -48,7 +48,7 @@ pub fn of_change(
     })
 }
 
-/// The remark on an annotation that asks for a register call in a text that is too long to be one.
+/// Returns the remark on an annotation [`REGISTER_REQUESTED_AT`] that is too long.
 pub fn of_request(resource: &WhatsAppPhoneNumber) -> Option<EventDraft> {
     let value = resource.annotations().get(REGISTER_REQUESTED_AT)?;
     let bytes = value.len();
@@ -56,27 +56,27 @@ pub fn of_request(resource: &WhatsAppPhoneNumber) -> Option<EventDraft> {
         remark(
             "InvalidRegisterRequest",
             &format!(
-                "The annotation {REGISTER_REQUESTED_AT} has {bytes} bytes and is ignored. Give it a text of at \
-                 most {REGISTER_REQUEST_MAX_BYTES} bytes, such as the time."
+                "The annotation {REGISTER_REQUESTED_AT} has {bytes} bytes and is ignored. Set it to a text of \
+                 at most {REGISTER_REQUEST_MAX_BYTES} bytes, such as the current time."
             ),
         )
     })
 }
 
-/// The remarks on a spec that the API server accepts and that people should think about once more.
+/// Returns the warnings about a spec that the API server accepts.
 pub fn of_spec(spec: &WhatsAppPhoneNumberSpec) -> Vec<EventDraft> {
     let mut remarks = Vec::new();
     if spec.data_localization_region.is_some() {
         remarks.push(remark(
             "DeprecatedField",
-            "spec.dataLocalizationRegion is deprecated by Meta since v21 and sent as given. Consider the number's \
+            "spec.dataLocalizationRegion is deprecated by Meta since v21 and is sent as given. Consider the number's \
              settings (storage_configuration) instead.",
         ));
     }
     if spec.meta_store_retention_minutes.is_some() {
         remarks.push(remark(
             "DeprecatedField",
-            "spec.metaStoreRetentionMinutes is deprecated by Meta since v21 and sent as given. Consider the number's \
+            "spec.metaStoreRetentionMinutes is deprecated by Meta since v21 and is sent as given. Consider the number's \
              settings (storage_configuration) instead.",
         ));
     }
@@ -84,7 +84,7 @@ pub fn of_spec(spec: &WhatsAppPhoneNumberSpec) -> Vec<EventDraft> {
         remarks.push(remark(
             "DeregisterNotSupported",
             "spec.deletionPolicy Deregister is reserved: this version leaves the number registered when the resource \
-             is deleted. Deregister it by hand if it must be.",
+             is deleted. Deregister the number manually where needed.",
         ));
     }
     remarks

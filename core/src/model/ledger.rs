@@ -1,5 +1,5 @@
-//! The ledger of register calls in `status.attempts`: what counts, how much of Meta's budget is left, and what an
-//! open entry (a claim) means. Pure.
+//! The ledger of register calls in `status.attempts`: which entries count, how much of Meta's budget is left, and what an
+//! open entry (a claim) means.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::schedule::{ConfirmWindow, META_LIMIT, META_WINDOW, plus, sane_past, w
 use crate::api::{AttemptOutcome, Disposition, LedgerEntry, Reason, WhatsAppPhoneNumber};
 
 impl LedgerEntry {
-    /// A new claim: an entry without an end.
+    /// A new claim: an open entry.
     pub fn open(id: &str, ttl: Duration, request: Option<&str>, now: Timestamp) -> Self {
         Self {
             id: id.to_owned(),
@@ -29,27 +29,27 @@ impl LedgerEntry {
         }
     }
 
-    /// Whether the call may be under way, as far as the entry tells.
+    /// Whether the call may be in flight, as far as the entry tells.
     pub fn is_open(&self) -> bool {
         self.finish_time.is_none()
     }
 
-    /// For how long an open entry must be seen unchanged before it counts as abandoned.
+    /// How long an open entry must be seen unchanged before it counts as abandoned.
     pub fn ttl(&self) -> Duration {
         Duration::from_secs(u64::try_from(self.ttl_seconds).unwrap_or(0))
     }
 
-    /// Why the attempt ended as it did, where that is a reason of this version.
+    /// The reason of the outcome; `None` where this version does not know it.
     pub fn known_reason(&self) -> Option<Reason> {
         self.reason.as_deref()?.parse().ok()
     }
 
-    /// Whether Meta may have counted it: everything that may have left the operator. An open entry counts.
+    /// Whether Meta may have counted the call: every call that may have been sent, open claims included.
     pub fn counts(&self) -> bool {
         self.outcome != Some(AttemptOutcome::NotSent)
     }
 
-    /// When the attempt ended, or began where it has no end; never later than now.
+    /// The end of the attempt, or its start while it is open; never later than now.
     pub fn time(&self, now: Timestamp) -> Timestamp {
         self.finish_time
             .as_ref()
@@ -58,8 +58,8 @@ impl LedgerEntry {
             .min(now)
     }
 
-    /// Whether the number may be registered although the answer did not say so: no readable answer, an answer without
-    /// success, or a fault inside Graph, which is any 5xx.
+    /// Whether the number may be registered although the answer did not confirm it: there is no readable answer, one
+    /// without success, or a fault inside Graph, which is any 5xx.
     pub fn is_unclear(&self) -> bool {
         let server_fault = self.http_status.is_some_and(|status| status >= 500);
         match (self.outcome, self.known_reason().map(Reason::disposition)) {
@@ -71,7 +71,7 @@ impl LedgerEntry {
     }
 }
 
-/// Whether the resource is the same one and holds the open claim.
+/// Whether the newest version is of the same resource and holds the open claim.
 pub fn holds_claim(newest: &WhatsAppPhoneNumber, claimed: &WhatsAppPhoneNumber, id: &str) -> bool {
     newest.uid() == claimed.uid()
         && newest
@@ -80,7 +80,7 @@ pub fn holds_claim(newest: &WhatsAppPhoneNumber, claimed: &WhatsAppPhoneNumber, 
             .any(|attempt| attempt.id == id && attempt.is_open())
 }
 
-/// The entries with times that a sound clock could have written: one in the future counts as now.
+/// Returns the entries with the faults of other clocks corrected: a time in the future counts as now.
 pub fn with_sane_times(attempts: &[LedgerEntry], now: Timestamp) -> Vec<LedgerEntry> {
     let sane = |attempt: &LedgerEntry| LedgerEntry {
         start_time: sane_past(&attempt.start_time, now),
@@ -96,20 +96,19 @@ pub fn with_sane_times(attempts: &[LedgerEntry], now: Timestamp) -> Vec<LedgerEn
         .collect()
 }
 
-/// Whether the entry has a time that no sound clock could have written yet.
+/// Whether the entry has a time in the future, by a clock fault.
 pub fn is_ahead(attempt: &LedgerEntry, now: Timestamp) -> bool {
     let time = attempt.finish_time.as_ref().unwrap_or(&attempt.start_time);
     sane_past(time, now) != *time
 }
 
-/// Puts a claim in front and forgets what need not be kept: what is older than 72 h, and the oldest of more than ten
-/// that count.
+/// Adds a claim as the newest entry, and prunes the others.
 pub fn push(attempts: &mut Vec<LedgerEntry>, claim: LedgerEntry, now: Timestamp) {
     attempts.insert(0, claim);
     prune(attempts, now);
 }
 
-/// Forgets entries of more than 72 h ago, and the oldest of more than ten that count.
+/// Removes entries older than 72 h, and the oldest of more than ten that count.
 pub fn prune(attempts: &mut Vec<LedgerEntry>, now: Timestamp) {
     let mut counted = 0;
     attempts.retain(|attempt| {
@@ -119,7 +118,7 @@ pub fn prune(attempts: &mut Vec<LedgerEntry>, now: Timestamp) {
     });
 }
 
-/// Joins all entries of calls that were never sent into one with a count, at the place of the newest of them.
+/// Joins all entries of calls that were never sent into one with a count, in the place of the newest.
 pub fn join_unsent(attempts: &mut Vec<LedgerEntry>) {
     let unsent = |a: &LedgerEntry| !a.counts();
     let total: i32 = attempts
@@ -137,7 +136,7 @@ pub fn join_unsent(attempts: &mut Vec<LedgerEntry>) {
     });
 }
 
-/// How many attempts failed in a row, up to the newest.
+/// The number of attempts in a row that failed, up to the newest.
 pub fn failures_in_a_row(attempts: &[LedgerEntry]) -> u32 {
     attempts
         .iter()
@@ -147,7 +146,7 @@ pub fn failures_in_a_row(attempts: &[LedgerEntry]) -> u32 {
         .fold(0, u32::saturating_add)
 }
 
-/// How many of the attempts that count ended with this reason in a row, up to the newest.
+/// The number of counting attempts in a row that ended with this reason, up to the newest.
 pub fn in_a_row(attempts: &[LedgerEntry], reason: Reason) -> u32 {
     let ended = attempts
         .iter()
@@ -158,12 +157,12 @@ pub fn in_a_row(attempts: &[LedgerEntry], reason: Reason) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-/// How many of the attempts count toward Meta's limit now.
+/// The number of attempts that count toward Meta's limit now.
 pub fn counted(attempts: &[LedgerEntry], now: Timestamp) -> usize {
     ends_of_counted(attempts, now).count()
 }
 
-/// When each attempt that counts now will count no longer.
+/// The times at which the attempts that count now stop counting.
 fn ends_of_counted(attempts: &[LedgerEntry], now: Timestamp) -> impl Iterator<Item = Timestamp> {
     attempts
         .iter()
@@ -172,7 +171,7 @@ fn ends_of_counted(attempts: &[LedgerEntry], now: Timestamp) -> impl Iterator<It
         .filter(move |end| *end > now)
 }
 
-/// When the next attempt fits a limit of so many in 72 h; `None` when one fits now.
+/// The time at which a limit of attempts in 72 h allows the next one; `None` if it does so now.
 pub fn budget_opens(attempts: &[LedgerEntry], limit: usize, now: Timestamp) -> Option<Timestamp> {
     let mut counted: Vec<Timestamp> = ends_of_counted(attempts, now).collect();
     counted.sort_unstable();
@@ -180,7 +179,7 @@ pub fn budget_opens(attempts: &[LedgerEntry], limit: usize, now: Timestamp) -> O
     counted.get(too_many).copied()
 }
 
-/// Until when Meta has blocked register calls for the number, if it has.
+/// The end of Meta's block of register calls for the number, if there is one.
 pub fn blocked_until(attempts: &[LedgerEntry], now: Timestamp) -> Option<Timestamp> {
     attempts
         .iter()
@@ -190,7 +189,7 @@ pub fn blocked_until(attempts: &[LedgerEntry], now: Timestamp) -> Option<Timesta
         .max()
 }
 
-/// The newest of the own calls whose outcome needs to be confirmed, as a window.
+/// The confirm window of the newest call for this resource whose outcome is unclear.
 pub fn unclear_window(
     attempts: &[LedgerEntry],
     length: Duration,
@@ -203,8 +202,8 @@ pub fn unclear_window(
         .max_by_key(|window| window.end)
 }
 
-/// The newest of the calls that were made for other resources of the number, as a window in which this resource makes
-/// none. An open entry ends when its process must have given it up.
+/// The window after the newest call for a peer, in which no call is made for this resource. An open claim ends when its
+/// process must have abandoned it.
 pub fn others_window(
     attempts: &[LedgerEntry],
     length: Duration,

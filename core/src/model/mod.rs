@@ -1,5 +1,5 @@
-//! What the operator decides. [`decide()`] names the next step for what was observed; [`apply`] puts the outcome of a call
-//! into the status; [`render`] writes the conditions. Nothing here does I/O or reads a clock.
+//! The decisions. [`decide()`] returns the next step for an observation, [`apply`] writes the outcome of a call into the
+//! status, and [`render`] sets the conditions. Nothing here does I/O or reads a clock.
 
 pub mod apply;
 pub mod decide;

@@ -12,13 +12,13 @@ pub struct Policy {
     pub attempt_limit: usize,
     /// Waits between attempts: `--retry-base`, `--retry-cap`.
     pub backoff: Backoff,
-    /// How long after an unclear outcome no other call is made: `--confirm-window`.
+    /// How long no other call is made after an unclear outcome: `--confirm-window`.
     pub confirm_window: Duration,
-    /// For how long a claim may not be taken for abandoned: twice `--graph-timeout`.
+    /// How long no other process may consider a claim abandoned: twice `--graph-timeout`.
     pub claim_ttl: Duration,
-    /// The version to call where the resource names none: `--graph-api-version`.
+    /// The version of the Graph API for resources that set none: `--graph-api-version`.
     pub graph_api_version: String,
-    /// How often Secrets are looked at where they are not watched: `--secret-watch=false`.
+    /// How often Secrets are polled where they are not watched: `--secret-watch=false`.
     pub secret_poll: Option<Duration>,
 }
 

@@ -1,7 +1,6 @@
-//! From where a number stands to its conditions. Pure.
+//! The conditions of a status, rendered from a [`Summary`].
 //!
-//! The five conditions are never set one by one: a [`Summary`] sets them all, so that they cannot contradict each
-//! other.
+//! A summary sets all five conditions together, so that they cannot contradict each other.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -11,14 +10,12 @@ use crate::api::conditions::{self, FALSE, TRUE, Truth, UNKNOWN, is_registered};
 use crate::api::text::{MESSAGE, cut, one_line};
 use crate::api::{Reason, WhatsAppPhoneNumberStatus};
 
-/// Where a number stands, why, and what to do.
+/// The state of a number: its phase, the reason, and the message to the user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
-    /// In which of the few phases the number is.
     pub phase: Phase,
-    /// Why.
     pub reason: Reason,
-    /// What happened and what to do, in one line.
+    /// What happened, why, and what to do next, in one line.
     pub message: String,
 }
 
@@ -27,20 +24,20 @@ pub struct Summary {
 pub enum Phase {
     /// The number is registered.
     Registered,
-    /// A register call is claimed and may be under way.
+    /// A register call is claimed and may be in flight.
     Registering,
-    /// Whether the number is registered is being found out.
+    /// The operator is finding out whether the number is registered.
     Confirming,
-    /// Not registered; the operator comes back by itself or goes on when something appears.
+    /// Not registered; the operator retries automatically.
     Waiting,
-    /// Not registered; nothing happens until something changes.
+    /// Not registered; the operator does not retry until something changes.
     Stalled,
     /// Not registered, and no call is wanted.
     Suspended,
 }
 
 impl Phase {
-    /// `Registered` and `Ready`.
+    /// The status of `Registered` and `Ready`.
     const fn registered(self) -> Truth {
         match self {
             Self::Registered => TRUE,
@@ -65,8 +62,8 @@ impl Phase {
     }
 }
 
-/// Sets all conditions from where the number stands. A registered number stays registered, whatever became of a
-/// register call that a person asked for: then only `Failed` and `Reconciling` tell of it.
+/// Sets all conditions. A registered number stays registered, whatever the outcome of a requested call: only `Failed`
+/// and `Reconciling` show that.
 pub fn set(
     status: &mut WhatsAppPhoneNumberStatus,
     summary: &Summary,
@@ -95,7 +92,7 @@ pub fn set(
     observe_generation(status, generation);
 }
 
-/// Says of every condition, and of the status, that the operator has looked at this generation.
+/// Sets the observed generation of the status and of every condition.
 pub fn observe_generation(status: &mut WhatsAppPhoneNumberStatus, generation: i64) {
     status.observed_generation = generation;
     for condition in &mut status.conditions {
@@ -137,7 +134,7 @@ impl Writer<'_> {
         }
     }
 
-    /// A condition that is absent unless True.
+    /// Sets a condition that is absent unless True.
     fn put_if(&mut self, type_: &str, present: bool) {
         if present {
             self.put(type_, TRUE);

@@ -1,32 +1,32 @@
-//! When to come back: backoff, jitter, the confirm window. Pure; time is an argument.
+//! The schedule of attempts and reads: backoff, jitter, the confirm window. Time is an argument.
 
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-/// Meta counts register requests in a moving window of this length, and blocks a number for as long.
+/// The sliding window in which Meta counts register calls; it also blocks a number for this long.
 pub const META_WINDOW: Duration = Duration::from_secs(72 * 3600);
 
-/// Meta's limit of register requests per number in [`META_WINDOW`], failed ones included.
+/// Meta's limit of register calls per number in [`META_WINDOW`], failed ones included.
 pub const META_LIMIT: usize = 10;
 
-/// How much further ahead than now a stored time may be before it is taken for the fault of a clock.
+/// How far in the future a stored time may be before it counts as a clock fault.
 const FURTHEST_AHEAD: Duration = Duration::from_secs(73 * 3600);
 
-/// How far into the future the times of another replica may reach without being taken for the fault of a clock.
+/// How far in the future a time written by another replica may be before it counts as a clock fault.
 const CLOCK_SKEW: Duration = Duration::from_secs(60);
 
-/// The first read in the confirm window, after the call that is being confirmed; later ones grow by [`GROWTH`].
+/// The wait between a call and the first read in its confirm window; later waits grow by [`GROWTH`].
 const FIRST_CONFIRMING_READ: Duration = Duration::from_secs(2);
 
-/// The factor between one wait and the next.
+/// The factor between two waits.
 const GROWTH: u32 = 3;
 
-/// Jitter adds at most this part of a wait ...
+/// The largest share of a wait that jitter adds.
 const JITTER_SHARE: f64 = 0.2;
 
-/// ... and at most this much.
+/// The longest time that jitter adds.
 const JITTER_CAP: Duration = Duration::from_secs(600);
 
 /// The waits between automatic attempts: `--retry-base` and `--retry-cap`.
@@ -39,14 +39,14 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// The wait after so many failures in a row: the base, three times the base, nine times, up to the cap.
+    /// The wait after this many failures in a row: the base, three times the base, nine times, up to the cap.
     pub fn after(self, failures: u32) -> Duration {
         let factor = GROWTH.saturating_pow(failures.saturating_sub(1));
         self.base.saturating_mul(factor).min(self.cap)
     }
 }
 
-/// A wait with jitter added, never shortened. `share` is a random number from 0 to 1.
+/// Adds jitter to a wait; never shortens it. `share` is a random number from 0 to 1.
 pub fn with_jitter(wait: Duration, share: f64) -> Duration {
     let share = if share.is_finite() {
         share.clamp(0.0, 1.0)
@@ -57,19 +57,19 @@ pub fn with_jitter(wait: Duration, share: f64) -> Duration {
     wait.saturating_add(most.mul_f64(share))
 }
 
-/// The time in the future that a wait leads to, in whole seconds as the API server stores it, never earlier.
+/// The time after a wait, rounded up to whole seconds as the API server stores them.
 pub fn later(now: Timestamp, wait: Duration) -> Timestamp {
     let exact = plus(now, wait);
     let seconds = exact.as_second() + i64::from(exact.subsec_nanosecond() > 0);
     Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX)
 }
 
-/// A time in whole seconds, as the API server stores it, never later.
+/// A time rounded down to whole seconds, as the API server stores them.
 pub fn whole_seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
-/// A time and a duration after it; the end of time where there is none.
+/// The time after a wait; [`Timestamp::MAX`] on overflow.
 pub fn plus(time: Timestamp, wait: Duration) -> Timestamp {
     SignedDuration::try_from(wait)
         .ok()
@@ -77,12 +77,12 @@ pub fn plus(time: Timestamp, wait: Duration) -> Timestamp {
         .unwrap_or(Timestamp::MAX)
 }
 
-/// How long it is until a time; zero when it has passed.
+/// The wait until a time; zero if it has passed.
 pub fn until(time: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(time.duration_since(now)).unwrap_or(Duration::ZERO)
 }
 
-/// A stored time to come back at; one further ahead than 73 h is a clock's fault and counts as 72 h from now.
+/// A stored time of a next attempt; one more than 73 h in the future is a clock fault and counts as 72 h from now.
 pub fn sane_next(stored: &Time, now: Timestamp) -> Time {
     if stored.0 > plus(now, FURTHEST_AHEAD) {
         Time(later(now, META_WINDOW))
@@ -91,7 +91,7 @@ pub fn sane_next(stored: &Time, now: Timestamp) -> Time {
     }
 }
 
-/// A stored time of something that has happened; one in the future is a clock's fault and counts as now.
+/// A stored time of a past event; one in the future is a clock fault and counts as now.
 pub fn sane_past(stored: &Time, now: Timestamp) -> Time {
     if stored.0 > plus(now, CLOCK_SKEW) {
         Time(whole_seconds(now))
@@ -100,17 +100,17 @@ pub fn sane_past(stored: &Time, now: Timestamp) -> Time {
     }
 }
 
-/// The time after a register call in which its outcome is not settled, as Graph's status lags behind.
+/// The time after a register call in which its outcome is not settled, because Graph's status lags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConfirmWindow {
-    /// When the call had ended.
+    /// The end of the call.
     pub since: Timestamp,
-    /// Until when no other call may be made.
+    /// The time until which no other call may be made.
     pub end: Timestamp,
 }
 
 impl ConfirmWindow {
-    /// The window after a call that had ended at `since`.
+    /// The window after a call that ended at `since`.
     pub fn after(since: Timestamp, length: Duration) -> Self {
         Self {
             since,
@@ -118,8 +118,8 @@ impl ConfirmWindow {
         }
     }
 
-    /// The first read of the number that is planned after `time`: 2 s, 6 s, 18 s and so on after the call, and one at
-    /// the end. `None` when the window is over.
+    /// The first planned read of the number after `time`: 2 s, 6 s, 18 s and so on after the call, and one at the end.
+    /// `None` when the window is over.
     pub fn next_read(&self, time: Timestamp) -> Option<Timestamp> {
         let mut wait = FIRST_CONFIRMING_READ;
         loop {
@@ -134,7 +134,7 @@ impl ConfirmWindow {
         }
     }
 
-    /// Whether a planned read has come due since the last one.
+    /// Whether a planned read has become due since the last one.
     pub fn read_due(&self, last_read: Option<Timestamp>, now: Timestamp) -> bool {
         let after = last_read.map_or(self.since, |last| last.max(self.since));
         self.next_read(after).is_some_and(|read| read <= now)

@@ -1,4 +1,4 @@
-//! Several resources with one phone number ID: which takes precedence, and what the calls for one mean for another.
+//! Peers: several resources with one phone number ID. Which one takes precedence, and which calls block others.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -11,18 +11,18 @@ use super::ledger::others_window;
 use crate::api::conditions::is_registered;
 use crate::api::{LedgerEntry, WhatsAppPhoneNumber};
 
-/// What is known of the phone number beyond the resource itself.
+/// The knowledge about a phone number beyond the resource itself.
 #[derive(Clone, Debug, Default)]
 pub struct Peers {
     /// The resource of the same phone number ID that takes precedence over this one, as `namespace/name`.
     pub owner: Option<String>,
-    /// The register calls made for other resources of the number, deleted ones included as far as the process
-    /// remembers, and those of this resource that its status has lost.
+    /// The register calls for other resources of the number, including deleted ones that this process remembers, and
+    /// those for this resource that its status has lost.
     pub attempts: Vec<LedgerEntry>,
 }
 
-/// The resource that takes precedence over `own` among the others with its phone number ID, if one does: the one that is
-/// registered, else the one with an open claim, else the oldest, else the first by namespace and name.
+/// Returns the resource that takes precedence over `own` among the others with its phone number ID, if one does: the
+/// registered one, else the one with an open claim, else the oldest, else the first by namespace and name.
 pub fn owner<'a>(
     own: &WhatsAppPhoneNumber,
     others: impl IntoIterator<Item = &'a WhatsAppPhoneNumber>,
@@ -32,7 +32,7 @@ pub fn owner<'a>(
 }
 
 impl Peers {
-    /// The peers of a resource: the other resources of its number, and all that is known of the number's calls.
+    /// The peers of a resource, from the other resources of its number and all known calls of the number.
     pub fn of(
         resource: &WhatsAppPhoneNumber,
         others: &[&WhatsAppPhoneNumber],
@@ -47,8 +47,8 @@ impl Peers {
     }
 }
 
-/// Whether no call may be made for `held` because of another resource of its number, as the API server has it now: a
-/// call for that one is being made, or was made within the confirm window, or it is registered.
+/// Whether another resource of the number, in its version from the API server, blocks the call for `held`: a call for
+/// it is in flight or was made within the confirm window, or it is registered.
 pub fn blocks_call(
     held: &WhatsAppPhoneNumber,
     other: &WhatsAppPhoneNumber,
@@ -59,19 +59,19 @@ pub fn blocks_call(
     adopts || is_called_for(other, window, now)
 }
 
-/// Whether the number was registered after the claim was decided on, by a result that came late; what a person asked for
-/// is called for nevertheless.
+/// Whether a late outcome has registered the number since the claim was decided on; a requested call is made all the
+/// same.
 pub fn registered_meanwhile(held: &WhatsAppPhoneNumber, claim: &LedgerEntry) -> bool {
     claim.request.is_none() && registered(held)
 }
 
-/// Whether a register call is being made for the resource, or was made within the confirm window.
+/// Whether a register call for the resource is in flight, or was made within the confirm window.
 pub fn is_called_for(resource: &WhatsAppPhoneNumber, window: Duration, now: Timestamp) -> bool {
     let unsettled = others_window(resource.attempts(), window, now);
     has_open_claim(resource) || unsettled.is_some_and(|window| window.end > now)
 }
 
-/// Whether a process may be making a register call for the resource.
+/// Whether the ledger of the resource has an open claim.
 pub fn has_open_claim(resource: &WhatsAppPhoneNumber) -> bool {
     resource.attempts().iter().any(LedgerEntry::is_open)
 }
@@ -80,7 +80,7 @@ fn registered(resource: &WhatsAppPhoneNumber) -> bool {
     resource.status.as_ref().is_some_and(is_registered)
 }
 
-/// Whether others may take precedence over a resource that did not before: it was registered or claimed, and no longer is.
+/// Whether peers may take precedence over a resource for the first time: it was registered or claimed, and no longer is.
 pub fn lost_precedence(before: &WhatsAppPhoneNumber, after: &WhatsAppPhoneNumber) -> bool {
     precedence(after) > precedence(before)
 }

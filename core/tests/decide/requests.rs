@@ -1,6 +1,7 @@
 //! The annotation that asks for a register call (protocol, "What makes it try again").
 
 use operator_core::api::AttemptOutcome;
+use operator_core::api::REGISTER_REQUESTED_AT;
 use operator_core::api::Reason;
 use operator_core::api::conditions;
 use operator_core::api::conditions::{find, reason_of};
@@ -316,8 +317,8 @@ fn values_that_are_none() {
 #[test]
 fn a_requested_call_that_failed_says_that_another_has_to_be_asked_for() {
     let unavailable = "Wait until Graph has recovered, then set the annotation";
-    let unknown = "Look at the number in WhatsApp Manager, then set the annotation";
-    let mismatch = "wrong PINs lock the number. Nothing is tried";
+    let unknown = "Check the number in WhatsApp Manager, then set the annotation";
+    let mismatch = "wrong PINs lock the number. The number still counts as registered";
     let certificate = "holds the number. Then set the annotation";
     for (outcome, advice) in [
         (refused(500, 1, None), unavailable),
@@ -333,7 +334,9 @@ fn a_requested_call_that_failed_says_that_another_has_to_be_asked_for() {
         let message = &failure.message;
         assert!(message.contains(advice), "{message}");
         assert!(
-            message.ends_with("Nothing is tried again until then."),
+            message.ends_with(&format!(
+                "no further attempt will be made until the annotation {REGISTER_REQUESTED_AT} has a new value."
+            )),
             "{message}"
         );
         assert!(world.is_at_rest());

@@ -1,4 +1,4 @@
-//! One resource in one reconciliation, and what its status says of it. Nothing here decides or writes.
+//! One resource in one reconciliation, and the facts in its status. Nothing here decides or writes.
 
 use jiff::Timestamp;
 
@@ -11,20 +11,20 @@ use crate::model::ledger;
 use crate::model::render::Phase;
 use crate::model::schedule::sane_next;
 
-/// One resource in one pass: what was observed, with the parts that are derived from it.
+/// One resource in one reconciliation: the observation, and the parts derived from it.
 pub(super) struct Case<'a> {
     pub(super) observed: &'a Observed<'a>,
     pub(super) now: Timestamp,
-    /// The resource's status, with times that a sound clock could have written.
+    /// The resource's status, with the faults of other clocks corrected.
     pub(super) status: WhatsAppPhoneNumberStatus,
-    /// The value of the annotation that asks for a register call and was not handled yet.
+    /// The value of the annotation that requests a register call, where it is not handled yet.
     pub(super) request: Option<&'a str>,
 }
 
-/// How what a call is made of compares with the last attempt.
+/// The change of a call's inputs since the last attempt.
 pub(super) enum Change {
     None,
-    /// Under a new token the old digest says nothing about the PIN.
+    /// Another token, under which the old digest tells nothing about the PIN.
     Token,
     Inputs,
 }
@@ -68,8 +68,8 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// The status with what this pass has read.
-    pub(super) fn noted(&self) -> WhatsAppPhoneNumberStatus {
+    /// The status, updated with the read of this reconciliation.
+    pub(super) fn status_with_reading(&self) -> WhatsAppPhoneNumberStatus {
         let mut status = self.status.clone();
         if let Some(reading) = &self.observed.reading {
             apply::note_reading(&mut status, reading, self.version(), self.now);
@@ -77,7 +77,7 @@ impl<'a> Case<'a> {
         status
     }
 
-    /// The annotation's value that was handled before a claim, as far as the ledger tells.
+    /// The handled value of the annotation before a claim, as far as the ledger tells.
     pub(super) fn handled_before(&self, claim: &LedgerEntry) -> Option<&str> {
         let others = self.status.attempts.iter().filter(|a| a.id != claim.id);
         others
@@ -85,18 +85,19 @@ impl<'a> Case<'a> {
             .find_map(|attempt| attempt.request.as_deref())
     }
 
-    /// Whether the conditions of a registered number tell of a requested call that could not be made yet.
+    /// Whether the conditions of a registered number show a requested call that could not be made yet.
     pub(super) fn request_was_waiting(&self) -> bool {
         is_true(&self.status, conditions::RECONCILING)
             || reason_of(&self.status, conditions::FAILED).is_some_and(is_local)
     }
 
-    /// Whether the last own call has an unclear outcome that no read has settled.
+    /// Whether the last call for this resource has an unclear outcome that no read has settled.
     pub(super) fn is_unconfirmed(&self) -> bool {
         self.unsettled().is_some_and(LedgerEntry::is_unclear)
     }
 
-    /// Whether the last own call was answered 422, which may mean "registered already", and no read has followed.
+    /// Whether the last call for this resource was answered 422, which may mean "already registered", and no read has
+    /// followed.
     pub(super) fn is_unchecked(&self) -> bool {
         self.unsettled().is_some_and(|attempt| {
             attempt.http_status == Some(422)
@@ -104,8 +105,8 @@ impl<'a> Case<'a> {
         })
     }
 
-    /// The last own call, unless the resource is stalled by what came of it. A read that was refused stalls too, and says
-    /// nothing of the call.
+    /// The last call for this resource, unless its outcome is why the resource is stalled. A rejected read stalls the
+    /// resource as well, and settles no call.
     fn unsettled(&self) -> Option<&LedgerEntry> {
         let last = self.status.attempts.iter().find(|attempt| attempt.counts());
         last.filter(|attempt| {
@@ -114,7 +115,7 @@ impl<'a> Case<'a> {
         })
     }
 
-    /// The reason for which the resource is stalled, where Graph gave it.
+    /// The reason why the resource is stalled, where Graph gave it.
     pub(super) fn stalled(&self) -> Option<Reason> {
         let stalled = is_true(&self.status, conditions::STALLED);
         let reason =
@@ -122,7 +123,7 @@ impl<'a> Case<'a> {
         reason.filter(|_| stalled)
     }
 
-    /// The reason for which no attempt is made until something changes, if there is one.
+    /// The reason why no attempt is made until something changes, if there is one.
     pub(super) fn terminal_reason(&self) -> Option<Reason> {
         if let Some(reason) = self.stalled() {
             return Some(reason);
@@ -133,12 +134,12 @@ impl<'a> Case<'a> {
         self.terminal_error()
     }
 
-    /// What the last error from Graph says, which outlasts a Secret that was missing or a suspension.
+    /// The terminal reason in the last error from Graph, which outlasts a missing Secret or a suspension.
     pub(super) fn terminal_error(&self) -> Option<Reason> {
         apply::terminal_reason(self.status.last_error.as_ref(), &self.status.attempts)
     }
 
-    /// Whether what a call is made of has changed so that the verdict no longer stands.
+    /// Whether the inputs of a call have changed so that the verdict no longer applies.
     pub(super) fn is_lifted(&self, digests: &Digests) -> bool {
         match self.change(digests) {
             Change::Inputs => true,
@@ -147,12 +148,12 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// Whether Graph's last error is a verdict that stands for these inputs too.
+    /// Whether Graph's last error is a verdict that applies to these inputs as well.
     pub(super) fn refuses(&self, digests: &Digests) -> bool {
         self.terminal_error().is_some() && !self.is_lifted(digests)
     }
 
-    /// Whether a verdict on the PIN stands, which a new token does not lift.
+    /// Whether a verdict on the PIN applies, which a new token does not lift.
     pub(super) fn is_locked_by_pin(&self) -> bool {
         [self.stalled(), self.terminal_error()]
             .into_iter()
@@ -164,8 +165,8 @@ impl<'a> Case<'a> {
         self.status.token_digest.as_deref() != Some(&digests.token)
     }
 
-    /// The digest of the inputs is keyed with the token, so it alone tells that nothing has changed. That of the token
-    /// may meanwhile be another one's, which met a rate limit.
+    /// The change of the inputs since the last attempt. Their digest is keyed with the token, so it alone shows that
+    /// nothing has changed; the stored digest of the token may be that of another one, which met a rate limit since.
     pub(super) fn change(&self, digests: &Digests) -> Change {
         if self.status.inputs_digest.as_deref() == Some(&digests.inputs) {
             Change::None
@@ -176,7 +177,7 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// How a wait shows: an outcome that is being confirmed stays unknown meanwhile.
+    /// The phase of a wait: an outcome that is being confirmed stays unknown.
     pub(super) fn waiting(&self) -> Phase {
         let unknown = conditions::is_unknown(&self.status, conditions::REGISTERED);
         if unknown && self.is_unconfirmed() {
@@ -186,17 +187,17 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// Graph's last words, for a message that is written anew.
-    pub(super) fn last_words(&self) -> String {
+    /// The last error from Graph, for a message that is written again.
+    pub(super) fn last_error_text(&self) -> String {
         let error = self.status.last_error.as_ref();
         match error.and_then(|error| error.message.as_deref()) {
-            Some(message) => format!("Graph said: {message}"),
+            Some(message) => format!("Graph answered: {message}"),
             None => "the last register call failed".to_owned(),
         }
     }
 }
 
-/// A reason that this side found, without asking Graph: it is looked at anew in every pass.
+/// Whether the operator found the reason without a call to Graph: it is checked again in every reconciliation.
 pub(super) fn is_local(reason: Reason) -> bool {
     matches!(
         reason,

@@ -1,4 +1,4 @@
-//! When a call may be made.
+//! The times at which a call or a read may be made.
 
 use std::time::Duration;
 
@@ -15,13 +15,13 @@ use crate::model::schedule::{ConfirmWindow, later};
 use crate::model::{apply, ledger};
 
 impl Case<'_> {
-    /// Whether the number must be read before a call: always, unless a person asked for the call and no outcome is
-    /// open.
+    /// Whether the number must be read before a call: always, unless the call is requested and no outcome is to be
+    /// confirmed.
     pub(super) fn must_read(&self) -> bool {
         self.request.is_none() || self.is_unconfirmed() && !is_registered(&self.status)
     }
 
-    /// Whether a read that the confirm window plans has come due.
+    /// Whether a planned read of the confirm window is due.
     pub(super) fn confirming_read_due(&self) -> bool {
         let sound = matches!(self.observed.inputs, None | Some(Ok(_)));
         let window = self.window().filter(|window| window.end > self.now);
@@ -31,14 +31,14 @@ impl Case<'_> {
             && window.is_some_and(|window| window.read_due(self.observed.last_read, self.now))
     }
 
-    /// When this resource comes back by itself: the stored time, else the one that its last attempt leads to.
+    /// The time of the next automatic attempt: the stored one, else the one that follows from the last attempt.
     pub(super) fn due(&self) -> Option<Timestamp> {
         let stored = self.status.next_attempt_time.as_ref().map(|time| time.0);
         stored.or_else(|| apply::due_after(&self.status.attempts, self.observed.policy))
     }
 
-    /// What the next call has to wait for by itself. A request waits for no backoff, only until the outcome before it
-    /// is confirmed (and a read that failed meanwhile is waited out), or where its own call was made and sent back.
+    /// The earliest time of the next call. A requested one waits for no backoff; it waits until the outcome before it is
+    /// confirmed and until a failed read may be repeated, and it waits like any other once it was handed back.
     pub(super) fn earliest_call(&self) -> Option<Timestamp> {
         if self.request.is_none() || self.is_handed_back() {
             return self.due();
@@ -52,14 +52,14 @@ impl Case<'_> {
         window.max(failed)
     }
 
-    /// Whether the request's own call ended so that the annotation still asks for one.
+    /// Whether the requested call was made and ended so that the request is still open.
     pub(super) fn is_handed_back(&self) -> bool {
         let last = self.last_ended();
         self.request.is_some() && last.is_some_and(|a| a.request.as_deref() == self.request)
     }
 
-    /// Whether the wait is the token's: another token need not wait. Where no time is stored, because the resource was
-    /// suspended or a duplicate meanwhile, the wait is that of the last attempt.
+    /// Whether the wait is that of the token, so that another token need not wait. Where no time is stored, because the
+    /// resource was suspended or a duplicate since, the wait follows from the last attempt.
     pub(super) fn waits_for_token(&self) -> bool {
         let reason = match self.status.next_attempt_time {
             Some(_) => reason_of(&self.status, conditions::FAILED),
@@ -68,13 +68,13 @@ impl Case<'_> {
         reason == Some(Reason::RateLimited)
     }
 
-    /// The newest attempt whose end is known.
+    /// The newest attempt that has ended.
     pub(super) fn last_ended(&self) -> Option<&LedgerEntry> {
         let mut ended = self.status.attempts.iter().filter(|a| !a.is_open());
         ended.next()
     }
 
-    /// Whether the read of this pass began before the confirm window was over.
+    /// Whether the read of this reconciliation began before the confirm window was over.
     pub(super) fn read_too_early(&self) -> bool {
         let length = self.observed.policy.confirm_window;
         let window = ledger::unclear_window(&self.status.attempts, length, self.now);
@@ -83,14 +83,12 @@ impl Case<'_> {
             .is_some_and(|(read, window)| read < window.end)
     }
 
-    /// The time in which no call may be made because one before is not settled.
+    /// The window in which no call may be made because an earlier one is not settled.
     pub(super) fn window(&self) -> Option<ConfirmWindow> {
         let length = self.observed.policy.confirm_window;
         let own = ledger::unclear_window(&self.status.attempts, length, self.now);
-        let others = ledger::others_window(&self.observed.peers.attempts, length, self.now);
-        own.into_iter()
-            .chain(others)
-            .max_by_key(|window| window.end)
+        let peers = ledger::others_window(&self.observed.peers.attempts, length, self.now);
+        own.into_iter().chain(peers).max_by_key(|window| window.end)
     }
 
     pub(super) fn all_attempts(&self) -> Vec<LedgerEntry> {
@@ -98,7 +96,7 @@ impl Case<'_> {
         own.chain(&self.observed.peers.attempts).cloned().collect()
     }
 
-    /// The summary after the last attempt, for a resource that waits for its next one.
+    /// The summary of the last attempt, for a resource that waits for the next one.
     pub(super) fn last_attempt(&self, due: Timestamp) -> Summary {
         let reason = self
             .last_ended()
@@ -111,12 +109,12 @@ impl Case<'_> {
         Summary {
             phase,
             reason,
-            message: explain(&self.last_words(), reason, Some(due)),
+            message: explain(&self.last_error_text(), reason, Some(due)),
         }
     }
 }
 
-/// How long a read without a usable answer is waited out: what Graph says, else a backoff by the reads in a row.
+/// The wait after a read without a usable answer: as long as Graph asks, else a backoff by the failed reads in a row.
 pub(super) fn wait_after_read(reading: &ReadOutcome, failures: i32, policy: &Policy) -> Duration {
     let failures = u32::try_from(failures).unwrap_or(u32::MAX);
     reading
@@ -124,8 +122,8 @@ pub(super) fn wait_after_read(reading: &ReadOutcome, failures: i32, policy: &Pol
         .unwrap_or_else(|| policy.backoff.after(failures))
 }
 
-/// Until when the read of a pass lets its token cool down for every resource that uses it, where it met a rate limit;
-/// `status` is the one that the pass writes.
+/// The end of the token's cool-down after the read of a reconciliation, where that met a rate limit; `status` is the one
+/// that the reconciliation writes.
 pub fn cooldown_until(
     reading: &ReadOutcome,
     status: &WhatsAppPhoneNumberStatus,

@@ -1,4 +1,4 @@
-//! How a pass ends: the status that is written, and the claim.
+//! The end of a reconciliation: the status that is written, or the claim.
 
 use std::time::Duration;
 
@@ -20,25 +20,25 @@ use crate::model::ledger;
 use crate::model::render::{self, Phase, Summary};
 use crate::model::schedule::{later, until, with_jitter};
 
-/// How often a Secret that may not be read is asked for again.
+/// How often the read of a forbidden Secret is retried.
 const FORBIDDEN_POLL: Duration = Duration::from_secs(60);
 
 impl Case<'_> {
-    /// Leaves everything as it is, but for the generation.
+    /// Leaves the status as it is, except for the generation.
     pub(super) fn rest(mut self) -> Decision {
         if is_registered(&self.status) && self.request_was_waiting() {
-            // Its request is gone, or the number is suspended.
+            // The request was withdrawn, or the number is suspended.
             self.status.next_attempt_time = None;
-            let summary = self.present(Phase::Registered);
+            let summary = self.current_summary(Phase::Registered);
             return self.settle(&summary, Requeue::OnChange);
         }
         let generation = self.generation();
         render::observe_generation(&mut self.status, generation);
-        let wake = self.poll_if(is_true(&self.status, conditions::STALLED));
-        Decision::Settle(Box::new(self.status), wake)
+        let requeue = self.poll_if(is_true(&self.status, conditions::STALLED));
+        Decision::Settle(Box::new(self.status), requeue)
     }
 
-    /// Waits for a claim's process, or closes the claim when the process must be gone.
+    /// Waits for the process that holds the claim, or closes the claim when that process must be gone.
     pub(super) fn open_claim(&self, claim: &LedgerEntry) -> Decision {
         let reason = match self.observed.open_claim {
             OpenClaim::Unsent => Reason::NotSent,
@@ -50,8 +50,8 @@ impl Case<'_> {
             }
         };
         let message = match reason {
-            Reason::NotSent => "the call was claimed and not made",
-            _ => "the process that made the call is gone and left no outcome",
+            Reason::NotSent => "the register call was claimed and not made",
+            _ => "the process that claimed the register call is gone and recorded no outcome",
         };
         let outcome = RegisterOutcome::without_answer(reason, message);
         let result = CallResult {
@@ -59,8 +59,8 @@ impl Case<'_> {
             outcome: &outcome,
             handled_before: self.handled_before(claim),
         };
-        let concluded = apply::apply_outcome(self.status.clone(), &result, &self.apply_context());
-        Decision::Settle(Box::new(concluded), Requeue::After(Duration::ZERO))
+        let applied = apply::apply_outcome(self.status.clone(), &result, &self.apply_context());
+        Decision::Settle(Box::new(applied), Requeue::After(Duration::ZERO))
     }
 
     pub(super) fn suspend(mut self) -> Decision {
@@ -99,23 +99,23 @@ impl Case<'_> {
             Disposition::Stall => Phase::Stalled,
             _ => Phase::Waiting,
         };
-        // A wait that is under way goes on beside that for the Secret.
-        let ahead = |due: &Timestamp| phase == Phase::Waiting && *due > self.now;
-        self.status.next_attempt_time = self.earliest_call().filter(ahead).map(Time);
+        // A wait that has not ended continues beside that for the Secret.
+        let continues = |due: &Timestamp| phase == Phase::Waiting && *due > self.now;
+        self.status.next_attempt_time = self.earliest_call().filter(continues).map(Time);
         let summary = Summary {
             phase,
             reason: fault.reason,
             message: fault.message.clone(),
         };
-        // Nothing tells the operator of a permission that it was given.
-        let wake = match fault.reason {
+        // No watch event announces a permission that was granted.
+        let requeue = match fault.reason {
             Reason::SecretForbidden => Requeue::After(FORBIDDEN_POLL),
             _ => self.poll_if(true),
         };
-        self.settle(&summary, wake)
+        self.settle(&summary, requeue)
     }
 
-    /// Stays stalled while what a call is made of has not changed.
+    /// Stays stalled while the inputs of a call have not changed.
     pub(super) fn stay_stalled(&self, digests: &Digests) -> Option<Decision> {
         if self.request.is_some() || is_registered(&self.status) {
             return None;
@@ -132,8 +132,9 @@ impl Case<'_> {
                     phase: Phase::Stalled,
                     reason,
                     message: format!(
-                        "Graph refused the PIN under the token before; whether the PIN changed with the token cannot \
-                         be told. Change the PIN again, or set the annotation {REGISTER_REQUESTED_AT} if it is right now."
+                        "Graph rejected the PIN under the previous token, and the operator cannot tell whether the PIN \
+                         changed with the token. If the PIN is right now, set the annotation {REGISTER_REQUESTED_AT}; \
+                         else put the right PIN into the Secret."
                     ),
                 }
             }
@@ -144,7 +145,7 @@ impl Case<'_> {
             Change::None => Summary {
                 phase: Phase::Stalled,
                 reason,
-                message: explain(&self.last_words(), reason, None),
+                message: explain(&self.last_error_text(), reason, None),
             },
         };
         render::set(&mut status, &summary, self.generation(), self.now);
@@ -152,29 +153,33 @@ impl Case<'_> {
         Some(Decision::Settle(Box::new(status), self.poll_if(true)))
     }
 
-    /// Another call with this token met a rate limit: every resource that uses it waits, or goes on waiting where its
-    /// own time comes later.
+    /// Waits for the token, which met a rate limit in another call; a resource whose own wait ends later keeps that.
     pub(super) fn cool_down(mut self, end: Timestamp, digests: &Digests) -> Decision {
         let end = later(end, Duration::ZERO);
-        let moot = self.waits_for_token() && self.token_changed(digests);
-        if let Some(own) = self.earliest_call().filter(|own| *own > end && !moot) {
-            let wake = Requeue::After(until(end, self.now));
-            return self.keep_waiting(self.noted(), own, wake);
+        // The wait of the token before does not apply to this one.
+        let obsolete = self.waits_for_token() && self.token_changed(digests);
+        if let Some(own) = self.earliest_call().filter(|own| *own > end && !obsolete) {
+            let requeue = Requeue::After(until(end, self.now));
+            return self.keep_waiting(self.status_with_reading(), own, requeue);
         }
         let reason = Reason::RateLimited;
         self.status.next_attempt_time = Some(Time(end));
         self.note_limited_token(digests);
-        let message = explain("the token met a rate limit of Graph", reason, Some(end));
+        let message = explain(
+            "the token has reached a rate limit of Graph",
+            reason,
+            Some(end),
+        );
         let summary = Summary {
             phase: self.waiting(),
             reason,
             message,
         };
-        let wake = Requeue::After(until(end, self.now));
-        self.settle(&summary, wake)
+        let requeue = Requeue::After(until(end, self.now));
+        self.settle(&summary, requeue)
     }
 
-    /// Graph says that the number is registered: nothing is sent.
+    /// Adopts a number that Graph reports as registered: nothing is sent.
     pub(super) fn adopt(mut self, reading: &ReadOutcome, digests: &Digests) -> Decision {
         let unclear = self.is_unconfirmed() || self.is_unchecked();
         let reason = if unclear {
@@ -185,16 +190,16 @@ impl Case<'_> {
         if unclear && let Some(attempt) = self.status.attempts.iter_mut().find(|a| a.counts()) {
             apply::confirm(attempt);
         }
-        self.status = self.noted();
+        self.status = self.status_with_reading();
         apply::registered(&mut self.status, self.now);
         note_inputs(&mut self.status, digests);
         let message = match reason {
             Reason::OutcomeConfirmed => format!(
-                "The number is registered, although the answer to the register call did not say so. {}.",
+                "The number is registered, although the register call had no clear answer. {}.",
                 reading.message
             ),
             _ => format!(
-                "The number was registered already; no register call was made. {}.",
+                "The number was already registered; no register call was made. {}.",
                 reading.message
             ),
         };
@@ -203,11 +208,11 @@ impl Case<'_> {
             reason,
             message,
         };
-        let wake = match self.request {
+        let requeue = match self.request {
             Some(_) => Requeue::After(Duration::ZERO),
             None => Requeue::OnChange,
         };
-        self.settle(&summary, wake)
+        self.settle(&summary, requeue)
     }
 
     pub(super) fn stall_by_read(
@@ -217,7 +222,7 @@ impl Case<'_> {
         digests: &Digests,
     ) -> Decision {
         let keeps_verdict = reading.error.is_none() && self.refuses(digests);
-        self.status = self.noted();
+        self.status = self.status_with_reading();
         note_inputs(&mut self.status, digests);
         if !keeps_verdict {
             self.status.last_error.clone_from(&reading.error);
@@ -229,11 +234,11 @@ impl Case<'_> {
             reason,
             message,
         };
-        let wake = self.poll_if(true);
-        self.settle(&summary, wake)
+        let requeue = self.poll_if(true);
+        self.settle(&summary, requeue)
     }
 
-    /// The read had no usable answer: read again later, no attempt is spent.
+    /// Waits to repeat a read without a usable answer; no attempt is spent.
     pub(super) fn wait_by_read(
         mut self,
         reason: Reason,
@@ -246,9 +251,9 @@ impl Case<'_> {
         let due = later(self.now, with_jitter(wait, self.observed.jitter));
         let own = self.earliest_call().filter(|own| *own > due);
         if let (Some(own), Reason::RateLimited) = (own, reason) {
-            // A rate limit with a time in the status is what a new process takes for the token's: this one is not.
-            let wake = Requeue::After(until(own, self.now));
-            return self.keep_waiting(self.status.clone(), own, wake);
+            // A new process takes a rate limit with a time in the status for the token's, which this wait is not.
+            let requeue = Requeue::After(until(own, self.now));
+            return self.keep_waiting(self.status.clone(), own, requeue);
         }
         let due = own.unwrap_or(due);
         self.status.next_attempt_time = Some(Time(due));
@@ -258,10 +263,10 @@ impl Case<'_> {
         let passing =
             |error: &GraphErrorStatus| classify(error).disposition() == Disposition::Retry;
         if self.terminal_error().is_none() && reading.error.as_ref().is_none_or(passing) {
-            // A read that gave no usable answer gives no verdict, and takes none away.
+            // A read without a usable answer neither gives a verdict nor lifts one.
             self.status.last_error.clone_from(&reading.error);
         }
-        let wake = Requeue::After(until(due, self.now));
+        let requeue = Requeue::After(until(due, self.now));
         let message = explain(&reading.message, reason, Some(due));
         let summary = match self.waiting() {
             Phase::Confirming => Summary {
@@ -275,12 +280,12 @@ impl Case<'_> {
                 message,
             },
         };
-        self.settle(&summary, wake)
+        self.settle(&summary, requeue)
     }
 
-    /// The claim: the write that makes this process, and no other, the one to call.
+    /// Claims the call: the write after which only this process may make it.
     pub(super) fn claim(&self, digests: &Digests) -> Decision {
-        let mut status = self.noted();
+        let mut status = self.status_with_reading();
         let handled_before = status.last_handled_register_request.clone();
         if let Some(request) = self.request {
             status.last_handled_register_request = Some(request.to_owned());
@@ -294,7 +299,7 @@ impl Case<'_> {
         );
         ledger::push(&mut status.attempts, claim, self.now);
         if !self.refuses(digests) {
-            // What Graph said of other inputs is no verdict on these, should the call get no answer.
+            // A verdict on other inputs must not apply to these, should the call get no answer.
             status.last_error = None;
         }
         note_inputs(&mut status, digests);
@@ -302,7 +307,7 @@ impl Case<'_> {
         status.next_attempt_time = None;
         status.read_failures = 0;
         let reason = Reason::Registering;
-        let message = format!("A register call is being made. {}", reason.advice());
+        let message = format!("A register call is in flight. {}", reason.advice());
         let summary = Summary {
             phase: Phase::Registering,
             reason,
@@ -315,14 +320,14 @@ impl Case<'_> {
         }))
     }
 
-    pub(super) fn settle(mut self, summary: &Summary, wake: Requeue) -> Decision {
+    pub(super) fn settle(mut self, summary: &Summary, requeue: Requeue) -> Decision {
         let generation = self.generation();
         render::set(&mut self.status, summary, generation, self.now);
-        Decision::Settle(Box::new(self.status), wake)
+        Decision::Settle(Box::new(self.status), requeue)
     }
 
-    /// Notes whose rate limit the wait is, so that a restarted process learns of it. The other digest stays that of
-    /// the last attempt, but where the PIN is refused: there it would look as if the PIN had changed.
+    /// Notes the token that met the rate limit, so that a restarted process knows it. The other digest stays that of the
+    /// last attempt, except where a verdict on the PIN applies: there the PIN would seem to have changed.
     pub(super) fn note_limited_token(&mut self, digests: &Digests) {
         if self.token_changed(digests) && self.is_locked_by_pin() {
             note_inputs(&mut self.status, digests);
@@ -331,8 +336,8 @@ impl Case<'_> {
         }
     }
 
-    /// The summary that the conditions show now, in another phase.
-    pub(super) fn present(&self, phase: Phase) -> Summary {
+    /// The summary in the current conditions, with another phase.
+    pub(super) fn current_summary(&self, phase: Phase) -> Summary {
         let ready = conditions::find(&self.status, conditions::READY);
         let reason = reason_of(&self.status, conditions::READY);
         Summary {
@@ -344,7 +349,7 @@ impl Case<'_> {
         }
     }
 
-    /// Where Secrets are not watched, a resource that waits for one looks from time to time.
+    /// Polls for a resource that waits for a Secret, where Secrets are not watched.
     pub(super) fn poll_if(&self, waits_for_secret: bool) -> Requeue {
         let poll = self
             .observed
@@ -354,26 +359,26 @@ impl Case<'_> {
         poll.map_or(Requeue::OnChange, Requeue::After)
     }
 
-    /// Goes on waiting as before.
+    /// Keeps the wait, and returns in time for the next planned read.
     pub(super) fn wait_on(&self, due: Timestamp) -> Decision {
         let next_read = self
             .window()
             .filter(|_| self.status.read_failures == 0)
             .and_then(|window| window.next_read(self.now))
             .unwrap_or(due);
-        let wake = Requeue::After(until(due.min(next_read), self.now));
-        self.keep_waiting(self.noted(), due, wake)
+        let requeue = Requeue::After(until(due.min(next_read), self.now));
+        self.keep_waiting(self.status_with_reading(), due, requeue)
     }
 
-    /// Leaves the wait as it is; this pass has changed the status in nothing that tells of it.
+    /// Leaves the wait as it is; this reconciliation has changed nothing about it.
     pub(super) fn keep_waiting(
         &self,
         mut status: WhatsAppPhoneNumberStatus,
         due: Timestamp,
-        wake: Requeue,
+        requeue: Requeue,
     ) -> Decision {
         if status.next_attempt_time.is_none() {
-            // It was suspended or a duplicate meanwhile: the wait is that of the last attempt.
+            // The resource was suspended or a duplicate since: the wait is that of the last attempt.
             status.next_attempt_time = Some(Time(due));
             render::set(
                 &mut status,
@@ -383,12 +388,12 @@ impl Case<'_> {
             );
         }
         render::observe_generation(&mut status, self.generation());
-        Decision::Settle(Box::new(status), wake)
+        Decision::Settle(Box::new(status), requeue)
     }
 
     pub(super) fn hold_until(&self, reason: Reason, what: &str, end: Timestamp) -> Decision {
         let end = later(end, Duration::ZERO);
-        let mut status = self.noted();
+        let mut status = self.status_with_reading();
         status.next_attempt_time = Some(Time(end));
         let message = explain(what, reason, Some(end));
         let summary = Summary {

@@ -1,4 +1,4 @@
-//! How the time until a call may be made is spent.
+//! The waits before a call.
 
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ use crate::model::schedule::{ConfirmWindow, META_LIMIT, later, until};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 impl Case<'_> {
-    /// Waits until the time in the status; in the confirm window the number is read meanwhile.
+    /// Waits until the earliest time of a call; in the confirm window the number is read in between.
     pub(super) fn wait_for_its_time(&self) -> Option<Decision> {
         let due = self.earliest_call().filter(|due| *due > self.now)?;
         if self.terminal_reason().is_some() {
-            // A stall has no time. Where a change has lifted it, the wait is that of a read which failed since.
+            // A stall has no time. Where a change has lifted it, the wait is that of a read that failed since.
             match &self.observed.inputs {
                 _ if self.request.is_some() => return None,
                 None => return Some(Decision::LoadSecrets),
@@ -32,14 +32,14 @@ impl Case<'_> {
                 Some(_) => {}
             }
         }
-        // What the read of the confirm window said is looked at like any other read's answer.
+        // A read in the confirm window is handled like any other read.
         if self.confirming_read_due() || self.observed.reading.is_some() {
             return None;
         }
         Some(self.wait_on(due))
     }
 
-    /// Why no call may be made yet, although the number is not registered as far as is known.
+    /// Holds back the call for a number that is not known to be registered, if there is a reason to.
     pub(super) fn hold_back(&self, digests: &Digests) -> Option<Decision> {
         if let Some(window) = self.window().filter(|window| window.end > self.now) {
             return Some(self.wait_for_window(window));
@@ -74,12 +74,13 @@ impl Case<'_> {
             None => self.observed.policy.attempt_limit.min(META_LIMIT),
         };
         let opens = ledger::budget_opens(&attempts, limit, self.now)?;
-        let message =
-            format!("{limit} register calls were made in 72 hours, of Meta's {META_LIMIT}");
+        let message = format!(
+            "{limit} register calls were made in 72 hours: the limit is reached (Meta blocks a number after {META_LIMIT})"
+        );
         Some(self.hold_until(Reason::AttemptBudgetExhausted, &message, opens))
     }
 
-    /// A call for this number, by this resource or another, is not settled yet.
+    /// Waits for the confirm window of a call for this number, made for this resource or a peer.
     pub(super) fn wait_for_window(&self, window: ConfirmWindow) -> Decision {
         let own = ledger::unclear_window(
             &self.status.attempts,
@@ -95,7 +96,7 @@ impl Case<'_> {
             Reason::OutcomeUnknown,
             Some(end),
         );
-        let mut status = self.noted();
+        let mut status = self.status_with_reading();
         status.next_attempt_time = Some(Time(end));
         let summary = Summary {
             phase: Phase::Confirming,
@@ -113,7 +114,7 @@ impl Case<'_> {
         )
     }
 
-    /// The confirm window is over, and what Graph answered is not worth another attempt.
+    /// Stalls after the confirm window where the answer from Graph does not justify another attempt.
     pub(super) fn stall_unconfirmed(&self, digests: &Digests) -> Option<Decision> {
         let attempt = self
             .status
@@ -121,18 +122,21 @@ impl Case<'_> {
             .iter()
             .find(|attempt| attempt.counts())?;
         let reason = attempt.known_reason()?;
-        // A verdict may come with a 5xx, or a call that a person asked for in spite of it stay without an answer.
+        // A verdict may come with a 5xx, or a call requested in spite of it may stay without an answer.
         let stalls = reason.disposition() == Disposition::ConfirmThenStall
             || self.is_unchecked()
             || attempt.is_unclear() && self.terminal_error().is_some();
         if !stalls || self.is_lifted(digests) {
             return None;
         }
-        let mut status = self.noted();
+        let mut status = self.status_with_reading();
         note_inputs(&mut status, digests);
         status.next_attempt_time = None;
         let message = explain(
-            &format!("{}, and the number is not registered", self.last_words()),
+            &format!(
+                "{}, and the number is not registered",
+                self.last_error_text()
+            ),
             reason,
             None,
         );
