@@ -1,23 +1,23 @@
-//! What a body of Graph's says: an error, another object, or nothing. Pure.
+//! The body of an answer: an error, another object, or neither.
 //!
-//! Parsing is lenient in form: numbers as text, missing fields, `error_data` of any kind. Meta's pages, samples and the wire
-//! differ in all of these.
+//! Parsing is lenient in form: numbers as text, missing fields, `error_data` of any kind. Meta's pages, its samples and
+//! real answers differ in all of these.
 
 use serde_json::{Map, Value};
 
 use super::codes::ErrorSignature;
 
-/// What a body holds.
+/// The content of a body.
 pub(super) enum Content {
-    /// An error of Graph.
+    /// An error from Graph.
     Error(Box<GraphError>),
     /// Another JSON object.
     Object(Map<String, Value>),
-    /// Nothing that Graph would say.
+    /// Anything that is not an answer from Graph.
     Unreadable,
 }
 
-/// `error` of an answer as it came, secrets and all.
+/// The field `error` of an answer, unredacted.
 #[derive(Default)]
 pub(super) struct GraphError {
     pub(super) message: Option<String>,
@@ -31,8 +31,8 @@ pub(super) struct GraphError {
     pub(super) fbtrace_id: Option<String>,
 }
 
-/// Whether the answer says `"success": true`, plainly or in the form that the reference page prints as its example
-/// (`{"successful_registration": {"value": {"success": true}}}`). A sample of Meta's has the value as text.
+/// Whether the answer has `"success": true`, directly or in the form of the example on the reference page
+/// (`{"successful_registration": {"value": {"success": true}}}`). One of Meta's samples has the value as text.
 pub(super) fn says_success(object: &Map<String, Value>) -> bool {
     let is_true = |value: &Value| truth(value) == Some(true);
     object.get("success").is_some_and(is_true)
@@ -46,7 +46,7 @@ pub(super) fn says_success(object: &Map<String, Value>) -> bool {
 impl Content {
     pub(super) fn parse(body: &[u8]) -> Self {
         let body = body.trim_ascii();
-        // The reference page prints its example with a stray backslash before the first brace.
+        // The example on the reference page has a stray backslash before the first brace.
         let Ok(Value::Object(object)) =
             serde_json::from_slice(body.strip_prefix(b"\\").unwrap_or(body))
         else {
@@ -63,7 +63,8 @@ impl Content {
 // === impl GraphError ===
 
 impl GraphError {
-    /// `None` for an object that has nothing of what each of Graph's errors has: gateways write `error` objects too.
+    /// Returns `None` for an object without any field that all of Graph's errors have: gateways write `error` objects
+    /// too.
     fn parse(error: &Map<String, Value>) -> Option<Self> {
         let field = |name| error.get(name).and_then(text);
         let number = |name| error.get(name).and_then(integer);
@@ -100,7 +101,7 @@ impl GraphError {
     }
 }
 
-/// `error_data`: an object with `details`, or a text, or whatever it is as JSON.
+/// The text of `error_data`: its `details`, or the text that it is, or any other value as JSON.
 fn details(data: &Value) -> Option<String> {
     match data.get("details").unwrap_or(data) {
         Value::Null => None,
@@ -118,7 +119,7 @@ pub(super) fn text(value: &Value) -> Option<String> {
     }
 }
 
-/// A whole number, or one as text: relays write codes so.
+/// An integer, or one as text: some relays write codes as text.
 fn integer(value: &Value) -> Option<i64> {
     match value {
         Value::Number(number) => number.as_i64(),

@@ -1,25 +1,21 @@
-//! From Graph's error to a reason. Pure.
+//! The reason for an error from Graph.
 //!
-//! Decided by `code` first, then `error_subcode`, then `is_transient`, and by the HTTP status last: the status of one and
-//! the same code differs between Meta's pages and the wire (190 comes as 400 and 401; 4 as 400, 403 and 429; 3 as 500 and
-//! 403), and Meta's error code page says to decide on the code.
+//! The order is `code`, `error_subcode`, `is_transient`, and the HTTP status last: the status for one code differs between
+//! Meta's pages and real answers (400 and 401 for 190; 400, 403 and 429 for 4; 500 and 403 for 3), and Meta's error code
+//! page recommends to decide by code.
 
 use crate::api::{GraphErrorStatus, Reason};
 
-/// What of an error decides about its reason.
+/// The fields of an error that determine its reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct ErrorSignature {
-    /// The HTTP status of the answer.
     pub http_status: u16,
-    /// `error.code`.
     pub code: Option<i64>,
-    /// `error.error_subcode`.
     pub subcode: Option<i64>,
-    /// `error.is_transient`.
     pub transient: bool,
 }
 
-/// The reason for an error that Graph gave.
+/// The reason for an error.
 pub(super) fn classify_signature(error: ErrorSignature) -> Reason {
     error
         .code
@@ -27,7 +23,7 @@ pub(super) fn classify_signature(error: ErrorSignature) -> Reason {
         .unwrap_or_else(|| unknown(error))
 }
 
-/// The reason that an error stands for which is kept in a status.
+/// The reason for an error that is stored in a status.
 pub fn classify(error: &GraphErrorStatus) -> Reason {
     classify_signature(ErrorSignature {
         http_status: error
@@ -40,8 +36,8 @@ pub fn classify(error: &GraphErrorStatus) -> Reason {
     })
 }
 
-/// The codes that are known, by the Cloud API's error code page ("Cloud API"), the reference of the register edge
-/// ("register edge"), the Graph API error handling guide ("Graph") and its rate limiting page ("rate limits").
+/// The documented codes: in the Cloud API's error code page ("Cloud API"), the reference of the register edge ("register
+/// edge"), the Graph API error handling guide ("Graph") and its rate limiting page ("rate limits").
 const fn known(code: i64, subcode: Option<i64>) -> Option<Reason> {
     Some(match code {
         // Cloud API: AuthException. Graph: API session, access token expired or invalid. 104: no token in the request.
@@ -89,14 +85,14 @@ const fn invalid_parameter(subcode: Option<i64>) -> Reason {
     }
 }
 
-/// A code that nobody knows, or none.
+/// An undocumented code, or none.
 const fn unknown(error: ErrorSignature) -> Reason {
     match error.http_status {
         429 => Reason::RateLimited,
         _ if error.transient => Reason::GraphUnavailable,
         500.. => Reason::GraphUnavailable,
         400..500 => Reason::InvalidRequest,
-        // An error under a status of success: nothing happened, as far as can be told.
+        // An error with a success status: the call did not take effect, as far as can be told.
         _ => Reason::RegistrationRejected,
     }
 }

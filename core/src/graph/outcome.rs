@@ -1,71 +1,68 @@
-//! What a call is made of, and how it ended.
+//! The inputs of a call, and its outcome.
 
 use std::time::Duration;
 
 use crate::api::{GraphErrorStatus, PhoneNumberStatus, Reason, WhatsAppPhoneNumberSpec};
 use crate::credentials::CallInputs;
 
-/// What one call is made of.
+/// The inputs of one call.
 pub struct Call<'a> {
-    /// The number and what to ask for it.
+    /// The number and its options.
     pub spec: &'a WhatsAppPhoneNumberSpec,
     /// The version of the Graph API, for example `v23.0`.
     pub version: &'a str,
-    /// The secrets.
     pub inputs: &'a CallInputs,
 }
 
-/// How a register call ended. Every text in it is scrubbed.
+/// The outcome of a register call. All its texts are scrubbed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RegisterOutcome {
-    /// The outcome in one word.
     pub reason: Reason,
-    /// What Graph, or something on the way, answered instead of success.
+    /// The error, from Graph or a proxy.
     pub error: Option<GraphErrorStatus>,
     /// The HTTP status, if there was an answer.
     pub http_status: Option<u16>,
     /// The trace ID of the answer.
     pub fbtrace_id: Option<String>,
-    /// For how long Graph asks not to be called.
+    /// The time for which Graph asks not to be called.
     pub retry_after: Option<Duration>,
-    /// What happened, in one line for people.
+    /// What happened, in one line for the user.
     pub message: String,
 }
 
-/// How a read ended. Every text in it is scrubbed.
+/// The outcome of a read. All its texts are scrubbed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReadOutcome {
-    /// What the answer says about the registration.
     pub state: RegistrationState,
-    /// What Graph said of the number, without the time.
+    /// The number as Graph reports it, without the time.
     pub phone_number: Option<PhoneNumberStatus>,
-    /// What Graph, or something on the way, answered instead of the number.
+    /// The error, from Graph or a proxy.
     pub error: Option<GraphErrorStatus>,
     /// The trace ID of the answer.
     pub fbtrace_id: Option<String>,
-    /// For how long Graph asks not to be called.
+    /// The time for which Graph asks not to be called.
     pub retry_after: Option<Duration>,
-    /// What happened, in one line for people.
+    /// What happened, in one line for the user.
     pub message: String,
 }
 
-/// What a read says about the registration.
+/// The state of the registration, as a read shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RegistrationState {
     /// The number is registered with the Cloud API.
     Registered,
-    /// It is not.
+    /// The number is not registered with the Cloud API.
     NotRegistered,
-    /// No call can succeed until a person changes something.
+    /// No call can succeed until the user changes something.
     Stall(Reason),
-    /// Nothing is known: read again later.
+    /// There is no usable answer: read again later.
     Wait(Reason),
-    /// Graph answered, and the answer says neither yes nor no.
+    /// There is an answer that tells neither.
     Unknown,
 }
 
 impl RegisterOutcome {
-    /// The outcome of a call that nobody answered, or that was not made.
+    /// The outcome of a call that was not answered, or not made.
     pub fn without_answer(reason: Reason, message: &str) -> Self {
         Self {
             reason,

@@ -1,4 +1,4 @@
-//! Builds the two requests. Pure, and the only place where secrets go into a message.
+//! Builds the two requests: the only place where secrets go into a message.
 //!
 //! The token goes into the `Authorization` header, never into the URL, where proxies would log it.
 
@@ -12,14 +12,14 @@ use zeroize::Zeroizing;
 use super::outcome::Call;
 use crate::api::DataLocalizationRegion;
 
-/// A request ready to be sent; its body is cleared when it is dropped.
+/// A request ready to be sent. Its body is zeroed on drop.
 pub type GraphRequest = Request<Zeroizing<Vec<u8>>>;
 
-/// The fields that a read asks for. Short and known: one unknown name makes Graph refuse the whole read with code 100.
+/// The fields that a read asks for. One unknown name makes Graph reject the whole read with code 100.
 const READ_FIELDS: &str = "id,display_phone_number,verified_name,quality_rating,code_verification_status,platform_type,status";
 
-/// Product and three plain numbers, as the pattern for `User-Agent` in Meta's OpenAPI file wants; a pre-release tag is left
-/// out.
+/// The product and three plain numbers, as the pattern for `User-Agent` in Meta's OpenAPI file requires; without a
+/// pre-release tag.
 const USER_AGENT_VALUE: HeaderValue = HeaderValue::from_static(concat!(
     "whatsapp-operator/",
     env!("CARGO_PKG_VERSION_MAJOR"),
@@ -32,14 +32,14 @@ const USER_AGENT_VALUE: HeaderValue = HeaderValue::from_static(concat!(
 /// The request cannot be built from these inputs; nothing was sent.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// The operator's base URL takes no path.
-    #[error("the base URL takes no path")]
+    /// The base URL cannot have a path.
+    #[error("the base URL cannot have a path")]
     BaseUrl,
-    /// A part of the URL or a header holds something that HTTP does not allow.
-    #[error("the inputs cannot go into an HTTP request")]
+    /// A part of the URL or a header contains characters that HTTP does not allow.
+    #[error("failed to build the HTTP request")]
     Http(#[from] http::Error),
     /// The body cannot be written as JSON.
-    #[error("the inputs cannot be written as JSON")]
+    #[error("failed to write the body as JSON")]
     Json(#[from] serde_json::Error),
 }
 
@@ -62,19 +62,19 @@ struct BackupBody<'a> {
     data: &'a str,
 }
 
-/// The request that reads the number.
+/// Builds the request that reads the number.
 ///
 /// # Errors
 /// When the inputs cannot go into an HTTP request.
 pub fn read(base: &Url, call: &Call<'_>) -> Result<GraphRequest, BuildError> {
     let mut url = number_url(base, call, &[])?;
-    // By hand: the encoder of `url` would write the commas as %2C.
+    // Not `query_pairs_mut`, which would encode the commas as %2C.
     url.set_query(Some(&format!("fields={READ_FIELDS}")));
     add_proof(&mut url, call);
     build(Method::GET, &url, call, Zeroizing::default())
 }
 
-/// The request that registers the number.
+/// Builds the request that registers the number.
 ///
 /// # Errors
 /// When the inputs cannot go into an HTTP request.
@@ -99,7 +99,7 @@ fn register_body(call: &Call<'_>) -> Result<Zeroizing<Vec<u8>>, BuildError> {
     Ok(Zeroizing::new(serde_json::to_vec(&body)?))
 }
 
-/// `{base}/{version}/{phone-number-id}` and what follows it.
+/// The URL `{base}/{version}/{phone-number-id}`, followed by `rest`.
 fn number_url(base: &Url, call: &Call<'_>, rest: &[&str]) -> Result<Url, BuildError> {
     let mut url = base.clone();
     url.path_segments_mut()
@@ -110,7 +110,7 @@ fn number_url(base: &Url, call: &Call<'_>, rest: &[&str]) -> Result<Url, BuildEr
     Ok(url)
 }
 
-/// As a query parameter: in a JSON body it may be ignored.
+/// Adds the proof as a query parameter, as Graph may ignore it in a JSON body.
 fn add_proof(url: &mut Url, call: &Call<'_>) {
     if let Some(proof) = call.inputs.appsecret_proof() {
         let old = url

@@ -1,7 +1,7 @@
-//! From what came back to an outcome. Pure.
+//! The outcome of a call, from its answer.
 //!
-//! Strict in meaning, as `body` is lenient in form: only a JSON object is an answer of Graph, and only one that says so is
-//! a success.
+//! Strict in meaning where `body` is lenient in form: only a JSON object is an answer from Graph, and only one that says
+//! so is a success.
 
 use http::HeaderMap;
 use jiff::Timestamp;
@@ -14,31 +14,29 @@ use crate::api::text::{NAME, TEXT, WORD};
 use crate::api::{GraphErrorStatus, PhoneNumberStatus, Reason};
 use crate::credentials::Scrubber;
 
-/// How sending a request ended.
+/// The result of sending a request.
 #[derive(Debug)]
 pub enum Exchange {
-    /// An answer came.
+    /// The request was answered.
     Answered(Answer),
     /// Nothing was sent; the text says why.
     NotSent(String),
-    /// The request may have been sent and no answer came; the text says why.
+    /// The request may have been sent, and there is no answer; the text says why.
     Lost(String),
 }
 
 /// An HTTP answer.
 #[derive(Debug, Default)]
 pub struct Answer {
-    /// The HTTP status.
     pub status: u16,
-    /// The headers.
     pub headers: HeaderMap,
-    /// As much of the body as was read.
+    /// The body, as far as it was read.
     pub body: Vec<u8>,
-    /// Why the body is not all there, if it is not.
+    /// Why the body is incomplete, if it is.
     pub fault: Option<String>,
 }
 
-/// What the outcomes of both calls tell of an answer.
+/// Reads from an answer what the outcomes of both calls have in common.
 struct Reader<'a> {
     answer: &'a Answer,
     content: Content,
@@ -105,7 +103,7 @@ pub fn read_outcome(exchange: &Exchange, scrubber: &Scrubber, now: Timestamp) ->
     }
 }
 
-/// What an answer to a register call means. A redirect is not followed, and whoever sent it may have acted.
+/// The reason for an answer to a register call. A redirect is not followed, and the server that sent it may have acted.
 fn register_reason(status: u16, content: &Content) -> Reason {
     match content {
         _ if is_redirect(status) => Reason::OutcomeUnknown,
@@ -122,7 +120,7 @@ fn register_reason(status: u16, content: &Content) -> Reason {
     }
 }
 
-/// What an answer to a read means, the error's code first.
+/// The state of the registration for an answer to a read; the code of an error takes precedence.
 fn read_state(
     answer: &Answer,
     content: &Content,
@@ -140,7 +138,7 @@ fn read_state(
         ) => RegistrationState::Stall(reason),
         Some(Reason::RateLimited) => RegistrationState::Wait(Reason::RateLimited),
         _ if answer.status == 429 => RegistrationState::Wait(Reason::RateLimited),
-        // A redirect or half a body is no answer.
+        // A redirect or an incomplete body is not an answer.
         _ if answer.status >= 500 || is_redirect(answer.status) => {
             RegistrationState::Wait(Reason::GraphUnavailable)
         }
@@ -154,7 +152,7 @@ fn read_state(
     }
 }
 
-/// What the fields of a number say. Meta has no field "registered"; CONNECTED alone misleads.
+/// The state of the registration for the fields of a number. Meta has no field "registered"; CONNECTED alone misleads.
 fn number_state(number: &PhoneNumberStatus) -> RegistrationState {
     match (number.platform_type.as_deref(), number.status.as_deref()) {
         (_, Some("BANNED")) => RegistrationState::Stall(Reason::AccountLocked),
@@ -199,7 +197,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The number's fields as they came, if the answer has any.
+    /// The fields of the number, unredacted, if the answer has any.
     fn phone_number(&self) -> Option<PhoneNumberStatus> {
         let Content::Object(object) = &self.content else {
             return None;
@@ -248,7 +246,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The error's trace ID, else that of a header. Headers may be there and blank.
+    /// The trace ID of the error, else that of a header. A header may be present and blank.
     fn fbtrace_id(&self) -> Option<String> {
         let from_error = match &self.content {
             Content::Error(error) => error.fbtrace_id.as_deref(),
@@ -269,20 +267,20 @@ impl<'a> Reader<'a> {
         .find_map(|text| self.clean(text, WORD))
     }
 
-    /// The answer in one line.
+    /// The message of the outcome, in one line.
     fn message(&self, what: &str) -> String {
         let status = self.answer.status;
-        let said = match &self.content {
+        let detail = match &self.content {
             Content::Error(error) => self.error_text(error),
             Content::Object(_) if !what.is_empty() => what.to_owned(),
-            Content::Object(_) => " with JSON that is no Graph answer to this call".to_owned(),
+            Content::Object(_) => " with JSON that is not a Graph answer to this call".to_owned(),
             Content::Unreadable => self.unreadable_text(),
         };
         let trace = self
             .fbtrace_id()
             .map(|id| format!(", trace {id}"))
             .unwrap_or_default();
-        format!("Graph answered HTTP {status}{said}{trace}")
+        format!("Graph answered HTTP {status}{detail}{trace}")
     }
 
     fn error_text(&self, error: &GraphError) -> String {
@@ -306,11 +304,11 @@ impl<'a> Reader<'a> {
         match (&self.answer.fault, self.answer.body.is_empty()) {
             (Some(fault), _) => format!(" with a body that {}", self.scrubber.scrub(fault)),
             (None, true) => " with an empty body".to_owned(),
-            (None, false) => " with a body that is no Graph answer".to_owned(),
+            (None, false) => " with a body that is not a Graph answer".to_owned(),
         }
     }
 
-    /// A text from outside as it may be shown; `None` if nothing of it is left.
+    /// Redacts a text from an answer; returns `None` if nothing is left.
     fn clean(&self, text: Option<&str>, max_chars: usize) -> Option<String> {
         text.map(|text| self.scrubber.scrub_to(text, max_chars))
             .filter(|text| !text.is_empty())
