@@ -53,7 +53,7 @@ fn faults() -> Vec<Fault> {
             b"EAA one two",
             RIGHT,
             "InvalidToken",
-            "blank",
+            "whitespace",
         ),
         fault(
             "newline-in-token",

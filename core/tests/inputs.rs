@@ -61,13 +61,10 @@ fn tokens_that_cannot_be_one_are_refused() {
     let cases: [(&[u8], &str); 8] = [
         (b"", "is empty"),
         (b" \n\t", "is empty"),
-        (b"EAA bc", "has blanks inside"),
-        (b"EAA\nbc", "holds control characters or several lines"),
-        (b"EAA\0bc", "holds control characters or several lines"),
-        (
-            "\u{feff}EAAbc".as_bytes(),
-            "holds characters that are not ASCII",
-        ),
+        (b"EAA bc", "contains whitespace"),
+        (b"EAA\nbc", "contains control characters or line breaks"),
+        (b"EAA\0bc", "contains control characters or line breaks"),
+        ("\u{feff}EAAbc".as_bytes(), "contains non-ASCII characters"),
         (b"EAA\xff", "is not UTF-8 text"),
         (long.as_bytes(), "is longer than 8 KiB"),
     ];
@@ -75,7 +72,7 @@ fn tokens_that_cannot_be_one_are_refused() {
         let fault = fault(&spec(), &secrets(token, PIN.as_bytes()));
         assert_eq!(fault.reason, Reason::InvalidToken, "{wrong}");
         let expected = format!(
-            "the access token in Secret \"meta\", key \"token\", {wrong}: store the access token alone, as plain text"
+            "the access token in Secret \"meta\", key \"token\", {wrong}: store only the access token, as plain text"
         );
         assert_eq!(fault.message, expected);
     }
@@ -115,7 +112,7 @@ fn missing_secrets_and_keys_are_named() {
     assert_eq!(missing.reason, Reason::SecretNotFound);
     assert_eq!(
         missing.message,
-        "Secret \"backup\", which spec.backupSecretRef names, does not exist in this namespace: create it with the backup password under key \"password\""
+        "Secret \"backup\", referenced by spec.backupSecretRef, does not exist in this namespace: create it with the backup password under key \"password\""
     );
     secrets.insert("backup".to_owned(), SecretData::new());
     let missing = fault(&full_spec(), &secrets);
@@ -153,12 +150,12 @@ fn backup_and_app_secret_are_read_and_checked() {
     );
     let fault = put("meta", "appSecret", b"a b")
         .err()
-        .expect("blanks inside");
+        .expect("whitespace inside");
     assert_eq!(fault.reason, Reason::InvalidToken);
     assert!(
-        fault
-            .message
-            .starts_with("the app secret in Secret \"meta\", key \"appSecret\", has blanks"),
+        fault.message.starts_with(
+            "the app secret in Secret \"meta\", key \"appSecret\", contains whitespace"
+        ),
         "{fault:?}"
     );
     let inputs = put("meta", "appSecret", b"s3cret\n").unwrap_or_else(|fault| panic!("{fault:?}"));

@@ -1,6 +1,6 @@
-//! From the Secrets that a resource names to the inputs of a call. Pure: the caller brings the Secrets' data.
+//! From the Secrets that a resource references to the inputs of a call. The caller provides the data of the Secrets.
 //!
-//! The secrets leave the API object here and become visible again only in `graph::request`, `digest` and `redact`.
+//! The secrets leave the API object here and are exposed again only in `graph::request`, `digests` and `redact`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,54 +9,50 @@ use secrecy::SecretString;
 
 use crate::api::{BackupSecretRef, Reason, WhatsAppPhoneNumberSpec};
 
-/// Longer than any token or app secret: whoever stores more has stored something else.
+/// A size above that of any token or app secret: a larger value is something else.
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
-/// How many digits a PIN has.
+/// The number of digits of a PIN.
 const PIN_DIGITS: usize = 6;
 
-/// What a Secret holds: `data` of the API object.
+/// The `data` of a Secret.
 pub type SecretData = BTreeMap<String, ByteString>;
 
-/// The secrets that calls for one number are made of. It has no `Debug`, so that none can print it.
+/// The secrets for the calls for one number. It has no `Debug`, so that no log line can print it.
 pub struct CallInputs {
-    /// The access token.
     pub token: SecretString,
     /// The six digits of two-step verification.
     pub pin: SecretString,
     /// The backup of an on-premises account.
     pub backup: Option<Backup>,
-    /// The app secret, which the `appsecret_proof` is made with.
+    /// The key of the `appsecret_proof`.
     pub app_secret: Option<SecretString>,
 }
 
 /// The backup of an on-premises account.
 pub struct Backup {
-    /// The password of the backup.
     pub password: SecretString,
-    /// The backup itself.
     pub data: SecretString,
 }
 
-/// Why the Secrets make no call. The message names Secret and key and says what to do, never what the Secret holds.
+/// The fault that makes the Secrets unusable. The message names the Secret, the key and what to do, never the data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretFault {
-    /// The reason for the conditions.
     pub reason: Reason,
-    /// One line for people.
+    /// What is wrong and what to do, in one line for the user.
     pub message: String,
 }
 
-/// One value that the spec refers to, and what stands there.
+/// One value that the spec references.
 struct Value<'a> {
-    /// What it is for people, for example `access token`.
+    /// Its name in messages, for example `access token`.
     what: &'static str,
     secret: &'a str,
     key: &'a str,
     bytes: &'a [u8],
 }
 
-/// The names of the Secrets that the resource refers to, each once.
+/// The names of the Secrets that the spec references, without duplicates.
 pub fn secret_names(spec: &WhatsAppPhoneNumberSpec) -> BTreeSet<&str> {
     let backup = spec.backup_secret_ref.as_ref().map(|r| r.name.as_str());
     let app = spec.app_secret_ref.as_ref().map(|r| r.name.as_str());
@@ -73,7 +69,7 @@ pub fn secret_names(spec: &WhatsAppPhoneNumberSpec) -> BTreeSet<&str> {
 // === impl CallInputs ===
 
 impl CallInputs {
-    /// Takes the inputs out of the Secrets; `get` gives the data of a Secret by its name.
+    /// Extracts the inputs from the Secrets; `get` returns the data of a Secret by name.
     ///
     /// # Errors
     /// The first fault in the order token, PIN, backup, app secret.
@@ -129,7 +125,7 @@ impl<'a> Value<'a> {
     ) -> Result<Self, SecretFault> {
         let Some(data) = data else {
             let message = format!(
-                "Secret \"{secret}\", which spec.{field} names, does not exist in this namespace: create it with the {what} under key \"{key}\""
+                "Secret \"{secret}\", referenced by spec.{field}, does not exist in this namespace: create it with the {what} under key \"{key}\""
             );
             return Err(SecretFault {
                 reason: Reason::SecretNotFound,
@@ -153,13 +149,13 @@ impl<'a> Value<'a> {
         })
     }
 
-    /// An access token or app secret. It goes into a header, so printable ASCII is all that can be right.
+    /// An access token or app secret. Both are printable ASCII without whitespace, and the token goes into a header.
     fn token(&self) -> Result<SecretString, SecretFault> {
         let fault = |wrong: &str| {
             self.fault(
                 Reason::InvalidToken,
                 wrong,
-                &format!("store the {} alone, as plain text", self.what),
+                &format!("store only the {}, as plain text", self.what),
             )
         };
         if self.bytes.len() > MAX_TOKEN_BYTES {
@@ -173,13 +169,13 @@ impl<'a> Value<'a> {
             return Err(fault("is empty"));
         }
         if text.chars().any(char::is_control) {
-            return Err(fault("holds control characters or several lines"));
+            return Err(fault("contains control characters or line breaks"));
         }
         if text.chars().any(char::is_whitespace) {
-            return Err(fault("has blanks inside"));
+            return Err(fault("contains whitespace"));
         }
         if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(fault("holds characters that are not ASCII"));
+            return Err(fault("contains non-ASCII characters"));
         }
         Ok(SecretString::from(text))
     }
@@ -203,7 +199,7 @@ impl<'a> Value<'a> {
         ))
     }
 
-    /// A part of a backup, taken as it is: nobody knows whether white space belongs to it.
+    /// A part of a backup, untrimmed: whitespace may belong to it.
     fn backup(&self) -> Result<SecretString, SecretFault> {
         let fault = |wrong: &str| {
             self.fault(

@@ -1,5 +1,5 @@
-//! From Secrets to what a call is made of; the digests by which a change is noticed; redaction. The only room where
-//! secrets are handled, besides the request builder in [`crate::graph`].
+//! From Secrets to the inputs of a call; the digests that show a change; redaction. The only room that handles secrets,
+//! besides the request builder in [`crate::graph`].
 
 pub mod digests;
 pub mod inputs;
