@@ -10,36 +10,35 @@ use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, 
 #[derive(Clone, Debug, Parser)]
 #[command(name = "whatsapp-operator", version, about)]
 #[command(
-    after_help = "Without a command the operator runs, so its flags can follow at once: `whatsapp-operator --concurrency=8`."
+    after_help = "The default command is run, so its flags may follow directly: `whatsapp-operator --concurrency=8`."
 )]
 pub struct Cli {
-    /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What the program can do.
+/// The commands of the program.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
-    /// Run the operator until it is told to stop; the default
+    /// Run the operator (default)
     Run(Box<RunArgs>),
     /// Print the CustomResourceDefinition as YAML
     Crd,
 }
 
-/// How log lines are written.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// Lines for people.
+    /// Human-readable text.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// Every flag of `whatsapp-operator run`, as it was written.
+/// The flags of `whatsapp-operator run`, as given.
 #[derive(Clone, Debug, Args)]
 pub struct RunArgs {
-    /// Where the Graph API is; every call goes there
+    /// Base URL of the Graph API
     #[arg(
         long,
         env = "GRAPH_BASE_URL",
@@ -57,17 +56,17 @@ pub struct RunArgs {
     )]
     pub graph_api_version: String,
 
-    /// Allow a plain-http --graph-base-url that is not on this machine: tokens and PINs travel unencrypted
+    /// Allow a plain HTTP --graph-base-url on another machine: tokens and PINs are sent unencrypted
     #[arg(long, env = "ALLOW_INSECURE_GRAPH", value_name = "BOOL", default_value_t = false,
         default_missing_value = "true", num_args = 0..=1, require_equals = true, action = ArgAction::Set,
         value_parser = BoolishValueParser::new())]
     pub allow_insecure_graph: bool,
 
-    /// How long one call to the Graph API may take (at most 10 min)
+    /// Timeout of one call to the Graph API (at most 10 min)
     #[arg(long, env = "GRAPH_TIMEOUT", value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub graph_timeout: Duration,
 
-    /// Namespace to watch; repeat the flag or separate names by commas [default: all namespaces]
+    /// Namespace to watch; repeat the flag or separate names with commas [default: all namespaces]
     #[arg(
         long,
         env = "WATCH_NAMESPACES",
@@ -76,21 +75,21 @@ pub struct RunArgs {
     )]
     pub watch_namespace: Vec<String>,
 
-    /// Label selector: only matching resources are looked after, to share them out over several releases
+    /// Label selector: reconcile only matching resources (for sharding over several releases)
     #[arg(long, env = "SELECTOR", value_name = "SELECTOR")]
     pub selector: Option<String>,
 
-    /// Watch Secrets, to notice a change at once; =false needs only `get` on Secrets, and polls every minute where a resource waits for one
+    /// Watch Secrets to notice changes immediately; with =false the operator polls every minute where a resource waits for one, and needs only `get` on Secrets
     #[arg(long, env = "SECRET_WATCH", value_name = "BOOL", default_value_t = true,
         default_missing_value = "true", num_args = 0..=1, require_equals = true, action = ArgAction::Set,
         value_parser = BoolishValueParser::new())]
     pub secret_watch: bool,
 
-    /// How many resources are worked on at the same time (1 to 1000)
+    /// Number of concurrent reconciliations (1 to 1000)
     #[arg(long, env = "CONCURRENCY", value_name = "NUMBER", default_value_t = 32, value_parser = number)]
     pub concurrency: u16,
 
-    /// Automatic register calls for a number in 72 hours (1 to 10); Meta blocks a number after 10, people's own included
+    /// Automatic register calls per number in 72 hours (1 to 10); Meta blocks a number after 10, including manual ones
     #[arg(
         long,
         env = "ATTEMPT_LIMIT",
@@ -100,7 +99,7 @@ pub struct RunArgs {
     )]
     pub attempt_limit: u16,
 
-    /// Wait before the first retry; each further one is three times as long
+    /// Wait before the first retry; each further wait is three times as long
     #[arg(long, env = "RETRY_BASE", value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub retry_base: Duration,
 
@@ -108,18 +107,18 @@ pub struct RunArgs {
     #[arg(long, env = "RETRY_CAP", value_name = "DURATION", default_value = "18h", value_parser = duration)]
     pub retry_cap: Duration,
 
-    /// After a register call without a clear answer, how long the number is only read, not registered again
+    /// How long a number is only read after a register call without a clear answer, before it may be called again
     /// (Meta's status lags by up to 90s)
     #[arg(long, env = "CONFIRM_WINDOW", value_name = "DURATION", default_value = "2m", value_parser = duration)]
     pub confirm_window: Duration,
 
-    /// Take turns with other replicas through a Lease; recommended with several: without it each works on every number
+    /// Enable leader election; recommended with several replicas, which otherwise all reconcile every number
     #[arg(long, env = "LEADER_ELECT", value_name = "BOOL", default_value_t = false,
         default_missing_value = "true", num_args = 0..=1, require_equals = true, action = ArgAction::Set,
         value_parser = BoolishValueParser::new())]
     pub leader_elect: bool,
 
-    /// Name of the Lease; replicas that share the work share it, shards must not
+    /// Name of the Lease; the same for all replicas of one release, another for each shard
     #[arg(
         long,
         env = "LEASE_NAME",
@@ -128,11 +127,11 @@ pub struct RunArgs {
     )]
     pub lease_name: String,
 
-    /// Namespace of the Lease [default: the pod's own]
+    /// Namespace of the Lease [default: that of the pod]
     #[arg(long, env = "LEASE_NAMESPACE", value_name = "NAMESPACE")]
     pub lease_namespace: Option<String>,
 
-    /// Address of /livez, /readyz and /metrics
+    /// Address to serve /livez, /readyz and /metrics on
     #[arg(
         long,
         env = "BIND_ADDRESS",
@@ -141,21 +140,21 @@ pub struct RunArgs {
     )]
     pub bind_address: String,
 
-    /// How log lines are written [default: text on a terminal, else json]
+    /// Format of log lines [default: text on a terminal, else json]
     #[arg(long, env = "LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
 
-    /// Lowest level that is logged, or directives such as info,whatsapp_operator=debug
+    /// Log level, or directives such as info,whatsapp_operator=debug
     #[arg(long, env = "LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
     pub log_level: String,
 }
 
 impl Cli {
-    /// Reads the command line, given with the program's name first, and the environment.
+    /// Parses the command line, which starts with the name of the program, and the environment.
     ///
     /// # Errors
-    /// When the command line or a variable cannot be understood, and when help or the version was asked for:
-    /// clap's error knows which of the two it is and what to print.
+    /// When the command line or a variable is invalid, and when help or the version is requested: clap's error knows
+    /// which of the two it is and what to print.
     pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         let command = without_empty_variables(Self::command());
         let matches = command.try_get_matches_from(with_default_command(arguments))?;
@@ -163,8 +162,8 @@ impl Cli {
     }
 }
 
-/// Inserts `run` where no command is given. Flags at both levels would be the other way, but then
-/// `--concurrency=8 run` would be taken and ignored.
+/// Inserts `run` where no command is given. With flags at both levels instead, `--concurrency=8 run` would be accepted
+/// and ignored.
 fn with_default_command(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = arguments.into_iter().collect();
     let known = ["run", "crd", "help", "--help", "-h", "--version", "-V"];
@@ -177,12 +176,12 @@ fn with_default_command(arguments: impl IntoIterator<Item = OsString>) -> Vec<Os
     arguments
 }
 
-/// A first argument that is no flag is meant as a command, so that a misspelt one is named as such.
+/// Whether an argument is a command and not a flag: clap then reports a misspelled command as such.
 fn is_a_word(argument: &OsString) -> bool {
     !argument.as_encoded_bytes().starts_with(b"-")
 }
 
-/// Charts write a variable even where its value is empty: that means unset.
+/// Treats empty variables as unset: charts set a variable even where its value is empty.
 fn without_empty_variables(command: clap::Command) -> clap::Command {
     command.mut_subcommand("run", |run| {
         run.mut_args(|arg| match arg.get_env().map(std::env::var_os) {
@@ -194,9 +193,9 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
 
 fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text)
-        .map_err(|error| format!("{error}; write a duration such as 200ms, 30s, 2m or 18h"))
+        .map_err(|error| format!("{error}; use a duration such as 200ms, 30s, 2m or 18h"))
 }
 
 fn number(text: &str) -> Result<u16, String> {
-    text.parse().map_err(|_| "write a whole number".to_owned())
+    text.parse().map_err(|_| "use a whole number".to_owned())
 }

@@ -1,5 +1,5 @@
-//! The settings of the operator: flags and environment variables as people write them ([`RunArgs`]), and what they
-//! mean once every one of them is known to be valid ([`Settings`]).
+//! The settings of the operator: flags and environment variables as given ([`RunArgs`]), and the validated settings made
+//! from them ([`Settings`]).
 
 mod args;
 mod graph;

@@ -1,18 +1,18 @@
-//! What is watched.
+//! The scope of the watches.
 
-/// Which resources are watched.
+/// The resources that the operator watches.
 #[derive(Clone, Debug, Default)]
 pub struct Scope {
-    /// The namespaces; none means all.
+    /// The namespaces; empty means all.
     pub watch_namespaces: Vec<String>,
-    /// A label selector.
+    /// The label selector.
     pub selector: Option<String>,
     /// Whether Secrets are watched too.
     pub secret_watch: bool,
 }
 
 impl Scope {
-    /// The namespaces to watch one by one; `None` is all of them at once.
+    /// The namespaces, one for each watch; `None` stands for all of them in one watch.
     pub fn namespaces(&self) -> Vec<Option<&str>> {
         if self.watch_namespaces.is_empty() {
             vec![None]
