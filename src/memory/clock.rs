@@ -5,22 +5,22 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
-/// The two clocks of a process; tests set them.
+/// The two clocks of a process. Tests replace them.
 #[derive(Clone)]
 pub struct Clock {
-    /// The time of day.
+    /// The wall clock.
     pub wall: Arc<dyn Fn() -> Timestamp + Send + Sync>,
-    /// A clock that only goes forward.
+    /// The monotonic clock.
     pub monotonic: Arc<dyn Fn() -> Instant + Send + Sync>,
 }
 
 impl Clock {
-    /// The time of day.
+    /// The time of the wall clock.
     pub fn now(&self) -> Timestamp {
         (self.wall)()
     }
 
-    /// The time by the clock that only goes forward.
+    /// The time of the monotonic clock.
     pub fn instant(&self) -> Instant {
         (self.monotonic)()
     }

@@ -1,4 +1,4 @@
-//! Until when a token that met a rate limit is left alone.
+//! The cool-downs of tokens that met a rate limit.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,7 +18,6 @@ pub struct TokenCooldowns {
 }
 
 impl TokenCooldowns {
-    /// No cool-downs yet.
     pub fn new(clock: Clock) -> Self {
         Self {
             clock,
@@ -26,21 +25,21 @@ impl TokenCooldowns {
         }
     }
 
-    /// Lets a token cool down; the latest time that is known counts. Cool-downs that have ended are dropped.
+    /// Starts the cool-down of a token, or extends it: the latest known end counts. Drops the cool-downs that have ended.
     pub fn start(&self, token_digest: &str, until: Timestamp) {
         let now = self.clock.now();
         let mut all = self.all();
         all.retain(|digest, until| *until > now || digest == token_digest);
-        let known = all.entry(token_digest.to_owned()).or_insert(until);
-        *known = until.max(*known);
+        let end = all.entry(token_digest.to_owned()).or_insert(until);
+        *end = until.max(*end);
     }
 
-    /// Until when a token cools down.
+    /// The end of a token's cool-down.
     pub fn until(&self, token_digest: &str) -> Option<Timestamp> {
         self.all().get(token_digest).copied()
     }
 
-    /// Takes note of the cool-down that a resource's status tells of, if it does.
+    /// Notes the cool-down in the status of a resource, if there is one.
     pub fn note_status(&self, resource: &WhatsAppPhoneNumber) {
         if let Some((digest, until)) = cooldown_of(resource, self.clock.now()) {
             self.start(digest, until);
@@ -52,7 +51,7 @@ impl TokenCooldowns {
     }
 }
 
-/// The cool-down that a resource's status tells of: the digest of its token, and the time.
+/// The cool-down in the status of a resource: the digest of the token, and the end.
 fn cooldown_of(resource: &WhatsAppPhoneNumber, now: Timestamp) -> Option<(&str, Timestamp)> {
     let status = resource.status.as_ref()?;
     let limited = reason_of(status, conditions::FAILED) == Some(Reason::RateLimited);

@@ -12,10 +12,10 @@ use operator_core::model::schedule::{META_WINDOW, plus, sane_past};
 
 use super::clock::Clock;
 
-/// How often what is too old is thrown away.
+/// The interval at which old calls are dropped.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 
-/// The register calls of a number that this process made, or that stood in a status which is gone.
+/// The register calls of each number that this process made, or that were in a status which is gone.
 pub struct CallHistory {
     clock: Clock,
     calls: Mutex<Calls>,
@@ -33,7 +33,6 @@ impl Default for CallHistory {
 }
 
 impl CallHistory {
-    /// No calls yet.
     pub fn new(clock: Clock) -> Self {
         let calls = Calls {
             by_number: HashMap::new(),
@@ -45,7 +44,7 @@ impl CallHistory {
         }
     }
 
-    /// Takes note of register calls of a number. How a call ended is not forgotten for an older version that shows it open.
+    /// Notes register calls of a number. An older version that shows a call as open does not replace its outcome.
     pub fn note(&self, number: &str, entries: &[LedgerEntry]) {
         if entries.is_empty() {
             return;
@@ -66,8 +65,8 @@ impl CallHistory {
         forget_old(known, now);
     }
 
-    /// The known register calls of a number. One from the future counts as now, and stays where it was put: otherwise the
-    /// time in which nothing is sent after it would move on with the clock.
+    /// The known register calls of a number. The time of one in the future is set to now, once: otherwise the window after
+    /// it would move on with the clock.
     pub fn of(&self, number: &str) -> Vec<LedgerEntry> {
         let now = self.clock.now();
         let mut calls = self.calls();
@@ -81,20 +80,20 @@ impl CallHistory {
         known.clone()
     }
 
-    /// All that is known of a number's register calls: the history, and the ledgers of other resources. There too one from
-    /// the future counts as now, and stays where it was put.
+    /// All known register calls of a number: the history, and the ledgers of its other resources. There as well, the time
+    /// of a call in the future is set to now, once.
     pub fn with_ledgers(&self, number: &str, others: &[&LedgerEntry]) -> Vec<LedgerEntry> {
         let now = self.clock.now();
-        let (mut ahead, others): (Vec<_>, Vec<_>) = others
+        let (mut future, others): (Vec<_>, Vec<_>) = others
             .iter()
             .map(|entry| (*entry).clone())
             .partition(|entry| ledger::is_ahead(entry, now));
-        let put = self.of(number);
-        ahead.retain(|entry| {
-            let mut same = put.iter().filter(|known| known.id == entry.id);
+        let noted = self.of(number);
+        future.retain(|entry| {
+            let mut same = noted.iter().filter(|known| known.id == entry.id);
             !same.any(|known| known.is_open() == entry.is_open())
         });
-        self.note(number, &ahead);
+        self.note(number, &future);
         let mut calls = self.of(number);
         calls.retain(|known| others.iter().all(|entry| entry.id != known.id));
         calls.extend(others);
@@ -107,7 +106,7 @@ impl CallHistory {
 }
 
 impl Calls {
-    /// Throws away what is too old to matter, from time to time.
+    /// Drops calls that are too old to count, at most once in [`SWEEP_EVERY`].
     fn sweep(&mut self, now: Timestamp, monotonic: Instant) {
         if monotonic - self.swept < SWEEP_EVERY {
             return;
@@ -120,7 +119,7 @@ impl Calls {
     }
 }
 
-/// Forgets calls of more than 72 h ago, open ones too: nothing closes the claim of a resource that is gone.
+/// Drops calls older than 72 h, including open ones: nothing closes the claim of a resource that is gone.
 fn forget_old(entries: &mut Vec<LedgerEntry>, now: Timestamp) {
     ledger::prune(entries, now);
     entries.retain(|entry| plus(entry.time(now), META_WINDOW) > now);
@@ -158,7 +157,7 @@ mod tests {
         assert!(first[0].time(ahead) <= Timestamp::now());
         assert_eq!(history.with_ledgers("1", &[&early]), first);
         assert_eq!(history.with_ledgers("1", &[&early, &late]).len(), 2);
-        // What a sound clock has written stands in the ledger as it is.
+        // What a sound clock has written stays in the ledger as it is.
         let sound = entry("early", now);
         assert!(history.with_ledgers("1", &[&sound]).contains(&sound));
     }

@@ -1,14 +1,14 @@
-//! The right to work on a phone number.
+//! The locks of phone numbers.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::OwnedMutexGuard;
 
-/// The right to work on one phone number: a process never has two calls for a number at a time.
+/// The lock of one phone number: a process never has two calls for a number in flight.
 pub type NumberGuard = OwnedMutexGuard<()>;
 
-/// The smallest number of locks at which those that are free are thrown away.
+/// The smallest number of locks at which free ones are dropped.
 const SWEEP_FROM: usize = 64;
 
 /// One lock per phone number.
@@ -22,7 +22,7 @@ struct Locks {
 }
 
 impl NumberLocks {
-    /// Waits for the right to work on a number.
+    /// Waits for the lock of a number.
     pub async fn lock(&self, number: &str) -> NumberGuard {
         let lock = self.get(number);
         lock.lock_owned().await

@@ -1,7 +1,7 @@
-//! What the process knows beside the statuses, each part by its lifetime.
+//! The knowledge of the process beyond the statuses, each part by its lifetime.
 //!
-//! What is lost with a restart costs time, and some of it a guarantee until it is known again: without the history of
-//! calls a number's budget is that of the visible ledgers alone, and a claim that was found open is waited for again.
+//! Its loss at a restart costs time, and weakens a guarantee until it is known again: without the history of calls, only
+//! the visible ledgers limit a number's budget, and the wait for an open claim starts over.
 
 mod clock;
 mod cooldowns;

@@ -1,4 +1,4 @@
-//! What this process did and saw of each resource, while it is there.
+//! Notes about each resource, while it exists: what this process did and saw.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,7 @@ use operator_core::model::OpenClaim;
 
 use super::clock::Clock;
 
-/// How often claims that can no longer land are thrown away.
+/// The interval at which claims that can no longer be stored are dropped.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 
 /// Notes for each resource, by UID.
@@ -22,20 +22,20 @@ pub struct ObjectNotes {
 
 struct Notes {
     by_uid: HashMap<String, Note>,
-    /// Claims of this process whose call was certainly not made, although the claim may yet be stored.
+    /// Claims of this process whose call was certainly not made, although the claim may still be stored.
     unsent: HashSet<String>,
     swept: Instant,
 }
 
 #[derive(Default)]
 struct Note {
-    /// The open claim, and since when it has been seen.
+    /// The open claim, and the time at which it was first seen.
     open_claim: Option<(String, Instant)>,
-    /// When the number was last read for the resource.
+    /// The last read of the number for the resource.
     last_read: Option<Timestamp>,
     /// The newest version that this process wrote.
     written: Option<u64>,
-    /// How many reconciliations in a row failed.
+    /// The number of failed reconciliations in a row.
     failures: u32,
 }
 
@@ -46,7 +46,6 @@ impl Default for ObjectNotes {
 }
 
 impl ObjectNotes {
-    /// No notes yet.
     pub fn new(clock: Clock) -> Self {
         let notes = Notes {
             by_uid: HashMap::new(),
@@ -59,7 +58,7 @@ impl ObjectNotes {
         }
     }
 
-    /// Takes note of a resource as a watch brings it: since when a claim is open.
+    /// Notes a resource from a watch: when its claim was first seen open.
     pub fn note_seen(&self, resource: &WhatsAppPhoneNumber) {
         let open = resource.attempts().iter().find(|entry| entry.is_open());
         let mut notes = self.notes();
@@ -79,7 +78,7 @@ impl ObjectNotes {
         }
     }
 
-    /// What is known of the open claim in a resource.
+    /// The knowledge about the open claim in a resource.
     pub fn open_claim(&self, resource: &WhatsAppPhoneNumber) -> OpenClaim {
         self.note_seen(resource);
         let notes = self.notes();
@@ -91,37 +90,37 @@ impl ObjectNotes {
         }
     }
 
-    /// Takes note of a claim of this process whose call will never be made.
+    /// Notes a claim of this process whose call will never be made.
     pub fn note_unsent(&self, id: &str) {
         let mut notes = self.notes();
         notes.sweep(self.clock.instant());
         notes.unsent.insert(id.to_owned());
     }
 
-    /// Forgets what belongs to a resource that is gone; the register calls of its number stay in the history.
+    /// Drops the notes about a resource that is gone; the register calls of its number stay in the history.
     pub fn forget(&self, uid: &str) {
         self.notes().by_uid.remove(uid);
     }
 
-    /// Takes note of a read of the number for a resource.
+    /// Notes a read of the number for a resource.
     pub fn note_read(&self, uid: &str, at: Timestamp) {
         self.notes().of(uid).last_read = Some(at);
     }
 
-    /// When the number was last read for a resource.
+    /// The time of the last read of the number for a resource.
     pub fn last_read(&self, uid: &str) -> Option<Timestamp> {
         self.notes().by_uid.get(uid)?.last_read
     }
 
-    /// Takes note of a write, so that an older version from the cache is noticed.
+    /// Notes a write, so that an older version from the cache is recognized.
     pub fn note_written(&self, resource: &WhatsAppPhoneNumber) {
         if let Some(version) = version_of(resource) {
             self.notes().of(&uid_of(resource)).written = Some(version);
         }
     }
 
-    /// Whether the cached resource is older than what this process wrote, or may be older than what others did: the last
-    /// reconciliation failed on it.
+    /// Whether the cached resource is older than the last write of this process, or may be older than that of another
+    /// writer because the last reconciliation failed.
     pub fn is_stale(&self, resource: &WhatsAppPhoneNumber) -> bool {
         let notes = self.notes();
         let Some(note) = notes.by_uid.get(&uid_of(resource)) else {
@@ -131,7 +130,7 @@ impl ObjectNotes {
         note.failures > 0 || note.written.is_some_and(older)
     }
 
-    /// Counts a failed reconciliation; returns how many failed in a row.
+    /// Counts a failed reconciliation. Returns the number of failures in a row.
     pub fn note_failure(&self, uid: &str) -> u32 {
         let mut notes = self.notes();
         let note = notes.of(uid);
@@ -139,7 +138,7 @@ impl ObjectNotes {
         note.failures
     }
 
-    /// Forgets the failed reconciliations of a resource.
+    /// Resets the count of failed reconciliations.
     pub fn note_success(&self, uid: &str) {
         if let Some(note) = self.notes().by_uid.get_mut(uid) {
             note.failures = 0;
@@ -174,7 +173,7 @@ fn uid_of(resource: &WhatsAppPhoneNumber) -> String {
     resource.uid().unwrap_or_default()
 }
 
-/// Resource versions of one object compare as numbers (KEP-5504; true of every release before as well).
+/// The resource version as a number: versions of one object compare as such (KEP-5504, and every release before it).
 fn version_of(resource: &WhatsAppPhoneNumber) -> Option<u64> {
     resource.resource_version()?.parse().ok()
 }

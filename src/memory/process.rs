@@ -1,4 +1,4 @@
-//! All that the process knows beside the statuses and the watched resources.
+//! All parts of the memory together.
 
 use operator_core::api::WhatsAppPhoneNumber;
 
@@ -8,21 +8,21 @@ use super::history::CallHistory;
 use super::locks::NumberLocks;
 use super::notes::ObjectNotes;
 
-/// What the process knows beside the statuses and the watched resources.
+/// The knowledge of the process beyond the statuses and the watched resources.
 #[derive(Default)]
 pub struct Memory {
-    /// For each phone number, while it is worked on: the right to do so.
+    /// For each phone number, during a reconciliation: its lock.
     pub locks: NumberLocks,
     /// For each phone number, for 72 hours: its register calls.
     pub history: CallHistory,
-    /// For each token, until they end: its cool-downs.
+    /// For each token, until it ends: its cool-down.
     pub cooldowns: TokenCooldowns,
-    /// For each resource, while it is there: what this process did and saw.
+    /// For each resource, while it exists: what this process did and saw.
     pub notes: ObjectNotes,
 }
 
 impl Memory {
-    /// The memory of a process that has just started, by these clocks.
+    /// The memory of a process that has just started.
     pub fn new(clock: &Clock) -> Self {
         Self {
             locks: NumberLocks::default(),
@@ -32,8 +32,8 @@ impl Memory {
         }
     }
 
-    /// Takes note of a resource as a watch brings it: since when a claim is open, and whether its token cools down,
-    /// which is how a restarted process learns of it.
+    /// Notes a resource from a watch: when its claim was first seen open, and the cool-down of its token, of which a
+    /// restarted process knows only from the status.
     pub fn note_seen(&self, resource: &WhatsAppPhoneNumber) {
         self.cooldowns.note_status(resource);
         self.notes.note_seen(resource);

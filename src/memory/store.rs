@@ -1,6 +1,6 @@
-//! The watched resources, and which of them name a phone number ID or a Secret.
+//! The watched resources, indexed by the phone number ID and by the Secrets that they reference.
 //!
-//! The objects themselves are kept once, in the stores of the watches; here are only their names.
+//! The objects themselves are kept once, in the stores of the watches; the index has only their names.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,7 +16,7 @@ use operator_core::model::twins::lost_precedence;
 
 use super::process::Memory;
 
-/// A resource as a watch brings it: one that cannot be read does not stop the others.
+/// A resource from a watch. One that cannot be parsed does not stop the others.
 pub type Watched = DeserializeGuard<WhatsAppPhoneNumber>;
 
 /// The resources of all watches.
@@ -28,9 +28,7 @@ pub struct ResourceStore {
 /// A resource's namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
-    /// The namespace.
     pub namespace: String,
-    /// The name.
     pub name: String,
 }
 
@@ -39,18 +37,18 @@ struct Names {
     entries: HashMap<Key, Entry>,
     by_number: HashMap<String, BTreeSet<Key>>,
     by_secret: HashMap<Key, BTreeSet<Key>>,
-    /// What a watch has listed so far, from the start of a list to its end.
+    /// The resources that each watch has listed so far, during a list.
     listed: HashMap<usize, Listed>,
 }
 
 #[derive(Default)]
 struct Listed {
     keys: HashSet<Key>,
-    /// The resources that should be looked at when the store holds the list.
+    /// The resources to reconcile once the store has the list.
     woken: Vec<(usize, Key)>,
 }
 
-/// What a resource names.
+/// The watch of a resource, and what the resource references.
 #[derive(Clone, PartialEq, Eq)]
 struct Entry {
     watch: usize,
@@ -59,7 +57,7 @@ struct Entry {
 }
 
 impl ResourceStore {
-    /// A store over those of the watches, which are numbered by their place.
+    /// A store over the stores of the watches, each numbered by its position.
     pub fn new(stores: Vec<Store<Watched>>) -> Self {
         Self {
             stores,
@@ -67,8 +65,8 @@ impl ResourceStore {
         }
     }
 
-    /// Takes in what a watch says, before its store does. Returns the resources that should be looked at because
-    /// another one of their number is gone or does not go ahead of them any more, each with the watch that brings it.
+    /// Applies an event of a watch, before the store of the watch does. Returns the resources to reconcile because a peer
+    /// is gone or has lost precedence, each with its watch.
     pub fn observe(
         &self,
         watch: usize,
@@ -109,7 +107,7 @@ impl ResourceStore {
         keys.iter().filter_map(|key| self.get(key)).collect()
     }
 
-    /// The resources that name a Secret.
+    /// The resources that reference a Secret.
     pub fn naming_secret(&self, secret: &Key) -> Vec<Key> {
         self.names()
             .by_secret
@@ -120,18 +118,17 @@ impl ResourceStore {
             .collect()
     }
 
-    /// All resources as their watches last brought them.
+    /// All resources in the stores of the watches.
     pub fn all(&self) -> Vec<Arc<Watched>> {
         self.stores.iter().flat_map(Store::state).collect()
     }
 
-    /// A resource as its watch last brought it.
     fn get(&self, key: &Key) -> Option<Arc<Watched>> {
         let reference = ObjectRef::new(&key.name).within(&key.namespace);
         self.stores.iter().find_map(|store| store.get(&reference))
     }
 
-    /// Takes in a resource. A list shows one that was made anew without saying that the one before is gone.
+    /// Applies a resource. A list shows a recreated one without an event that the one before is gone.
     fn apply(&self, watch: usize, object: &Watched, memory: &Memory) -> Vec<(usize, Key)> {
         let key = key_of(object);
         let before = self.get(&key);
@@ -197,7 +194,7 @@ impl Names {
         self.entries.insert(key, entry);
     }
 
-    /// Forgets a resource; returns the others of its number, each with its watch.
+    /// Removes a resource. Returns its peers, each with its watch.
     fn remove(&mut self, key: &Key) -> Vec<(usize, Key)> {
         let Some(entry) = self.entries.remove(key) else {
             return Vec::new();
@@ -274,7 +271,7 @@ mod tests {
 
     use super::*;
 
-    /// An index over one watch, which has brought these.
+    /// An index over one watch that has listed these resources.
     fn after(listed: &[WhatsAppPhoneNumber]) -> (ResourceStore, Writer<Watched>, Memory) {
         let (store, writer) = reflector::store();
         let mut watched = (ResourceStore::new(vec![store]), writer, Memory::default());
@@ -282,7 +279,7 @@ mod tests {
         watched
     }
 
-    /// Lists these; the names of those that should be looked at when all are there.
+    /// Lists these resources; returns the names of those to reconcile after the list.
     fn list(
         (index, writer, memory): &mut (ResourceStore, Writer<Watched>, Memory),
         listed: &[WhatsAppPhoneNumber],
@@ -336,9 +333,9 @@ mod tests {
         let second = with_uid(resource("second", 2), "b");
         let mut watched = after(&[first.clone(), second.clone()]);
         assert!(list(&mut watched, &[first, second.clone()]).is_empty());
-        // Younger than the second one now, which was told to give way to it.
-        let anew = with_uid(resource("first", 3), "c");
-        assert_eq!(list(&mut watched, &[anew, second]), ["second"]);
+        // It is younger now than the second one, over which it took precedence.
+        let recreated = with_uid(resource("first", 3), "c");
+        assert_eq!(list(&mut watched, &[recreated, second]), ["second"]);
     }
 
     #[test]
