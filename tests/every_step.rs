@@ -41,7 +41,7 @@ const AT_ONCE: usize = 2;
 
 /// What an operator logs that did not get its answers in time; nothing here is slow on purpose.
 const GIVEN_UP: [&str; 3] = [
-    "took so long that the claim might be taken for abandoned",
+    "took so long that another process may consider the claim abandoned",
     "operation timed out",
     "no answer from the API server",
 ];

@@ -1,7 +1,7 @@
-//! One register attempt from its claim to its record. I/O.
+//! One register call, from its claim to its record.
 //!
-//! It runs as a task of its own, so that it ends as it should when the pass that started it is cancelled or the process
-//! is told to stop. It holds the number's lock meanwhile.
+//! It runs as a task of its own, so that it is completed when the reconciliation that started it is cancelled or the
+//! process shuts down. The task holds the lock of the number.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,39 +25,37 @@ use crate::telemetry::metrics::{GraphOutcome, Operation};
 
 /// A call from its claim to its record; it outlives the reconciliation that decided on it.
 pub struct CallTask {
-    /// The resource as decided on.
+    /// The version of the resource that the decision was made on.
     pub resource: WhatsAppPhoneNumber,
-    /// The claim to write.
     pub claim: Claim,
-    /// The claim's ID.
+    /// The ID of the claim.
     pub id: String,
-    /// The secrets.
     pub inputs: CallInputs,
     /// The digest of the token, for its cool-down.
     pub token_digest: String,
-    /// The right to work on the number.
+    /// The lock of the number.
     pub guard: NumberGuard,
 }
 
 impl CallTask {
-    /// Runs in a task of its own, and waits for it.
+    /// Runs the call in a task of its own, and waits for it.
     ///
     /// # Errors
-    /// When it cannot be found out whether the claim is stored; nothing was sent then.
+    /// When it is unknown whether the claim is stored; nothing was sent then.
     pub async fn run(self, context: &Arc<Context>) -> Result<ClaimOutcome, RecordError> {
         let context = Arc::clone(context);
         let span = tracing::info_span!("call", attempt = %self.id);
         let tasks = context.tasks.clone();
         let task = tasks.spawn(async move { self.claim_and_call(&context).await }.instrument(span));
         task.await.unwrap_or_else(|error| {
-            // The task was not cancelled by anyone; what it wrote so far is found by the next pass.
+            // Nothing cancels the task, so it panicked; the next reconciliation finds what it wrote so far.
             warn!(%error, "The task of an attempt ended early");
             Ok(ClaimOutcome::Gone)
         })
     }
 
     async fn claim_and_call(self, context: &Context) -> Result<ClaimOutcome, RecordError> {
-        // The clock starts before the claim is written, so that it never says that there is more time than others see.
+        // The clock starts before the claim is written, so that no other process considers it abandoned earlier.
         let started = Instant::now();
         let Some(entry) = self.claim.status.attempts.first().cloned() else {
             return Ok(ClaimOutcome::Gone);
@@ -85,7 +83,6 @@ impl CallTask {
         }))
     }
 
-    /// Writes the claim.
     async fn write_claim(
         &self,
         context: &Context,
@@ -107,7 +104,7 @@ impl CallTask {
                     .note(number, std::slice::from_ref(entry));
                 context.remark_on_spec(&self.resource, held);
             }
-            // A write that was not answered may still land.
+            // A write without an answer may still be stored.
             Ok(ClaimOutcome::Conflict(_) | ClaimOutcome::Gone) | Err(_) => {
                 context.memory.notes.note_unsent(&self.id);
             }
@@ -115,7 +112,7 @@ impl CallTask {
         claimed
     }
 
-    /// Why the call must not be made although the claim is held. Nothing may come between this and the call.
+    /// Returns why the call must not be made although the claim is held. Nothing may come between this check and the call.
     async fn reason_not_to_send(
         &self,
         context: &Context,
@@ -124,7 +121,7 @@ impl CallTask {
     ) -> Option<String> {
         let claim = self.claim.status.attempts.first();
         if claim.is_some_and(|claim| registered_meanwhile(held, claim)) {
-            return Some("the number was registered meanwhile".to_owned());
+            return Some("the number was registered after the claim was decided on".to_owned());
         }
         let key = key_of(held);
         if !context
@@ -136,23 +133,24 @@ impl CallTask {
                 Ok(None) => {}
                 Ok(Some(peer)) => {
                     return Some(format!(
-                        "{peer} has the same phone number and is registered, or a call for it is being made or was made moments ago"
+                        "{peer} has the same phone number and is registered, or a call for it is in flight or was made moments ago"
                     ));
                 }
                 Err(error) => {
                     return Some(format!(
-                        "the other resources of the number could not be listed: {}",
+                        "failed to list the other resources of the number: {}",
                         Chain(&error)
                     ));
                 }
             }
         }
         (Instant::now() >= send_before).then(|| {
-            "the API server took so long that the claim might be taken for abandoned".to_owned()
+            "the API server took so long that another process may consider the claim abandoned"
+                .to_owned()
         })
     }
 
-    /// Another resource of the number that holds the call back, as the API server has them now.
+    /// Returns a peer that blocks the call, from a list of the API server.
     async fn conflicting_peer(
         &self,
         context: &Context,
@@ -170,15 +168,15 @@ impl CallTask {
                 .await
                 .map_err(|_| kube::Error::Service("no answer in 10 s".into()))??;
             let (now, window) = (Timestamp::now(), context.policy.confirm_window);
-            let mut others = list.items.iter().filter(|other| other.uid() != held.uid());
-            if let Some(peer) = others.find(|other| blocks_call(held, other, window, now)) {
+            let mut peers = list.items.iter().filter(|peer| peer.uid() != held.uid());
+            if let Some(peer) = peers.find(|peer| blocks_call(held, peer, window, now)) {
                 return Ok(Some(peer.qualified_name()));
             }
         }
         Ok(None)
     }
 
-    /// The one call.
+    /// Makes the one call.
     async fn call(&self, context: &Context) -> RegisterOutcome {
         let started = Instant::now();
         let version = context.policy.version(&self.resource);
@@ -214,7 +212,7 @@ impl CallTask {
             .record(held, &result, &context.policy, jitter)
             .await;
         let Some(Recorded { before, after }) = recorded else {
-            info!("The resource is gone; there is nothing to record the outcome in");
+            info!("The resource is gone; the outcome is not recorded");
             return None;
         };
         context.memory.notes.note_written(&after);
@@ -222,7 +220,7 @@ impl CallTask {
         Some(after)
     }
 
-    /// Takes note of the outcome in the process, which the record may follow much later.
+    /// Notes the outcome in memory, as the record may follow much later.
     fn note_outcome(&self, context: &Context, result: &CallResult<'_>, jitter: f64) {
         let at = ApplyContext {
             policy: &context.policy,

@@ -1,7 +1,7 @@
-//! Writing statuses: the claim, the outcome of a call, and everything else. I/O.
+//! Writes statuses: claims, the outcomes of calls, and all others.
 //!
-//! Every write carries the `resourceVersion` that it was decided on. Claims and outcomes go through a client that
-//! never retries by itself: a retried write that had landed would look like somebody else's.
+//! Every write carries the `resourceVersion` that it was decided on, and goes through a client without automatic retries:
+//! after a retry, the conflict with the client's own first write would look like one with another writer.
 
 use std::future::Future;
 use std::time::Duration;
@@ -27,28 +27,23 @@ const RETRY_BASE: Duration = Duration::from_millis(100);
 /// The longest wait after a failed request.
 const RETRY_CAP: Duration = Duration::from_secs(5);
 
-/// A write or a read of the resource that failed.
+/// A failed write or read of the resource.
 #[derive(Debug, Error)]
 pub enum RecordError {
-    /// The API server refused or failed.
+    /// The API server rejected the request, or failed.
     #[error("failed to {verb} the resource")]
     Api {
-        /// What was tried.
         verb: &'static str,
-        /// What the API server said.
         #[source]
         source: Box<kube::Error>,
     },
     /// The API server did not answer.
     #[error("failed to {verb} the resource: no answer from the API server in {} s", REQUEST_TIMEOUT.as_secs())]
-    Timeout {
-        /// What was tried.
-        verb: &'static str,
-    },
+    Timeout { verb: &'static str },
 }
 
 impl RecordError {
-    /// Whether somebody else has written in between.
+    /// Whether another writer has modified the resource.
     pub fn is_conflict(&self) -> bool {
         self.code() == Some(409)
     }
@@ -69,25 +64,25 @@ impl RecordError {
     }
 }
 
-/// How a claim ended, with the newest version of the resource where it is still there.
+/// The outcome of a claim, with the newest version of the resource where it still exists.
 #[derive(Debug)]
 pub enum ClaimOutcome {
-    /// This process holds or held the claim; no other may call.
+    /// This process holds or held the claim; no other may make the call.
     Acquired(Box<WhatsAppPhoneNumber>),
-    /// Another writer came first, and nothing was sent: decide again, on this version.
+    /// Another writer came first, and nothing was sent: decide again on this version.
     Conflict(Box<WhatsAppPhoneNumber>),
     /// The resource is gone.
     Gone,
 }
 
-/// Writes statuses.
+/// Writes claims, outcomes and other statuses.
 #[derive(Clone)]
 pub struct Recorder {
     client: Client,
 }
 
 impl Recorder {
-    /// A recorder over a client that does not retry by itself.
+    /// A recorder over a client without automatic retries.
     pub fn new(client: Client) -> Self {
         Self { client }
     }
@@ -95,7 +90,7 @@ impl Recorder {
     /// Writes a status on the version that it was decided on.
     ///
     /// # Errors
-    /// When the write fails or its outcome is not known; a conflict too.
+    /// When the write fails or its outcome is unknown; also on a conflict.
     pub async fn write(
         &self,
         resource: &WhatsAppPhoneNumber,
@@ -128,12 +123,12 @@ impl Recorder {
         bounded("read", self.api(resource).get(&resource.name_any())).await
     }
 
-    /// Writes a claim. Any answer but success is settled by reading the resource: the claim's ID there means that it
-    /// is held. That takes no longer than until `deadline`.
+    /// Writes a claim. Any answer but success is settled by a read of the resource: if that shows the claim's ID, the claim
+    /// is held. The reads are retried until `deadline`.
     ///
     /// # Errors
-    /// When it cannot be found out in time, or when the claim is not there and nobody else's write is why: to decide
-    /// again at once would only be refused again. The claim may be stored yet.
+    /// When the reads do not settle it in time, or when the claim is not there without a conflict: the API server would
+    /// reject the next write as well. The claim may still be stored later.
     pub async fn claim(
         &self,
         resource: &WhatsAppPhoneNumber,
@@ -145,7 +140,7 @@ impl Recorder {
             Ok(written) => return Ok(ClaimOutcome::Acquired(Box::new(written))),
             Err(error) => error,
         };
-        debug!(error = %Chain(&refused), "The claim's write was not answered with success; reading the resource to see");
+        debug!(error = %Chain(&refused), "The write of the claim was not confirmed; reading the resource to settle it");
         let mut wait = RETRY_BASE;
         loop {
             match self.newest(resource).await {
@@ -164,8 +159,8 @@ impl Recorder {
         }
     }
 
-    /// Records the outcome of a claim, again and again until it is stored or there is nothing left to store it in.
-    /// Returns the resource with the outcome, and as it was before.
+    /// Records the outcome of a claim; retries until it is stored or the resource is gone. Returns the resource before and
+    /// after.
     pub async fn record(
         &self,
         claimed: &WhatsAppPhoneNumber,
@@ -184,7 +179,7 @@ impl Recorder {
                 Err(error) => error,
             };
             if !error.is_conflict() {
-                warn!(error = %Chain(&error), "The outcome is not recorded yet; trying again");
+                warn!(error = %Chain(&error), "The outcome is not recorded yet; retrying");
             }
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(RETRY_CAP);
@@ -208,7 +203,7 @@ impl Recorder {
                 Err(error) => return Err(error),
             },
         };
-        // One that was wiped meanwhile looks like one that nobody has seen, and what it asks for came with it.
+        // A status that was wiped since looks unseen, and the request in the resource counts as handled.
         let status = before.status_or_unseen();
         let generation = status.observed_generation.max(0);
         let at = ApplyContext {
@@ -236,12 +231,10 @@ impl Recorder {
     }
 }
 
-/// A resource before and after an outcome was recorded.
+/// A resource before and after its outcome was recorded.
 #[derive(Debug)]
 pub struct Recorded {
-    /// As it was.
     pub before: WhatsAppPhoneNumber,
-    /// As it is.
     pub after: WhatsAppPhoneNumber,
 }
 

@@ -1,4 +1,4 @@
-//! What every reconciliation uses.
+//! The context that all reconciliations share.
 
 use std::sync::Arc;
 
@@ -18,40 +18,34 @@ use crate::config::Scope;
 use crate::memory::{Memory, ResourceStore};
 use crate::telemetry::metrics::Metrics;
 
-/// What every reconciliation uses.
+/// The context that all reconciliations share.
 pub struct Context {
-    /// The API server, for everything that may be retried.
+    /// The client for requests that may be retried.
     pub client: Client,
-    /// The API server, for writing statuses.
+    /// The writer of statuses, over a client without retries.
     pub recorder: Recorder,
-    /// Meta.
     pub graph: GraphClient,
-    /// The settings that decisions depend on.
     pub policy: Policy,
-    /// The watched resources.
     pub store: Arc<ResourceStore>,
-    /// What the process knows beside them.
     pub memory: Memory,
-    /// What Prometheus asks for.
     pub metrics: Arc<Metrics>,
-    /// What `kubectl describe` shows.
     pub events: Events,
-    /// How many watches have not listed everything yet. kube's own store wakes only the last of several that wait for it.
+    /// The number of watches that have not completed their first list. A channel, because kube's own store wakes only the
+    /// last of several tasks that wait for it.
     pub unsynced: watch::Sender<usize>,
-    /// Whether this process is the one to work.
+    /// Whether this process is the leader.
     pub leads: watch::Receiver<bool>,
-    /// What is watched.
     pub scope: Scope,
-    /// How many reconciliations may run at a time.
+    /// The permits of concurrent reconciliations, over all watches.
     pub slots: Semaphore,
-    /// Calls and events that outlive the reconciliation that started them.
+    /// The calls and events that may outlive the reconciliation that started them.
     pub tasks: TaskTracker,
     /// Cancelled when no new work may begin.
     pub shutdown: CancellationToken,
 }
 
 impl Context {
-    /// Publishes the event for a change of status, if it is worth one, without waiting for it; returns it.
+    /// Publishes the event for a change of status, if there is one, without waiting for it. Returns the event.
     pub fn announce(
         &self,
         before: &WhatsAppPhoneNumber,
@@ -64,7 +58,7 @@ impl Context {
         Some(draft)
     }
 
-    /// Publishes the remarks on a spec when a new generation of it was observed.
+    /// Publishes the warnings about a spec once for each observed generation.
     pub fn remark_on_spec(&self, before: &WhatsAppPhoneNumber, after: &WhatsAppPhoneNumber) {
         let observed = |resource: &WhatsAppPhoneNumber| {
             resource

@@ -1,4 +1,4 @@
-//! One reconciliation: observe → decide → act → record. I/O around the pure core in [`operator_core::model`].
+//! One reconciliation: observe → decide → act → record. The I/O around the pure core in [`operator_core::model`].
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,13 +23,13 @@ use crate::memory::{NumberGuard, key_of};
 use crate::telemetry::Chain;
 use crate::telemetry::metrics::{GraphOutcome, Operation};
 
-/// More steps than any reconciliation needs: one that goes on for longer is a bug in this program, and ends.
+/// More steps than any reconciliation needs: one that takes more is a bug in this program, and is ended.
 const STEPS_MAX: usize = 8;
 
-/// How long a reconciliation waits for the watch to say what became of a resource that is gone.
+/// The wait for the watch after a resource was found gone or recreated.
 const AFTER_GONE: Duration = Duration::from_secs(1);
 
-/// A reconciliation that could not be completed; it is retried.
+/// A failed reconciliation. It is retried.
 #[derive(Debug, Error)]
 pub enum ReconcileError {
     /// The resource could not be read or written.
@@ -38,18 +38,18 @@ pub enum ReconcileError {
     /// A Secret could not be read.
     #[error(transparent)]
     Secret(#[from] SecretError),
-    /// Another writer came first before both claims that were tried.
+    /// Another writer came first at both claims.
     #[error("conflict: the resource was modified concurrently")]
     Contended,
-    /// The steps never came to an end.
+    /// The decisions did not settle.
     #[error(
-        "the reconciliation did not settle in {STEPS_MAX} steps; please report this with the resource's status"
+        "the reconciliation did not settle in {STEPS_MAX} steps: a bug; please report it with the status of the resource"
     )]
     Unsettled,
 }
 
 impl ReconcileError {
-    /// Whether another writer came first: nothing is wrong.
+    /// Whether another writer came first, which is not a fault.
     pub fn is_conflict(&self) -> bool {
         match self {
             Self::Record(error) => error.is_conflict(),
@@ -64,18 +64,18 @@ impl ReconcileError {
     }
 }
 
-/// How one round of decisions ended.
+/// The end of one round of decisions.
 enum Round {
-    /// Nothing is left to do until then.
+    /// Nothing is left to do until the action is due.
     Settled(Action),
-    /// A claim was tried: decide again, if the resource is still there.
+    /// A claim was attempted: decide again, if the resource still exists.
     Claimed(ClaimOutcome),
 }
 
 /// Reconciles a resource: one round of decisions, and another one after a claim.
 ///
 /// # Errors
-/// When the API server could not be reached or refused.
+/// When the API server could not be reached or rejected a request.
 pub async fn reconcile(
     context: &Arc<Context>,
     cached: &WhatsAppPhoneNumber,
@@ -84,8 +84,8 @@ pub async fn reconcile(
         Round::Settled(action) => return Ok(action),
         Round::Claimed(outcome) => outcome,
     };
-    // Gone or recreated: not at once again, or it would be read and claimed in vain until the watch says so. The watch
-    // brings what became of the old one before the new one; its ledger counts.
+    // A resource that is gone or recreated has to wait for the watch: until then, each read and claim of it fails. The
+    // watch also brings the last ledger of the old one, which counts.
     let (ClaimOutcome::Acquired(after) | ClaimOutcome::Conflict(after)) = first else {
         return Ok(Action::requeue(AFTER_GONE));
     };
@@ -116,7 +116,7 @@ async fn round(
         cached.clone()
     };
     if resource.uid() != cached.uid() {
-        // Recreated, and maybe for another number, whose lock this is not.
+        // Recreated, and possibly for another number, which the guard does not lock.
         return Ok(Round::Claimed(ClaimOutcome::Conflict(Box::new(resource))));
     }
     let mut reconciliation = Reconciliation::observe(context, resource, guard);
@@ -134,7 +134,7 @@ async fn round(
     Err(ReconcileError::Unsettled)
 }
 
-/// What one round has found out so far.
+/// The findings of one round so far.
 struct Reconciliation<'a> {
     context: &'a Arc<Context>,
     resource: WhatsAppPhoneNumber,
@@ -205,7 +205,7 @@ impl<'a> Reconciliation<'a> {
     async fn read(&mut self) {
         let Some(inputs) = &self.inputs else { return };
         let started = Instant::now();
-        // The time before the call: what Graph says may be as old as that.
+        // The time before the call, as the answer may be as old as that.
         self.context
             .memory
             .notes
@@ -225,7 +225,7 @@ impl<'a> Reconciliation<'a> {
         self.reading = Some(reading);
     }
 
-    /// Claims, calls and records; what follows from the outcome is decided in the next round.
+    /// Claims, calls and records. The next round decides on the outcome.
     async fn register(self, claim: Claim) -> Result<Round, ReconcileError> {
         let (Some(inputs), Some(Ok(digests))) = (self.inputs, self.digests) else {
             return Err(ReconcileError::Unsettled);
@@ -268,7 +268,7 @@ impl<'a> Reconciliation<'a> {
         })
     }
 
-    /// A read that met a rate limit lets the token cool down for every resource that uses it.
+    /// Starts the cool-down of the token, for all resources that use it, after a read that met a rate limit.
     fn note_cool_down(&self, status: &WhatsAppPhoneNumberStatus) {
         let (Some(reading), Some(Ok(digests))) = (&self.reading, &self.digests) else {
             return;
@@ -280,7 +280,7 @@ impl<'a> Reconciliation<'a> {
     }
 }
 
-/// What is known of the number beyond the resource.
+/// The knowledge about the number beyond the resource.
 fn peers(context: &Context, resource: &WhatsAppPhoneNumber) -> Peers {
     let number = &resource.spec.phone_number_id;
     let watched = context.store.others(number, &key_of(resource));
@@ -293,7 +293,7 @@ fn peers(context: &Context, resource: &WhatsAppPhoneNumber) -> Peers {
     Peers::of(resource, &others, calls)
 }
 
-/// Logs how a reconciliation ended.
+/// Logs the result of a reconciliation.
 pub fn log(result: &Result<Action, ReconcileError>) {
     match result {
         Ok(_) => debug!("Reconciled"),

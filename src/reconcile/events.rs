@@ -1,4 +1,4 @@
-//! Publishing events. I/O. A failure to publish never fails a pass.
+//! Publishes events. A failure to do so never fails a reconciliation.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use operator_core::model::EventDraft;
 
 use crate::telemetry::Chain;
 
-/// The longest name of a resource that an event can be named after: `NAME.16hex` must fit 253 characters.
+/// The longest name of a resource that can have events: the name of an event, `NAME.16hex`, has at most 253 characters.
 const NAME_MAX_CHARS: usize = 253 - 17;
 
 /// The longest note of an event that the API server takes.
 const NOTE_MAX_BYTES: usize = 1_024;
 
-/// How long publishing may take.
+/// The timeout of one publication.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Publishes events about resources.
@@ -28,7 +28,7 @@ pub struct Events {
 }
 
 impl Events {
-    /// Events that this instance reports.
+    /// A publisher that reports as this instance.
     pub fn new(client: Client, instance: Option<String>) -> Self {
         let reporter = Reporter {
             controller: MANAGER.to_owned(),
@@ -39,14 +39,14 @@ impl Events {
         }
     }
 
-    /// Publishes an event about a resource; what goes wrong is logged.
+    /// Publishes an event about a resource. A failure is logged.
     pub async fn publish(&self, about: &ObjectReference, draft: EventDraft) {
         let name = about.name.as_deref().unwrap_or_default();
         if name.len() > NAME_MAX_CHARS {
             debug!(
                 resource = name,
                 reason = draft.reason,
-                "No event: the resource's name is too long for one"
+                "Publishing no event: the name of the resource is too long"
             );
             return;
         }

@@ -1,5 +1,5 @@
-//! One resource at a time: observe, decide, act, record. The decisions are made in [`operator_core::model`]; here is
-//! what they need from outside and what becomes of them.
+//! One resource at a time: observe, decide, act, record. The decisions are made in [`operator_core::model`]; this room
+//! does the I/O before and after them.
 
 mod call;
 pub mod claims;

@@ -1,4 +1,4 @@
-//! Reads the Secrets that a resource names.
+//! Reads the Secrets that a resource references.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,37 +11,32 @@ use operator_core::credentials::{CallInputs, SecretFault, secret_names};
 use thiserror::Error;
 use zeroize::Zeroize;
 
-/// How long reading one Secret may take.
+/// The timeout of the read of one Secret.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A Secret could not be read.
 #[derive(Debug, Error)]
 pub enum SecretError {
-    /// The API server refused or failed.
+    /// The API server rejected the request, or failed.
     #[error("failed to read the Secret {name}")]
     Api {
-        /// The Secret.
         name: String,
-        /// What the API server said.
         #[source]
         source: Box<kube::Error>,
     },
     /// The API server did not answer.
     #[error("failed to read the Secret {name}: no answer from the API server in {} s", TIMEOUT.as_secs())]
-    Timeout {
-        /// The Secret.
-        name: String,
-    },
+    Timeout { name: String },
 }
 
 impl SecretError {
-    /// Whether the operator may not read the Secret.
+    /// Whether the operator is not allowed to read the Secret.
     fn is_forbidden(&self) -> bool {
         matches!(self, Self::Api { source, .. } if matches!(source.as_ref(), kube::Error::Api(status) if status.code == 403))
     }
 }
 
-/// The data of the Secrets that a resource names; cleared from memory however the reading of them ends.
+/// The data of the Secrets that a resource references. Zeroed on drop, also after a failed read.
 #[derive(Default)]
 struct SecretBytes(BTreeMap<String, BTreeMap<String, ByteString>>);
 
@@ -53,10 +48,10 @@ impl Drop for SecretBytes {
     }
 }
 
-/// Reads the Secrets that a resource names, and makes the inputs of a call of them.
+/// Reads the Secrets that a resource references, and extracts the inputs of a call.
 ///
 /// # Errors
-/// When the API server could not be reached or refused; a Secret that is missing, forbidden or wrong is a fault.
+/// When the API server could not be reached or failed. A missing, forbidden or malformed Secret is a fault instead.
 pub async fn load(
     client: &Client,
     resource: &WhatsAppPhoneNumber,
@@ -98,7 +93,7 @@ fn forbidden(name: &str) -> SecretFault {
     SecretFault {
         reason,
         message: format!(
-            "The operator may not read the Secret {name}. {}",
+            "The operator is not allowed to read the Secret {name}. {}",
             reason.advice()
         ),
     }

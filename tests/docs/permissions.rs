@@ -150,9 +150,9 @@ async fn a_claim_that_is_refused_is_tried_again_with_growing_waits() {
     let denied = rules().into_iter().filter(|rule| !status(rule)).collect();
     let operator = operator_with(&bed, denied, &[]).await;
     bed.declare("modest", "6007").await;
-    operator.until_logged("Failed to reconcile; retrying").await;
+    operator.until_logged("Failed to reconcile").await;
     let log = operator.log();
-    let passes = log.matches("Failed to reconcile; retrying").count();
+    let passes = log.matches("Failed to reconcile").count();
     let reads = bed.simulator.number("6007").counts.reads;
     assert!(
         reads <= passes + 1,
