@@ -68,6 +68,6 @@ async fn what_cannot_be_read_does_not_stop_the_others() {
     let operator = bed.operator(&[]).await;
     bed.declare("sound", "3202").await;
     bed.until_registered("sound", "RegistrationSucceeded").await;
-    operator.until_logged("The resource cannot be read").await;
+    operator.until_logged("The resource cannot be parsed").await;
     assert_eq!(bed.posts("3201"), 0);
 }

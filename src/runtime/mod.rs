@@ -1,4 +1,4 @@
-//! What runs: start and stop, the watches and what they wake, leader election, health checks.
+//! Start and stop, the watches and their triggers, leader election, health checks.
 
 mod health;
 mod leader;

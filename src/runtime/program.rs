@@ -1,4 +1,4 @@
-//! The program: reads the command line, runs what it names, and reports how that ended.
+//! The program: parses the command line, runs the command, and reports its result.
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -11,7 +11,7 @@ use super::operator;
 use crate::config::{Cli, Command, Settings};
 use crate::telemetry::{Chain, logs};
 
-/// Runs the program with these arguments, the program's own name first, to its end.
+/// Runs the program to its end with these arguments, the first of which is its name.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let command = match Cli::read(arguments) {
         Ok(cli) => cli.command,
@@ -46,7 +46,7 @@ fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
         .map_err(Into::into)
 }
 
-/// Prints the CRD; whoever reads it may stop before its end, as `head` does.
+/// Prints the CRD. The reader may stop early, as `head` does.
 fn print_crd() -> Result<(), Box<dyn Error>> {
     match io::stdout().write_all(api::crd_yaml()?.as_bytes()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -54,7 +54,7 @@ fn print_crd() -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// One line: in the log where there is one already, else as programs report errors.
+/// Reports an error: in the log if that is set up, else on stderr.
 fn report(error: &(dyn Error + 'static)) {
     let error = Chain(error);
     if tracing::enabled!(tracing::Level::ERROR) {

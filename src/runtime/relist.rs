@@ -1,13 +1,13 @@
-//! Which objects a watch has changed, said when its store holds them.
+//! The objects that a watch has changed, emitted once its store has them.
 //!
-//! kube's store takes over a list only when its last page has come. kube's own `applied_objects` hands out each object as
-//! its page comes: a pass that begins between two pages would see the object as it was, or none, and nothing would
-//! trigger another one. That concerns every list but the first, for which a controller waits.
+//! kube's store applies a list only with its last page, but kube's `applied_objects` emits each object with its page: a
+//! reconciliation that begins between two pages would see the previous object, or none, and nothing would trigger another
+//! one. This concerns every list but the first, for which a controller waits.
 
 use futures::{Stream, TryStreamExt, stream};
 use kube::runtime::watcher::Event;
 
-/// The objects that were added or changed, those of a list at its end.
+/// Returns the objects that were added or changed; those of a list at its end.
 pub fn stored_objects<K, E>(
     events: impl Stream<Item = Result<Event<K>, E>>,
 ) -> impl Stream<Item = Result<K, E>> {

@@ -1,4 +1,4 @@
-//! The wiring: watches, triggers, the shared context, and what happens when a pass fails. I/O.
+//! The watches and controllers: what triggers a reconciliation, what surrounds it, and when a failed one is retried.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,12 +23,12 @@ use crate::reconcile::{Context, ReconcileError, driver};
 use crate::telemetry::Chain;
 use crate::telemetry::metrics::ReconcileResult;
 
-/// The wait after a pass that failed, tripled for each further one up to [`FAILURE_CAP`].
+/// The wait after a failed reconciliation, tripled for each further failure in a row up to [`FAILURE_CAP`].
 const FAILURE_BASE: Duration = Duration::from_millis(200);
-/// The longest wait after a pass that failed.
+/// The longest wait after a failed reconciliation.
 const FAILURE_CAP: Duration = Duration::from_secs(60);
 
-/// One watch of resources, in one namespace or all of them.
+/// One watch of resources, in one namespace or in all.
 pub struct Watch {
     namespace: Option<String>,
     reader: Store<Watched>,
@@ -36,7 +36,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// The watches for a scope, not started yet.
+    /// The watches for a scope, not yet started.
     pub fn all(scope: &Scope) -> Vec<Self> {
         let watch = |namespace: Option<&str>| {
             let (reader, writer) = reflector::store();
@@ -72,20 +72,20 @@ fn watcher_config(scope: &Scope) -> watcher::Config {
     }
 }
 
-/// Wakes resources; the place is the number of the watch that brings them, as its controller alone knows them.
+/// Triggers reconciliations, by the number of the watch that has the resource: only its controller knows it.
 type Wakes = Arc<[mpsc::UnboundedSender<Key>]>;
 
-/// What a controller is woken by beside its own watch.
+/// The triggers of a controller beyond its own watch.
 struct Triggers {
     /// The number of its watch.
     number: usize,
-    /// To the controllers of all watches.
+    /// The senders to the controllers of all watches.
     wakes: Wakes,
-    /// From the controllers of all watches.
+    /// The receiver from the controllers of all watches.
     woken: mpsc::UnboundedReceiver<Key>,
 }
 
-/// Runs the watches until the shutdown; then waits for the passes under way.
+/// Runs the watches until the shutdown; then waits for the reconciliations and calls in flight.
 pub async fn run(context: Arc<Context>, watches: Vec<Watch>, leadership: &Leadership) {
     let (wakes, woken): (Vec<_>, Vec<_>) = watches.iter().map(|_| mpsc::unbounded()).unzip();
     let wakes: Wakes = wakes.into();
@@ -124,7 +124,7 @@ async fn run_watch(
     let shutdown = context.shutdown.clone();
     let unsynced = stopped_unsynced(shutdown.clone(), watch.store());
     let changes = resource_changes(Arc::clone(&context), number, watch, wakes);
-    let passes = Controller::for_stream(changes, reader)
+    let reconciliations = Controller::for_stream(changes, reader)
         .with_config(config)
         .reconcile_on(woken.map(|key| reference(&key)))
         .reconcile_on(secrets)
@@ -135,19 +135,21 @@ async fn run_watch(
             match result {
                 Ok(_) => {}
                 Err(error @ kube::runtime::controller::Error::QueueError(_)) => {
-                    warn!(error = %Chain(&error), "A watch failed; it is started again");
+                    warn!(error = %Chain(&error), "A watch failed; restarting it");
                 }
-                Err(error) => debug!(error = %Chain(&error), "A pass was not made"),
+                Err(error) => {
+                    debug!(error = %Chain(&error), "A reconciliation failed or was skipped")
+                }
             }
         });
     tokio::select! {
-        () = passes => {}
+        () = reconciliations => {}
         () = unsynced => {}
     }
 }
 
-/// Waits for a shutdown that comes before the watch has brought all there is. The controller holds its passes back
-/// until then, so that none is under way; and it would wait for ever.
+/// Waits for a shutdown that comes before the first list of the watch is complete. The controller starts no reconciliation
+/// before that, so none is in flight; but it would wait for the list forever.
 async fn stopped_unsynced(shutdown: CancellationToken, store: Store<Watched>) {
     shutdown.cancelled().await;
     if store.wait_until_ready().now_or_never().is_some() {
@@ -155,7 +157,7 @@ async fn stopped_unsynced(shutdown: CancellationToken, store: Store<Watched>) {
     }
 }
 
-/// The changes of resources that are worth a pass: the operator's own status writes are not.
+/// The changes of resources that trigger a reconciliation; status writes do not.
 fn resource_changes(
     context: Arc<Context>,
     number: usize,
@@ -172,11 +174,11 @@ fn resource_changes(
         .modify(|object| object.meta_mut().managed_fields = None)
         .inspect_ok(move |event| {
             let woken = observer.store.observe(number, event, &observer.memory);
-            // Whoever is woken must find it in the store.
+            // The reconciliations that are triggered below must find the object in the store.
             writer.apply_watcher_event(event);
             for (watch, key) in woken {
                 if let Some(wake) = wakes.get(watch) {
-                    // The receiver lives as long as the controller.
+                    // Only a controller that has ended has no receiver.
                     let _ = wake.unbounded_send(key);
                 }
             }
@@ -189,7 +191,7 @@ fn resource_changes(
     stored_objects(events).predicate_filter(relevant, PredicateConfig::default())
 }
 
-/// The resources that name a Secret which was touched; nothing where Secrets are not watched.
+/// The resources that reference a changed Secret; none where Secrets are not watched.
 fn secret_changes(
     context: &Arc<Context>,
     watch: &Watch,
@@ -204,7 +206,7 @@ fn secret_changes(
         .touched_objects()
         .filter_map(|secret| async move {
             secret
-                .inspect_err(|error| warn!(error = %Chain(error), "The watch of Secrets failed; it is started again"))
+                .inspect_err(|error| warn!(error = %Chain(error), "The watch of Secrets failed; restarting it"))
                 .ok()
         })
         .flat_map(move |secret: PartialObjectMeta<Secret>| {
@@ -218,9 +220,9 @@ fn reference(key: &Key) -> ObjectRef<Watched> {
     ObjectRef::new(&key.name).within(&key.namespace)
 }
 
-/// One pass, with everything around it that is the same for all.
+/// Runs one reconciliation, with the checks, the span and the metrics that all have in common.
 async fn reconcile(object: Arc<Watched>, context: Arc<Context>) -> Result<Action, ReconcileError> {
-    // Duplicates and cool-downs are only known when every watch has brought all there is.
+    // Peers and cool-downs are known only after the first list of every watch.
     if !synced(&context).await || !*context.leads.borrow() {
         return Ok(Action::await_change());
     }
@@ -231,7 +233,7 @@ async fn reconcile(object: Arc<Watched>, context: Arc<Context>) -> Result<Action
             let key = key_of(object.as_ref());
             warn!(
                 namespace = key.namespace, resource = key.name, error = %Chain(invalid),
-                "The resource cannot be read and is left alone; correct it"
+                "The resource cannot be parsed and is not reconciled; correct it, or apply the CRD of this version"
             );
             return Ok(Action::await_change());
         }
@@ -261,7 +263,7 @@ async fn reconcile(object: Arc<Watched>, context: Arc<Context>) -> Result<Action
     context.metrics.reconciled(counted, started.elapsed());
     match result {
         Err(error) if error.is_gone() => {
-            // The watch may have said so while the pass was going on, which has left its traces since.
+            // The watch may have reported this during the reconciliation, which has left notes since.
             context
                 .memory
                 .notes
@@ -279,8 +281,8 @@ async fn reconcile(object: Arc<Watched>, context: Arc<Context>) -> Result<Action
     }
 }
 
-/// A pass failed because of the API server, or of others who write the resource: it is made again after a wait that
-/// grows. Where it still fails, what the watch has brought may be old, and each pass may have asked Graph in vain.
+/// Retries a failed reconciliation after a growing wait. The cause is the API server or another writer. While it lasts, the
+/// cached resource may be outdated, and each reconciliation may spend a read of the number for nothing.
 #[allow(clippy::needless_pass_by_value)] // the controller hands out an Arc
 fn on_failure(object: Arc<Watched>, _error: &ReconcileError, context: Arc<Context>) -> Action {
     let failures = context
@@ -291,7 +293,7 @@ fn on_failure(object: Arc<Watched>, _error: &ReconcileError, context: Arc<Contex
     Action::requeue(FAILURE_BASE.saturating_mul(factor).min(FAILURE_CAP))
 }
 
-/// Waits until every watch has brought all there is; false when the shutdown comes before.
+/// Waits for the first list of every watch. Returns false when the shutdown comes first.
 pub async fn synced(context: &Context) -> bool {
     let mut unsynced = context.unsynced.subscribe();
     let all = unsynced.wait_for(|left| *left == 0);
