@@ -1,27 +1,27 @@
 //! A Kubernetes operator that registers WhatsApp Business phone numbers with Meta's Cloud API: once.
 //!
-//! A `WhatsAppPhoneNumber` names a phone number ID and the Secrets with the access token and the PIN. The operator makes
-//! the one call `POST /{version}/{phone-number-id}/register` and writes to the resource's status what came of it.
+//! A `WhatsAppPhoneNumber` has a phone number ID and references the Secrets with the access token and the PIN. The operator
+//! makes the one call `POST /{version}/{phone-number-id}/register` and writes its outcome to the status of the resource.
 //!
 //! # The flow
 //!
-//! Every pass over a resource is the same four steps in four places. Only [`decide`] knows what should happen, and it is
-//! pure: time, settings and random numbers are arguments.
+//! Every reconciliation has the same four steps in four places. Only [`decide`] knows what should happen, and it is pure:
+//! time, settings and random numbers are arguments.
 //!
 //! ```text
 //!   watches          observe              decide              act                  record
 //!  ┌──────────┐     ┌──────────┐        ┌────────────┐      ┌──────────────┐     ┌────────────┐
 //!  │ resources│     │ resource │ all    │ decide(    │ one  │ load Secrets │     │ claim      │
 //!  │ Secrets  ├────▶│ Secrets  ├───────▶│  &Observed,├─────▶│ read number  ├────▶│ outcome    │
-//!  │ (index)  │     │ number   │ known  │  now)      │ step │ claim + POST │     │ conditions │
+//!  │ (store)  │     │ number   │ known  │  now)      │ step │ claim + POST │     │ conditions │
 //!  └──────────┘     └────▲─────┘        └────────────┘      └──────┬───────┘     └─────┬──────┘
-//!                        └───────── what a read brought ───────────┘                   │
+//!                        └───────── results of the read ───────────┘                   │
 //!        ▲                                                                             │
 //!        └──────────── `status.nextAttemptTime`, or a change of the resource ──────────┘
 //! ```
 //!
-//! A pass asks [`decide::decide`] again and again. Each answer names the one thing that is missing (the Secrets, a read
-//! of the number), or the one thing to do (claim and call), or the status to end with.
+//! A reconciliation calls [`decide::decide`] repeatedly. Each decision names the one thing that is missing (the Secrets, a
+//! read of the number), or the one thing to do (claim and call), or the status to end with.
 //!
 //! # At most once
 //!
@@ -29,22 +29,22 @@
 //!
 //! 1. The number is read before a call; one that is registered is adopted and nothing is sent.
 //! 2. A claim is written to the status, with the `resourceVersion` that the decision was made on. That write is the
-//!    fence: of several writers the API server lets one through. Leader election only saves work.
+//!    fence: the API server accepts it from one of several writers. Leader election only saves work.
 //! 3. A claim leads to at most one POST, by the process that wrote it, and only while at least half of the claim's time
-//!    is left. Nothing below retries.
-//! 4. The outcome is written by the claim's ID until it is stored. A claim whose process is gone becomes
+//!    is left. No layer below retries.
+//! 4. The outcome is written by the claim's ID, until it is stored. A claim whose process is gone becomes
 //!    `OutcomeUnknown`: the number is read, and nothing is sent before the confirm window is over.
 //!
 //! # The rooms
 //!
 //! Imports go down this list only, and no two files import each other:
 //!
-//! - `runtime`: what runs: start and stop, the watches and what they wake, leader election, health checks.
+//! - `runtime`: start and stop, the watches and their triggers, leader election, health checks.
 //! - [`reconcile`]: one resource at a time: the driver of the decisions, claims and records, Secrets, events, Graph.
-//! - [`telemetry`]: what is told outside of the resources: log lines and metrics.
-//! - [`memory`]: what the process knows: the watched resources, the history of calls, cool-downs, locks, notes.
-//! - [`config`]: flags and environment variables, and the settings that they make.
-//! - [`operator_core`]: everything that is decided, without I/O and without a clock.
+//! - [`telemetry`]: logs and metrics.
+//! - [`memory`]: the knowledge of the process: the watched resources, the history of calls, cool-downs, locks, notes.
+//! - [`config`]: flags and environment variables, and the settings made from them.
+//! - [`operator_core`]: all decisions, without I/O and without a clock.
 
 pub mod config;
 pub mod memory;

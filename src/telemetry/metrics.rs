@@ -1,5 +1,5 @@
-//! What `/metrics` says. Counters and histograms are kept here; what concerns single resources is read from the
-//! controller's cache at each scrape, so that nothing is stored for a resource and nothing outlives it.
+//! The metrics. Counters and histograms are kept here; metrics about single resources are computed from the stores of the
+//! watches at each scrape, so that they need no memory and end with their resource.
 
 mod resources;
 
@@ -23,14 +23,14 @@ pub use resources::{Clock, Resources};
 /// The media type of [`Metrics::encode`]'s text.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// From a status write to a call that takes as long as it may.
+/// From one status write to a call that lasts until its timeout, in seconds.
 const RECONCILE_BUCKETS: [f64; 11] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0,
 ];
-/// Graph answers a register call in some seconds; the default timeout is 30 s.
+/// Graph answers a register call within a few seconds; the default timeout is 30 s.
 const GRAPH_BUCKETS: [f64; 10] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
-/// Everything that the operator counts and measures.
+/// The metrics of the operator.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -53,7 +53,7 @@ macro_rules! label_values {
             /// Every value of the label.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
-            /// The value as it stands in the label.
+            /// The value of the label.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text,)+ }
             }
@@ -68,13 +68,13 @@ macro_rules! label_values {
 }
 
 label_values! {
-    /// How a reconciliation ended.
+    /// The result of a reconciliation.
     ReconcileResult {
-        /// Everything that was to be done is done.
+        /// The reconciliation is complete.
         Success => "success",
-        /// Somebody else wrote the resource meanwhile; it is decided again.
+        /// Another writer modified the resource concurrently; the reconciliation is retried.
         Conflict => "conflict",
-        /// The API server could not be reached, or refused.
+        /// The API server could not be reached, or rejected a request.
         Error => "error",
     }
 }
@@ -90,25 +90,25 @@ label_values! {
 }
 
 label_values! {
-    /// How a call to the Graph API ended.
+    /// The outcome of a call to the Graph API.
     GraphOutcome {
-        /// Graph did what was asked.
+        /// The call succeeded.
         Success => "success",
-        /// Graph refused: something has to be changed, or waited for.
+        /// Graph rejected the call: it needs a change, or a wait.
         Rejected => "rejected",
         /// A rate limit.
         RateLimited => "rate_limited",
-        /// Graph has a fault that passes.
+        /// Graph has a temporary fault.
         Unavailable => "unavailable",
         /// No connection was made; nothing was sent.
         Unreachable => "unreachable",
-        /// It was sent and there is no readable answer.
+        /// The request was sent and there is no readable answer.
         Unreadable => "unreadable",
     }
 }
 
 impl GraphOutcome {
-    /// The label for how a register call ended.
+    /// The label for the outcome of a register call.
     pub const fn of_register(reason: Reason) -> Self {
         match reason {
             Reason::RateLimited => Self::RateLimited,
@@ -120,7 +120,7 @@ impl GraphOutcome {
         }
     }
 
-    /// The label for how a read ended.
+    /// The label for the outcome of a read.
     pub const fn of_read(state: RegistrationState) -> Self {
         match state {
             RegistrationState::Registered | RegistrationState::NotRegistered => Self::Success,
@@ -155,7 +155,7 @@ struct ReasonLabel {
 // === impl Metrics ===
 
 impl Metrics {
-    /// Everything at zero; `resources` and `clock` are asked at each scrape.
+    /// The metrics at zero; `resources` and `clock` are called at each scrape.
     pub fn new(attempt_limit: u16, resources: Resources, clock: Clock) -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("whatsapp_operator"),
@@ -178,48 +178,48 @@ impl Metrics {
         let registry = &mut self.registry;
         registry.register(
             "reconciliations",
-            "Reconciliations, by how they ended",
+            "Reconciliations by result",
             self.reconciliations.clone(),
         );
         registry.register(
             "reconcile_duration_seconds",
-            "How long a reconciliation took",
+            "Duration of reconciliations",
             self.reconcile_duration.clone(),
         );
         registry.register(
             "graph_requests",
-            "Calls to the Graph API, by what was asked and how it ended",
+            "Calls to the Graph API by operation and outcome",
             self.graph_requests.clone(),
         );
         registry.register(
             "graph_request_duration_seconds",
-            "How long a call to the Graph API took",
+            "Duration of calls to the Graph API",
             self.graph_request_duration.clone(),
         );
         registry.register(
             "registration_attempts",
-            "Register calls that were claimed, by the reason they ended with",
+            "Register calls that were claimed, by the reason of their outcome",
             self.registration_attempts.clone(),
         );
         registry.register(
             "leader",
-            "1 if this process leads, else 0",
+            "1 if this process is the leader, else 0",
             self.leader.clone(),
         );
         registry.register(
             "attempt_limit",
-            "How many automatic register calls the operator allows itself for a number in 72 hours",
+            "Limit of automatic register calls per number in 72 hours",
             self.attempt_limit.clone(),
         );
         registry.register(
             "build",
-            "The version that runs",
+            "Version of the operator",
             Info::new([("version", env!("CARGO_PKG_VERSION"))]),
         );
         registry.register_collector(Box::new(resources));
     }
 
-    /// A series that appears with its first count has no rate: make all of them now.
+    /// Creates all series with fixed labels: one that appears with its first count has no rate.
     fn start_at_zero(&self) {
         for &result in ReconcileResult::ALL {
             drop(self.reconciliations.get_or_create(&ResultLabel { result }));
@@ -243,7 +243,7 @@ impl Metrics {
         }
     }
 
-    /// A reconciliation has ended.
+    /// Counts a reconciliation.
     pub fn reconciled(&self, result: ReconcileResult, took: Duration) {
         self.reconciliations
             .get_or_create(&ResultLabel { result })
@@ -251,7 +251,7 @@ impl Metrics {
         self.reconcile_duration.observe(took.as_secs_f64());
     }
 
-    /// A call to the Graph API has ended.
+    /// Counts a call to the Graph API.
     pub fn graph_request(&self, operation: Operation, outcome: GraphOutcome, took: Duration) {
         self.graph_requests
             .get_or_create(&RequestLabels { operation, outcome })
@@ -261,7 +261,7 @@ impl Metrics {
             .observe(took.as_secs_f64());
     }
 
-    /// A register attempt has ended.
+    /// Counts an attempt that has ended.
     pub fn registration_attempt(&self, reason: Reason) {
         self.registration_attempts
             .get_or_create(&ReasonLabel {
@@ -270,7 +270,7 @@ impl Metrics {
             .inc();
     }
 
-    /// This process leads, or does not.
+    /// Sets whether this process is the leader.
     pub fn set_leader(&self, leads: bool) {
         self.leader.set(u64::from(leads));
     }
@@ -278,7 +278,7 @@ impl Metrics {
     /// The text of `/metrics`, in the OpenMetrics format.
     ///
     /// # Errors
-    /// When a metric cannot be written, which only a fault in this program can cause.
+    /// When a metric cannot be written, which only a bug in this program can cause.
     pub fn encode(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)?;

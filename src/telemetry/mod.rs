@@ -1,4 +1,4 @@
-//! What is told outside of the resources: log lines and metrics.
+//! Logs and metrics.
 
 mod chain;
 pub(crate) mod logs;

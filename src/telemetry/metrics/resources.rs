@@ -1,4 +1,4 @@
-//! The metrics about resources, made from the controller's cache at each scrape.
+//! The metrics about resources, computed from the stores of the watches at each scrape.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,28 +17,28 @@ use operator_core::model::ledger;
 
 use crate::memory::Watched;
 
-/// Gives the resources that the controller knows, at each scrape.
+/// Returns the watched resources, at each scrape.
 pub type Resources = Box<dyn Fn() -> Vec<Arc<Watched>> + Send + Sync>;
 
-/// Tells the time of each scrape: a register call counts for 72 hours.
+/// Returns the time of a scrape: a register call counts for 72 hours.
 pub type Clock = fn() -> Timestamp;
 
-/// Reads the resources and writes `phone_numbers` and all that begins with `phone_number_`.
+/// Collects `phone_numbers` and all metrics whose name begins with `phone_number_`.
 pub(super) struct Collector {
     resources: Resources,
     clock: Clock,
 }
 
-/// Where a number stands, in one word.
+/// The state of a number, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum State {
-    /// Registered, whatever else is said.
+    /// Registered, whatever the other conditions.
     Registered,
     /// The last attempt failed, or the operator has stopped trying.
     Failed,
-    /// The operator works on it or waits to try again.
+    /// The operator is working on the number or waiting to retry.
     Waiting,
-    /// The operator has not seen it.
+    /// The operator has not seen the resource yet.
     Unknown,
     /// Suspended, and not registered.
     Suspended,
@@ -58,7 +58,7 @@ impl fmt::Debug for Collector {
 
 impl collector::Collector for Collector {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
-        // Shared with the cache: there may be thousands, and Prometheus comes every few seconds.
+        // Shared with the stores: there may be thousands, and Prometheus scrapes every few seconds.
         let resources = (self.resources)();
         let readable = || resources.iter().filter_map(|number| number.0.as_ref().ok());
         encode_states(&mut encoder, readable().map(state))?;
@@ -76,7 +76,7 @@ fn encode_states(
     for state in states {
         *counts.entry(state).or_default() += 1;
     }
-    let help = "Resources, by where their number stands";
+    let help = "Resources by the state of their number";
     let mut metric = encoder.encode_descriptor("phone_numbers", help, None, MetricType::Gauge)?;
     for (state, count) in counts {
         let labels = [("state", state.as_str())];
@@ -89,7 +89,7 @@ fn encode_conditions<'a>(
     encoder: &mut DescriptorEncoder,
     resources: impl Iterator<Item = &'a WhatsAppPhoneNumber>,
 ) -> fmt::Result {
-    let help = "The conditions of each resource: 1 for the status that it has, 0 for the others";
+    let help = "Conditions of each resource: 1 for the current status, 0 for the others";
     let mut metric =
         encoder.encode_descriptor("phone_number_condition", help, None, MetricType::Gauge)?;
     for number in resources {
@@ -115,7 +115,7 @@ fn encode_reasons<'a>(
     encoder: &mut DescriptorEncoder,
     resources: impl Iterator<Item = &'a WhatsAppPhoneNumber>,
 ) -> fmt::Result {
-    let help = "1 for the reason why a number stands where it does: that of Failed where it is True, else that of Ready";
+    let help = "1 for the current reason of each resource: that of Failed if it is True, else that of Ready";
     let mut metric =
         encoder.encode_descriptor("phone_number_reason", help, None, MetricType::Gauge)?;
     for number in resources {
@@ -154,8 +154,8 @@ fn encode_attempts<'a>(
     Ok(())
 }
 
-/// Why the number stands where it does. That of a failure goes first: a registered number stays Ready, with the reason
-/// that it had, when a call that a person asked for fails.
+/// The reason of the state. That of a failure takes precedence: a registered number stays Ready, with its own reason, when
+/// a requested call fails.
 fn reason(status: &WhatsAppPhoneNumberStatus) -> Option<&str> {
     let type_ = if is_true(status, conditions::FAILED) {
         conditions::FAILED
@@ -165,7 +165,7 @@ fn reason(status: &WhatsAppPhoneNumberStatus) -> Option<&str> {
     find(status, type_).map(|condition| condition.reason.as_str())
 }
 
-/// Type and status of the conditions that stand, and of the two whose absence means False.
+/// The type and status of the present conditions, and of the two whose absence means False.
 fn conditions(status: Option<&WhatsAppPhoneNumberStatus>) -> BTreeMap<&str, &str> {
     let absent = [conditions::RECONCILING, conditions::STALLED].map(|type_| (type_, "False"));
     let present = status.into_iter().flat_map(|status| &status.conditions);

@@ -65,7 +65,7 @@ fn assert_lines(text: &str, lines: &[&str]) {
 }
 
 #[test]
-fn names_and_types_are_those_of_the_design() {
+fn names_and_types_are_as_documented() {
     let text = text(vec![]);
     let types: Vec<&str> = text
         .lines()
@@ -275,7 +275,7 @@ fn a_number_that_is_gone_has_no_series() {
         &[("Ready", "True")],
     )]));
     let known = Arc::clone(&numbers);
-    let resources = move || known.lock().expect("nobody panicked").clone();
+    let resources = move || known.lock().expect("no thread panicked").clone();
     let metrics = Metrics::new(8, Box::new(resources), noon);
     let lines = || {
         let text = metrics.encode().expect("metrics as text");
@@ -288,6 +288,6 @@ fn a_number_that_is_gone_has_no_series() {
         3 * 3 + 2,
         "three conditions, the reason and the attempts"
     );
-    numbers.lock().expect("nobody panicked").clear();
+    numbers.lock().expect("no thread panicked").clear();
     assert_eq!(lines(), 0);
 }
