@@ -194,7 +194,7 @@ fn misspelt_levels_are_refused() {
 fn a_panic_is_one_line_without_what_was_put_together() {
     let program = std::env::current_exe().expect("the test's own program");
     let output = std::process::Command::new(program)
-        .args(["--exact", "--ignored", "telemetry::tests::panicking"])
+        .args(["--exact", "--ignored", "telemetry::logs::tests::panicking"])
         .output()
         .expect("the test's own program runs");
     let text = String::from_utf8_lossy(&output.stderr);
