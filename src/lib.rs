@@ -5,8 +5,8 @@
 //!
 //! # The flow
 //!
-//! Every reconciliation has the same four steps in four places. Only [`decide`] knows what should happen, and it is pure:
-//! time, settings and random numbers are arguments.
+//! Every reconciliation has four steps: observe, decide, act, record. Only [`decide`](fn@operator_core::model::decide) knows
+//! what should happen, and it is pure: time, settings and random numbers are arguments.
 //!
 //! ```text
 //!   watches          observe              decide              act                  record
@@ -20,19 +20,19 @@
 //!        └──────────── `status.nextAttemptTime`, or a change of the resource ──────────┘
 //! ```
 //!
-//! A reconciliation calls [`decide::decide`] repeatedly. Each decision names the one thing that is missing (the Secrets, a
+//! A reconciliation calls `decide` repeatedly. Each decision names the one thing that is missing (the Secrets, a
 //! read of the number), or the one thing to do (claim and call), or the status to end with.
 //!
 //! # At most once
 //!
 //! Meta allows ten register calls for a number in 72 hours, failed ones included, and takes no idempotency key. So:
 //!
-//! 1. The number is read before a call; one that is registered is adopted and nothing is sent.
+//! 1. The number is read before every automatic call; one that is registered is adopted and nothing is sent.
 //! 2. A claim is written to the status, with the `resourceVersion` that the decision was made on. That write is the
 //!    fence: the API server accepts it from one of several writers. Leader election only saves work.
-//! 3. A claim leads to at most one POST, by the process that wrote it, and only while at least half of the claim's time
-//!    is left. No layer below retries.
-//! 4. The outcome is written by the claim's ID, until it is stored. A claim whose process is gone becomes
+//! 3. A claim leads to at most one POST, by the process that wrote it, and only while at least half of its `ttlSeconds` is
+//!    left. No layer below retries.
+//! 4. The outcome is written by the claim's ID until it is stored, the resource is gone or the process ends. A claim whose process is gone becomes
 //!    `OutcomeUnknown`: the number is read, and nothing is sent before the confirm window is over.
 //!
 //! # The rooms

@@ -38,6 +38,7 @@ fn documents() -> Vec<(&'static str, String)> {
         "CONTRIBUTING.md",
         "SECURITY.md",
         "docs/design/protocol.md",
+        "docs/design/rooms.md",
         "docs/faults.md",
         "docs/guarantees.md",
         "docs/releasing.md",

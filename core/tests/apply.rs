@@ -20,7 +20,7 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(START + second).unwrap()
 }
 
-fn conclude_at(
+fn apply_at(
     status: &WhatsAppPhoneNumberStatus,
     id: &str,
     outcome: &RegisterOutcome,
@@ -61,7 +61,7 @@ fn outcomes(status: &WhatsAppPhoneNumberStatus) -> Vec<(&str, Option<AttemptOutc
 #[test]
 fn an_outcome_completes_its_own_entry() {
     let outcome = refused(400, 100, Some(33));
-    let status = conclude_at(&claimed(&["a"]), "a", &outcome, 5);
+    let status = apply_at(&claimed(&["a"]), "a", &outcome, 5);
     let entry = &status.attempts[0];
     assert_eq!(entry.finish_time.as_ref().unwrap().0, at(5));
     assert_eq!(entry.outcome, Some(AttemptOutcome::Failed));
@@ -78,7 +78,7 @@ fn an_outcome_completes_its_own_entry() {
 #[test]
 fn a_late_failure_completes_its_entry_and_leaves_the_conditions_to_the_newest() {
     let before = claimed(&["old", "new"]);
-    let after = conclude_at(&before, "old", &pin_mismatch(), 5);
+    let after = apply_at(&before, "old", &pin_mismatch(), 5);
     assert_eq!(
         outcomes(&after),
         [("new", None), ("old", Some(AttemptOutcome::Failed))]
@@ -90,42 +90,42 @@ fn a_late_failure_completes_its_entry_and_leaves_the_conditions_to_the_newest() 
 
 #[test]
 fn a_late_success_is_a_success_whatever_came_after_it() {
-    let failed = conclude_at(&claimed(&["old", "new"]), "new", &pin_mismatch(), 5);
-    let after = conclude_at(&failed, "old", &success(), 9);
+    let failed = apply_at(&claimed(&["old", "new"]), "new", &pin_mismatch(), 5);
+    let after = apply_at(&failed, "old", &success(), 9);
     assert!(is_registered(&after));
     assert!(!is_true(&after, conditions::STALLED) && !is_true(&after, conditions::FAILED));
     assert_eq!(after.last_error, None);
     assert_eq!(after.registration_time.as_ref().unwrap().0, at(9));
     // And a failure that comes later still takes nothing of it away.
     let open = claimed(&["old", "new"]);
-    let succeeded = conclude_at(&open, "old", &success(), 5);
+    let succeeded = apply_at(&open, "old", &success(), 5);
     for outcome in [pin_mismatch(), unknown(), refused(500, 2, None)] {
-        assert!(is_registered(&conclude_at(&succeeded, "new", &outcome, 9)));
+        assert!(is_registered(&apply_at(&succeeded, "new", &outcome, 9)));
     }
 }
 
 #[test]
 fn an_entry_that_is_gone_keeps_a_success_and_drops_a_failure() {
     let wiped = WhatsAppPhoneNumberStatus::unseen();
-    assert!(is_registered(&conclude_at(&wiped, "gone", &success(), 5)));
+    assert!(is_registered(&apply_at(&wiped, "gone", &success(), 5)));
     for outcome in [pin_mismatch(), unknown(), rate_limited(None), unreachable()] {
-        assert_eq!(conclude_at(&wiped, "gone", &outcome, 5), wiped);
+        assert_eq!(apply_at(&wiped, "gone", &outcome, 5), wiped);
     }
 }
 
 #[test]
 fn what_is_known_is_not_overwritten_and_what_is_unknown_is() {
     for known in [success(), pin_mismatch(), unreachable()] {
-        let first = conclude_at(&claimed(&["a"]), "a", &known, 5);
+        let first = apply_at(&claimed(&["a"]), "a", &known, 5);
         for late in [success(), pin_mismatch(), unknown()] {
-            assert_eq!(conclude_at(&first, "a", &late, 9), first);
+            assert_eq!(apply_at(&first, "a", &late, 9), first);
         }
     }
-    let given_up = conclude_at(&claimed(&["a"]), "a", &unknown(), 60);
-    let late = conclude_at(&given_up, "a", &pin_mismatch(), 70);
+    let given_up = apply_at(&claimed(&["a"]), "a", &unknown(), 60);
+    let late = apply_at(&given_up, "a", &pin_mismatch(), 70);
     assert_eq!(late.attempts[0].outcome, Some(AttemptOutcome::Failed));
     assert!(is_true(&late, conditions::STALLED));
-    let late = conclude_at(&given_up, "a", &success(), 70);
+    let late = apply_at(&given_up, "a", &success(), 70);
     assert!(is_registered(&late));
 }
 
@@ -138,14 +138,14 @@ fn of_two_entries_with_one_id_the_open_one_ends() {
         first.outcome = Some(AttemptOutcome::Failed);
     }
     let outcome = RegisterOutcome::without_answer(Reason::OutcomeUnknown, "gone");
-    let after = conclude_at(&status, "a", &outcome, 9);
+    let after = apply_at(&status, "a", &outcome, 9);
     assert!(after.attempts.iter().all(|attempt| !attempt.is_open()));
 }
 
 #[test]
 fn a_record_made_twice_changes_nothing() {
-    let once = conclude_at(&claimed(&["a"]), "a", &unreachable(), 5);
-    assert_eq!(conclude_at(&once, "a", &unreachable(), 6), once);
+    let once = apply_at(&claimed(&["a"]), "a", &unreachable(), 5);
+    assert_eq!(apply_at(&once, "a", &unreachable(), 6), once);
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn an_unanswered_call_gives_no_verdict_and_takes_none_away() {
         ..unknown()
     };
     for outcome in [unknown(), html, unreachable()] {
-        let after = conclude_at(&status, "a", &outcome, 5);
+        let after = apply_at(&status, "a", &outcome, 5);
         assert_eq!(after.last_error, status.last_error);
     }
 }

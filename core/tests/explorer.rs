@@ -4,7 +4,7 @@
 //! memory that a crash takes; an API server that refuses stale writes and loses answers; Graph that lags, fails and acts
 //! without saying so; time; people who edit, ask, delete and create. Between any two steps of a process anything may
 //! happen, as often as the [`Budget`] of a configuration allows. The decisions are those of `decide`, `apply_outcome`,
-//! `duplicates` and `ledger`; `operator` and `memory` mirror the I/O around them. `promises` and `fair` say what must
+//! `twins` and `ledger`; `operator` and `memory` mirror the I/O around them. `promises` and `fair` say what must
 //! hold. A promise that is broken is reported with the shortest way to it.
 //!
 //! `cargo test -p whatsapp-operator-core explorer` explores what fits some seconds; `bounds` says what that is, and how a line of bounds reads.

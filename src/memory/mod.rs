@@ -1,4 +1,4 @@
-//! The knowledge of the process beyond the statuses, each part by its lifetime.
+//! What the process remembers beyond the statuses, grouped by lifetime.
 //!
 //! Its loss at a restart costs time, and weakens a guarantee until it is known again: without the history of calls, only
 //! the visible ledgers limit a number's budget, and the wait for an open claim starts over.

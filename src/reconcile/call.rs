@@ -41,7 +41,7 @@ impl CallTask {
     /// Runs the call in a task of its own, and waits for it.
     ///
     /// # Errors
-    /// When it is unknown whether the claim is stored; nothing was sent then.
+    /// When the claim was rejected, or it is unknown whether it is stored. Nothing was sent.
     pub async fn run(self, context: &Arc<Context>) -> Result<ClaimOutcome, RecordError> {
         let context = Arc::clone(context);
         let span = tracing::info_span!("call", attempt = %self.id);
@@ -104,7 +104,7 @@ impl CallTask {
                     .note(number, std::slice::from_ref(entry));
                 context.remark_on_spec(&self.resource, held);
             }
-            // A write without an answer may still be stored.
+            // A write without an answer may still be stored; then this process closes the claim as `NotSent`.
             Ok(ClaimOutcome::Conflict(_) | ClaimOutcome::Gone) | Err(_) => {
                 context.memory.notes.note_unsent(&self.id);
             }
@@ -129,7 +129,7 @@ impl CallTask {
             .others(&held.spec.phone_number_id, &key)
             .is_empty()
         {
-            match self.conflicting_peer(context, held).await {
+            match self.blocking_peer(context, held).await {
                 Ok(None) => {}
                 Ok(Some(peer)) => {
                     return Some(format!(
@@ -150,8 +150,8 @@ impl CallTask {
         })
     }
 
-    /// Returns a peer that blocks the call, from a list of the API server.
-    async fn conflicting_peer(
+    /// Lists the number's resources from the API server and returns the first peer that blocks the call.
+    async fn blocking_peer(
         &self,
         context: &Context,
         held: &WhatsAppPhoneNumber,

@@ -1,4 +1,4 @@
-//! Writes statuses: claims, the outcomes of calls, and all others.
+//! Writes every status: claims, the outcomes of calls, and the rest.
 //!
 //! Every write carries the `resourceVersion` that it was decided on, and goes through a client without automatic retries:
 //! after a retry, the conflict with the client's own first write would look like one with another writer.
@@ -87,7 +87,7 @@ impl Recorder {
         Self { client }
     }
 
-    /// Writes a status on the version that it was decided on.
+    /// Replaces the status if the resource still has the `resourceVersion` that was decided on.
     ///
     /// # Errors
     /// When the write fails or its outcome is unknown; also on a conflict.
@@ -127,8 +127,8 @@ impl Recorder {
     /// is held. The reads are retried until `deadline`.
     ///
     /// # Errors
-    /// When the reads do not settle it in time, or when the claim is not there without a conflict: the API server would
-    /// reject the next write as well. The claim may still be stored later.
+    /// When the reads do not settle it in time, or when the claim is not there and the write failed other than by a
+    /// conflict. After a timeout the claim may still be stored later.
     pub async fn claim(
         &self,
         resource: &WhatsAppPhoneNumber,

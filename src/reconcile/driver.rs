@@ -23,7 +23,7 @@ use crate::memory::{NumberGuard, key_of};
 use crate::telemetry::Chain;
 use crate::telemetry::metrics::{GraphOutcome, Operation};
 
-/// More steps than any reconciliation needs: one that takes more is a bug in this program, and is ended.
+/// More steps than any round needs: one that takes more is a bug in this program, and is ended.
 const STEPS_MAX: usize = 8;
 
 /// The wait for the watch after a resource was found gone or recreated.
@@ -68,14 +68,14 @@ impl ReconcileError {
 enum Round {
     /// Nothing is left to do until the action is due.
     Settled(Action),
-    /// A claim was attempted: decide again, if the resource still exists.
+    /// A claim was attempted, or the resource is another one by now: decide again, if it still exists.
     Claimed(ClaimOutcome),
 }
 
 /// Reconciles a resource: one round of decisions, and another one after a claim.
 ///
 /// # Errors
-/// When the API server could not be reached or rejected a request.
+/// When the API server could not be reached or rejected a request, on a conflict, or when the decisions do not settle.
 pub async fn reconcile(
     context: &Arc<Context>,
     cached: &WhatsAppPhoneNumber,
@@ -119,14 +119,14 @@ async fn round(
         // Recreated, and possibly for another number, which the guard does not lock.
         return Ok(Round::Claimed(ClaimOutcome::Conflict(Box::new(resource))));
     }
-    let mut reconciliation = Reconciliation::observe(context, resource, guard);
+    let mut state = RoundState::observe(context, resource, guard);
     for _ in 0..STEPS_MAX {
-        match decide(&reconciliation.observed(), Timestamp::now()) {
-            Decision::LoadSecrets => reconciliation.load_secrets().await?,
-            Decision::Read => reconciliation.read().await,
-            Decision::Register(claim) => return reconciliation.register(*claim).await,
+        match decide(&state.observed(), Timestamp::now()) {
+            Decision::LoadSecrets => state.load_secrets().await?,
+            Decision::Read => state.read().await,
+            Decision::Register(claim) => return state.register(*claim).await,
             Decision::Settle(status, requeue) => {
-                let action = reconciliation.settle(*status, requeue).await?;
+                let action = state.settle(*status, requeue).await?;
                 return Ok(Round::Settled(action));
             }
         }
@@ -135,7 +135,7 @@ async fn round(
 }
 
 /// The findings of one round so far.
-struct Reconciliation<'a> {
+struct RoundState<'a> {
     context: &'a Arc<Context>,
     resource: WhatsAppPhoneNumber,
     guard: NumberGuard,
@@ -148,7 +148,7 @@ struct Reconciliation<'a> {
     reading: Option<ReadOutcome>,
 }
 
-impl<'a> Reconciliation<'a> {
+impl<'a> RoundState<'a> {
     fn observe(
         context: &'a Arc<Context>,
         resource: WhatsAppPhoneNumber,

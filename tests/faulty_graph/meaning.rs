@@ -41,7 +41,7 @@ pub enum Said {
     },
 }
 
-/// The README's table of reasons: the reason for each code.
+/// The reason for each code.
 const CODES: &[(Reason, &[i64])] = &[
     (Reason::TokenRejected, &[0, 102, 104, 190]),
     (

@@ -110,7 +110,7 @@ mod tests {
         })
     }
 
-    /// The README's table, row by row: reason, HTTP status as documented, codes.
+    /// The codes of each reason: reason, HTTP status as documented, codes.
     const TABLE: &[(Reason, u16, &[i64])] = &[
         (Reason::TokenRejected, 401, &[0, 102, 104, 190]),
         (

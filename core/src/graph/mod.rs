@@ -1,6 +1,6 @@
 //! The two calls to Meta's Graph API: read a phone number, and register it.
 //!
-//! A call has three parts: [`request`] builds it (the only place where secrets go into a message), the operator sends
+//! A call has three parts: [`request`] builds it (the only place where secrets go into a request), the operator sends
 //! it once, without retries and redirects, and [`response`] turns the answer into an outcome ([`codes`] and
 //! [`rate_limit`] know Meta's error codes and rate limit headers). A rejection, a rate limit or a lost answer is an
 //! outcome, not an error.

@@ -338,7 +338,28 @@ fn wait_after(
         }
         Reason::GraphUnreachable | Reason::NotSent => backoff,
         Reason::InvalidRequest if http_status == Some(422) => Duration::ZERO,
-        _ => return None,
+        // These are not retried, or not found in a call.
+        Reason::RegistrationSucceeded
+        | Reason::AlreadyRegistered
+        | Reason::OutcomeConfirmed
+        | Reason::Registering
+        | Reason::Suspended
+        | Reason::SecretNotFound
+        | Reason::SecretKeyMissing
+        | Reason::SecretForbidden
+        | Reason::InvalidToken
+        | Reason::InvalidPin
+        | Reason::InvalidBackup
+        | Reason::DuplicatePhoneNumber
+        | Reason::AttemptBudgetExhausted
+        | Reason::TokenRejected
+        | Reason::PermissionDenied
+        | Reason::PhoneNumberNotFound
+        | Reason::PinMismatch
+        | Reason::AccountLocked
+        | Reason::OwnershipNotVerified
+        | Reason::InvalidRequest
+        | Reason::DeregistrationIncomplete => return None,
     };
     Some(wait)
 }

@@ -1,12 +1,12 @@
 //! The next step for a resource: `decide(&Observed, now) -> Decision`.
 //!
-//! A reconciliation calls it repeatedly until it gets a [`Decision::Settle`]. Every other decision names the one thing
-//! that is missing (the Secrets, a read of the number) or the one thing to do (claim and call). [`Observed`] holds what is
+//! A reconciliation calls it repeatedly until it gets a [`Decision::Settle`] or a [`Decision::Register`]. Every other decision names the one thing
+//! that is missing (the Secrets, a read of the number). [`Observed`] holds what is
 //! known so far; what is missing is `None`. The order of the steps in [`decide`] and `Case::proceed` puts what costs
 //! nothing first and the call last.
 //!
 //! The files below this one, each built on the one before: `case` reads the status, `due` computes when a call may be
-//! made, `settle` writes the status, `wait` holds calls back.
+//! made, `settle` builds the next status, `wait` says why a call is held back.
 
 mod case;
 mod due;
@@ -71,7 +71,7 @@ impl Case<'_> {
                 RegistrationState::Stall(reason) if self.request.is_none() => {
                     return self.stall_by_read(reason, reading, digests);
                 }
-                // The call is requested: the read only tells whether the one before took effect.
+                // `Stall` gets here only for a requested call. Otherwise the call may follow.
                 RegistrationState::Stall(_)
                 | RegistrationState::NotRegistered
                 | RegistrationState::Unknown => {}

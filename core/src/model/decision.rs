@@ -10,7 +10,7 @@ use crate::api::{WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
 use crate::credentials::{Digests, SecretFault};
 use crate::graph::ReadOutcome;
 
-/// The knowledge of this process about an open claim that it has no task for.
+/// The knowledge of this process about an open claim that it is not working on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenClaim {
     /// The claim of any process, seen unchanged for this long by the monotonic clock of this one.
@@ -27,7 +27,7 @@ pub struct Observed<'a> {
     pub policy: &'a Policy,
     /// The knowledge about the number beyond the resource.
     pub peers: &'a Peers,
-    /// The knowledge about the open claim in the resource's ledger, if there is one.
+    /// The knowledge about the open claim in the resource's ledger; without one it says nothing.
     pub open_claim: OpenClaim,
     /// The time of this process's last read of the number for this resource.
     pub last_read: Option<Timestamp>,

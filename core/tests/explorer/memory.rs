@@ -1,4 +1,4 @@
-//! What a process remembers: `crate::memory::Memory` with a clock that is told, and the events of `crate::index`.
+//! What a process remembers: the operator's `Memory` with a clock that is told, and the events of the resource store.
 
 use std::time::Duration;
 
@@ -68,7 +68,7 @@ impl Memory {
     }
 }
 
-/// The watch brings everything that has happened, in order: `Index::observe`.
+/// The watch brings everything that has happened, in order: `ResourceStore::observe`.
 pub(super) fn sync(state: &mut State, who: usize) {
     let gone = state.server.gone.clone();
     for (name, last) in &gone[state.operators[who].noticed..] {
@@ -82,7 +82,7 @@ pub(super) fn sync(state: &mut State, who: usize) {
     }
 }
 
-/// A version of a resource comes: `Index::apply`, and `resource_changes` in `controller`.
+/// A version of a resource comes: `ResourceStore::apply`, and `resource_changes` in `controller`.
 pub(super) fn bring(state: &mut State, who: usize, name: usize, version: Stored) {
     let now = state.now();
     let operator = &mut state.operators[who];
@@ -115,7 +115,7 @@ pub(super) fn bring(state: &mut State, who: usize, name: usize, version: Stored)
     operator.cache[name] = Some(version);
 }
 
-/// `Index::remove`, with the version that the delete event carries... and the one that the store had.
+/// `ResourceStore::remove`, with the version that the delete event carries... and the one that the store had.
 fn notice_deletion(state: &mut State, who: usize, name: usize, last: &Stored) {
     let now = super::time(state.now());
     let operator = &mut state.operators[who];

@@ -254,7 +254,7 @@ impl Checker {
     /// `Attempt::record`, before its first write.
     fn called(&self, state: &mut State, who: usize, attempt: Attempt, outcome: Outcome) {
         // `Attempt::remember`
-        let concluded = self.apply_outcome(
+        let applied = self.apply_outcome(
             state,
             attempt.claim.status.clone(),
             &attempt,
@@ -263,7 +263,7 @@ impl Checker {
         );
         let now = time(state.now());
         let memory = &mut state.operators[who].memory;
-        memory.remember(&concluded.attempts[..1], now);
+        memory.remember(&applied.attempts[..1], now);
         let held = attempt.held.clone();
         state.operators[who].step = Step::Recording(attempt, outcome, held);
     }
@@ -288,12 +288,12 @@ impl Checker {
             true => attempt.claim.status.clone(),
             false => before.status().clone(),
         };
-        let concluded = self.apply_outcome(state, status, &attempt, outcome, None);
-        if concluded == *before.status() {
+        let applied = self.apply_outcome(state, status, &attempt, outcome, None);
+        if applied == *before.status() {
             state.operators[who].memory.wrote(&before);
             return again(state, who, name, second, Some(before));
         }
-        let written = state.server.write(name, &before, concluded);
+        let written = state.server.write(name, &before, applied);
         if let Ok(after) = &written {
             super::promises::wrote(state, name, &before, after);
         }
@@ -372,7 +372,7 @@ fn mine(state: &mut State, who: usize, mut attempt: Attempt, held: Stored) {
     state.operators[who].step = Step::Held(attempt);
 }
 
-/// `record::holds_claim`.
+/// `ledger::holds_claim`.
 fn holds_claim(newest: &Stored, attempt: &Attempt) -> bool {
     let mut attempts = newest.attempts().iter();
     newest.uid() == attempt.uid() && attempts.any(|a| a.id == attempt.id && a.is_open())

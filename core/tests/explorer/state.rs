@@ -267,7 +267,7 @@ pub(super) struct Operator {
     pub(super) wakes: [Option<Moment>; NAMES.len()],
 }
 
-/// What `crate::memory::Memory` keeps.
+/// What the operator's `Memory` keeps.
 #[derive(Clone, Hash, Default)]
 pub(super) struct Memory {
     pub(super) attempts: Print<Vec<LedgerEntry>>,
@@ -299,7 +299,7 @@ pub(super) enum Step {
     Recording(Attempt, Outcome, Option<Stored>),
 }
 
-/// What a pass has found out, as `crate::pass::Pass`.
+/// What a pass has found out, as the driver's `RoundState`.
 #[derive(Clone)]
 pub(super) struct Pass {
     pub(super) name: usize,
@@ -320,7 +320,7 @@ pub(super) enum Look {
     Failed,
 }
 
-/// What an attempt carries, as `crate::attempt::Attempt`.
+/// What an attempt carries, as `CallTask`.
 #[derive(Clone)]
 pub(super) struct Attempt {
     pub(super) pass: Pass,

@@ -1,4 +1,8 @@
-//! One resource in one reconciliation, and the facts in its status. Nothing here decides or writes.
+//! One resource in one reconciliation, and the facts in its status. Nothing here returns a decision.
+//!
+//! A call is *unclear* while it may have acted without its answer saying so, *unconfirmed* while no read has settled that,
+//! and *unchecked* after a 422, which may mean "already registered". A *verdict* is an error from Graph that ends the
+//! attempts; it is *lifted* by a change of what a call is made of.
 
 use jiff::Timestamp;
 
@@ -105,8 +109,8 @@ impl<'a> Case<'a> {
         })
     }
 
-    /// The last call for this resource, unless its outcome is why the resource is stalled. A rejected read stalls the
-    /// resource as well, and settles no call.
+    /// The last counted call, unless the resource is stalled for that call's reason. A stall caused by a rejected read does
+    /// not settle the call.
     fn unsettled(&self) -> Option<&LedgerEntry> {
         let last = self.status.attempts.iter().find(|attempt| attempt.counts());
         last.filter(|attempt| {
@@ -165,8 +169,8 @@ impl<'a> Case<'a> {
         self.status.token_digest.as_deref() != Some(&digests.token)
     }
 
-    /// The change of the inputs since the last attempt. Their digest is keyed with the token, so it alone shows that
-    /// nothing has changed; the stored digest of the token may be that of another one, which met a rate limit since.
+    /// The change of the inputs since the last attempt. An equal digest of the inputs means that nothing changed, the token
+    /// included. The stored digest of the token cannot show that: `note_limited_token` may have replaced it.
     pub(super) fn change(&self, digests: &Digests) -> Change {
         if self.status.inputs_digest.as_deref() == Some(&digests.inputs) {
             Change::None

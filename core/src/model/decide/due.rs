@@ -15,8 +15,8 @@ use crate::model::schedule::{ConfirmWindow, later};
 use crate::model::{apply, ledger};
 
 impl Case<'_> {
-    /// Whether the number must be read before a call: always, unless the call is requested and no outcome is to be
-    /// confirmed.
+    /// Whether the number must be read before a call: always, unless the call is requested; then only while an unclear
+    /// outcome is to be confirmed and the resource is not registered.
     pub(super) fn must_read(&self) -> bool {
         self.request.is_none() || self.is_unconfirmed() && !is_registered(&self.status)
     }
@@ -37,8 +37,8 @@ impl Case<'_> {
         stored.or_else(|| apply::due_after(&self.status.attempts, self.observed.policy))
     }
 
-    /// The earliest time of the next call. A requested one waits for no backoff; it waits until the outcome before it is
-    /// confirmed and until a failed read may be repeated, and it waits like any other once it was handed back.
+    /// The earliest time of the next call. A requested call ignores the backoff: it waits for the confirm window and for the
+    /// retry of a failed read. Once handed back, it waits like any other.
     pub(super) fn earliest_call(&self) -> Option<Timestamp> {
         if self.request.is_none() || self.is_handed_back() {
             return self.due();
@@ -52,13 +52,13 @@ impl Case<'_> {
         window.max(failed)
     }
 
-    /// Whether the requested call was made and ended so that the request is still open.
+    /// Whether the last attempt was for this request and handed it back.
     pub(super) fn is_handed_back(&self) -> bool {
         let last = self.last_ended();
         self.request.is_some() && last.is_some_and(|a| a.request.as_deref() == self.request)
     }
 
-    /// Whether the wait is that of the token, so that another token need not wait. Where no time is stored, because the
+    /// Whether the current wait is a rate limit on the token; another token need not wait for it. Where no time is stored, because the
     /// resource was suspended or a duplicate since, the wait follows from the last attempt.
     pub(super) fn waits_for_token(&self) -> bool {
         let reason = match self.status.next_attempt_time {
@@ -74,7 +74,7 @@ impl Case<'_> {
         ended.next()
     }
 
-    /// Whether the read of this reconciliation began before the confirm window was over.
+    /// Whether the read of this reconciliation began before this resource's own confirm window was over.
     pub(super) fn read_too_early(&self) -> bool {
         let length = self.observed.policy.confirm_window;
         let window = ledger::unclear_window(&self.status.attempts, length, self.now);
@@ -83,7 +83,7 @@ impl Case<'_> {
             .is_some_and(|(read, window)| read < window.end)
     }
 
-    /// The window in which no call may be made because an earlier one is not settled.
+    /// The window in which no call may be made: after an unclear call for this resource, or any call for a peer.
     pub(super) fn window(&self) -> Option<ConfirmWindow> {
         let length = self.observed.policy.confirm_window;
         let own = ledger::unclear_window(&self.status.attempts, length, self.now);

@@ -1,4 +1,4 @@
-//! The end of a reconciliation: the status that is written, or the claim.
+//! The end of a round: the status to write, or the claim.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use crate::model::schedule::{later, until, with_jitter};
 const FORBIDDEN_POLL: Duration = Duration::from_secs(60);
 
 impl Case<'_> {
-    /// Leaves the status as it is, except for the generation.
+    /// Keeps a registered number as it is, and clears the traces of a withdrawn request.
     pub(super) fn rest(mut self) -> Decision {
         if is_registered(&self.status) && self.request_was_waiting() {
             // The request was withdrawn, or the number is suspended.
@@ -38,7 +38,8 @@ impl Case<'_> {
         Decision::Settle(Box::new(self.status), requeue)
     }
 
-    /// Waits for the process that holds the claim, or closes the claim when that process must be gone.
+    /// Waits for the process that holds the claim, or closes the claim when that process is presumed gone or this one knows that it made
+    /// no call.
     pub(super) fn open_claim(&self, claim: &LedgerEntry) -> Decision {
         let reason = match self.observed.open_claim {
             OpenClaim::Unsent => Reason::NotSent,
@@ -156,7 +157,7 @@ impl Case<'_> {
     /// Waits for the token, which met a rate limit in another call; a resource whose own wait ends later keeps that.
     pub(super) fn cool_down(mut self, end: Timestamp, digests: &Digests) -> Decision {
         let end = later(end, Duration::ZERO);
-        // The wait of the token before does not apply to this one.
+        // A wait for the previous token's rate limit does not apply to this one.
         let obsolete = self.waits_for_token() && self.token_changed(digests);
         if let Some(own) = self.earliest_call().filter(|own| *own > end && !obsolete) {
             let requeue = Requeue::After(until(end, self.now));
@@ -251,7 +252,8 @@ impl Case<'_> {
         let due = later(self.now, with_jitter(wait, self.observed.jitter));
         let own = self.earliest_call().filter(|own| *own > due);
         if let (Some(own), Reason::RateLimited) = (own, reason) {
-            // A new process takes a rate limit with a time in the status for the token's, which this wait is not.
+            // After a restart, a rate limit with a time in the status is taken for the token's cool-down. This wait is the
+            // number's own.
             let requeue = Requeue::After(until(own, self.now));
             return self.keep_waiting(self.status.clone(), own, requeue);
         }
@@ -283,7 +285,7 @@ impl Case<'_> {
         self.settle(&summary, requeue)
     }
 
-    /// Claims the call: the write after which only this process may make it.
+    /// Builds the status with the claim. Once it is stored, only this process may make the call.
     pub(super) fn claim(&self, digests: &Digests) -> Decision {
         let mut status = self.status_with_reading();
         let handled_before = status.last_handled_register_request.clone();
@@ -299,7 +301,7 @@ impl Case<'_> {
         );
         ledger::push(&mut status.attempts, claim, self.now);
         if !self.refuses(digests) {
-            // A verdict on other inputs must not apply to these, should the call get no answer.
+            // A verdict on other inputs must not apply to these, if the call gets no answer.
             status.last_error = None;
         }
         note_inputs(&mut status, digests);
@@ -359,7 +361,7 @@ impl Case<'_> {
         poll.map_or(Requeue::OnChange, Requeue::After)
     }
 
-    /// Keeps the wait, and returns in time for the next planned read.
+    /// Keeps the wait, and comes in time for the next planned read.
     pub(super) fn wait_on(&self, due: Timestamp) -> Decision {
         let next_read = self
             .window()
@@ -370,7 +372,7 @@ impl Case<'_> {
         self.keep_waiting(self.status_with_reading(), due, requeue)
     }
 
-    /// Leaves the wait as it is; this reconciliation has changed nothing about it.
+    /// Keeps the wait, and restores its time where none is stored.
     pub(super) fn keep_waiting(
         &self,
         mut status: WhatsAppPhoneNumberStatus,
@@ -391,6 +393,7 @@ impl Case<'_> {
         Decision::Settle(Box::new(status), requeue)
     }
 
+    /// Waits until `end` for a reason that is not the outcome of a call.
     pub(super) fn hold_until(&self, reason: Reason, what: &str, end: Timestamp) -> Decision {
         let end = later(end, Duration::ZERO);
         let mut status = self.status_with_reading();

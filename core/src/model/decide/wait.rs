@@ -1,4 +1,4 @@
-//! The waits before a call.
+//! The reasons to hold a call back, in their order.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ impl Case<'_> {
     pub(super) fn wait_for_its_time(&self) -> Option<Decision> {
         let due = self.earliest_call().filter(|due| *due > self.now)?;
         if self.terminal_reason().is_some() {
-            // A stall has no time. Where a change has lifted it, the wait is that of a read that failed since.
+            // A stalled resource has no time. If a change has lifted the stall, the time is that of a failed read since.
             match &self.observed.inputs {
                 _ if self.request.is_some() => return None,
                 None => return Some(Decision::LoadSecrets),
@@ -39,7 +39,7 @@ impl Case<'_> {
         Some(self.wait_on(due))
     }
 
-    /// Holds back the call for a number that is not known to be registered, if there is a reason to.
+    /// Holds the call back, if there is a reason to.
     pub(super) fn hold_back(&self, digests: &Digests) -> Option<Decision> {
         if let Some(window) = self.window().filter(|window| window.end > self.now) {
             return Some(self.wait_for_window(window));
@@ -122,7 +122,7 @@ impl Case<'_> {
             .iter()
             .find(|attempt| attempt.counts())?;
         let reason = attempt.known_reason()?;
-        // A verdict may come with a 5xx, or a call requested in spite of it may stay without an answer.
+        // A verdict can come with a 5xx; a call requested despite one can end without an answer.
         let stalls = reason.disposition() == Disposition::ConfirmThenStall
             || self.is_unchecked()
             || attempt.is_unclear() && self.terminal_error().is_some();
@@ -134,7 +134,7 @@ impl Case<'_> {
         status.next_attempt_time = None;
         let message = explain(
             &format!(
-                "{}, and the number is not registered",
+                "{}, and no read shows the number as registered",
                 self.last_error_text()
             ),
             reason,
