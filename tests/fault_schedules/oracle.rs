@@ -108,7 +108,7 @@ impl Judge<'_> {
     }
 
     /// I1: "Every POST is preceded by such a read in the same pass (look before you leap), unless the annotation asked
-    /// for it." (4.2)
+    /// for it." ("Reading the number")
     fn no_call_for_a_registered_number(&self) -> Vec<String> {
         let excess = self.numbers().filter_map(|(number, report)| {
             let calls = report.counts.register_calls_while_registered;
@@ -126,8 +126,8 @@ impl Judge<'_> {
         excess.collect()
     }
 
-    /// I2: "A claim leads to at most one POST, by the process that wrote it." (4.1) "One process never has two calls for
-    /// one number at a time" (4.4)
+    /// I2: "A claim leads to at most one POST, by the process that wrote it." ("The claim") "One process never has two calls for
+    /// one number at a time" ("What makes it try again")
     fn one_claim_one_call(&self) -> Vec<String> {
         let mut wrong = Vec::new();
         for (number, report) in self.numbers() {
@@ -189,7 +189,7 @@ impl Judge<'_> {
             .collect()
     }
 
-    /// I3: "No more than --attempt-limit automatic attempts per number in 72 h" (4.3), "never an 11th POST" (2)
+    /// I3: "No more than --attempt-limit automatic attempts per number in 72 h" ("Schedule and budget"), "never an 11th"
     fn the_budget_is_kept(&self) -> Vec<String> {
         let excess = self.numbers().filter_map(|(number, report)| {
             let requested = self
@@ -208,7 +208,7 @@ impl Judge<'_> {
     }
 
     /// I4: "After Stalled: a change of what a call is made of, or the annotation; any other new generation, or a Secret
-    /// touched without a change, costs nothing." (4.4)
+    /// touched without a change, costs nothing." ("What makes it try again")
     fn stalled_until_something_changes(&self) -> Vec<String> {
         let mut wrong = Vec::new();
         for (number, _) in self.numbers() {
@@ -241,8 +241,8 @@ impl Judge<'_> {
         wrong
     }
 
-    /// "conditions follow the newest entry, and a success is never overwritten by an older or failed result" (4.1);
-    /// "After Registered: only the annotation." (4.4)
+    /// "conditions follow the newest entry, and a success is never overwritten by an older or failed result" ("The claim");
+    /// "After Registered: only the annotation." ("What makes it try again")
     fn a_success_is_never_lost(&self) -> Vec<String> {
         let mut wrong = Vec::new();
         for versions in self.by_uid().values() {
@@ -273,7 +273,7 @@ impl Judge<'_> {
     }
 
     /// "The result is written by claim ID against the newest version, again and again until it is stored or the process
-    /// ends." (4.1) What a dead process did not write is found out by a read.
+    /// ends." ("The claim") What a dead process did not write is found out by a read.
     fn what_was_answered_is_recorded(&self) -> Vec<String> {
         let mut wrong = Vec::new();
         for post in &self.seen.posts {
@@ -334,7 +334,7 @@ impl Judge<'_> {
     }
 
     /// I6: "Token, PIN and backup are SecretString from the API object to the request builder, cleared after use, and
-    /// never in a log, event, status, metric, panic or Debug." (4.5)
+    /// never in a log, event, status, metric, panic or Debug." ("Secrets")
     fn secrets_stay_inside(&self) -> Vec<String> {
         let versions = self
             .seen
@@ -372,7 +372,7 @@ impl Judge<'_> {
             let posts: Vec<&Post> = self.posts(number).collect();
             let asked = posts.iter().filter(|post| self.is_requested(post)).count();
             let own = posts.len() - asked;
-            // A suspended one may be the one that goes ahead: "else oldest" (4.4).
+            // A suspended one may be the one that goes ahead: "else oldest" ("What makes it try again").
             let of_number = |r: &&WhatsAppPhoneNumber| r.spec.phone_number_id == number.id;
             let mut all = self.last.iter().filter(of_number).peekable();
             let wanted = all.peek().is_some() && all.all(|resource| !resource.spec.suspend);

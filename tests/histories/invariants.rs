@@ -72,11 +72,11 @@ pub(crate) struct Witness {
 ///
 /// Protocol, "Reading the number": "Every POST is preceded by such a read in the same pass (look before you leap), unless the annotation
 /// asked for it", and "after an unclear outcome, and after any 5xx, no further POST leaves before `--confirm-window` has
-/// passed since the last one and a read after it still does not say registered". 4.4: "After Registered: only the
+/// passed since the last one and a read after it still does not say registered". "What makes it try again": "After Registered: only the
 /// annotation."
 ///
 /// The truth counts, not what was read: no POST follows an own one that acted. Two allowances: "Unknown counts as not
-/// registered, on budget" (4.2), and what others register shows after the status's lag only.
+/// registered, on budget" ("Reading the number"), and what others register shows after the status's lag only.
 fn i1_no_call_for_a_registered_number(witness: &Witness, sending: &Sending<'_>) {
     let read = sending.reading.map(|(_, verdict)| verdict);
     assert_ne!(
@@ -122,7 +122,7 @@ fn i1_no_call_for_a_registered_number(witness: &Witness, sending: &Sending<'_>) 
 /// I2: one claim, one POST.
 ///
 /// Protocol, "The claim": "A claim leads to at most one POST, by the process that wrote it"; "a claim found open without its process
-/// is left alone". 4.4: "One process never has two calls for one number at a time, and for `--confirm-window` after a POST
+/// is left alone". "What makes it try again": "One process never has two calls for one number at a time, and for `--confirm-window` after a POST
 /// no other resource of that number POSTs, even if the first was deleted". 2: "one value gives at most one POST that may
 /// have acted".
 fn i2_one_claim_one_call(witness: &Witness, sending: &Sending<'_>, cluster: &Cluster) {
@@ -299,7 +299,7 @@ impl Witness {
         cluster: &Cluster,
         view: &BTreeMap<Name, WhatsAppPhoneNumber>,
     ) {
-        // Where the process knows of another resource, it has listed the others between claim and call (4.4).
+        // Where the process knows of another resource, it has listed the others between claim and call ("What makes it try again").
         let others = view
             .keys()
             .filter(|name| **name != name_of(sending.decided_on));
@@ -350,7 +350,7 @@ impl Witness {
             // An answer without success is a verdict as well, though a read may turn it over: the one before gives way.
             self.verdicts.remove(&after.uid().unwrap_or_default());
         }
-        // 422 may mean "registered already": a read comes before the verdict (3, `InvalidRequest`).
+        // 422 may mean "registered already": a read comes before the verdict (`InvalidRequest`).
         let verdict =
             outcome.reason.disposition() == Disposition::Stall && outcome.http_status != Some(422);
         if verdict && newest && !after.status.as_ref().is_some_and(is_registered) {
