@@ -60,7 +60,6 @@ pub struct RetrySettings {
 /// Who stands for election, and where.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LeaderSettings {
-    /// The name of the Lease.
     pub lease_name: String,
     /// The namespace of the Lease; none means the client's own: the pod's, or that of the kubeconfig's context.
     pub lease_namespace: Option<String>,

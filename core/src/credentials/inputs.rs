@@ -15,7 +15,6 @@ pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
 /// The number of digits of a PIN.
 const PIN_DIGITS: usize = 6;
 
-/// The `data` of a Secret.
 pub type SecretData = BTreeMap<String, ByteString>;
 
 /// The secrets for the calls for one number. It has no `Debug`, so that no log line can print it.

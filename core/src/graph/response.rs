@@ -74,7 +74,6 @@ pub fn register_outcome(
     }
 }
 
-/// The outcome of a read.
 pub fn read_outcome(exchange: &Exchange, scrubber: &Scrubber, now: Timestamp) -> ReadOutcome {
     let without_answer = |reason, text: &str| ReadOutcome {
         state: RegistrationState::Wait(reason),

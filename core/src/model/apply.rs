@@ -198,11 +198,11 @@ fn succeed(
     registered(status, context.now);
     status.registration_time = Some(Time(whole_seconds(context.now)));
     note_trace(status, outcome);
-    let summary = Summary {
-        phase: Phase::Registered,
-        reason: outcome.reason,
-        message: format!("The number is registered: {}.", outcome.message),
-    };
+    let summary = Summary::new(
+        Phase::Registered,
+        outcome.reason,
+        format!("The number is registered: {}.", outcome.message),
+    );
     render::set(status, &summary, context.generation, context.now);
 }
 
@@ -270,11 +270,7 @@ fn fail(
     };
     render::set(
         status,
-        &Summary {
-            phase,
-            reason,
-            message,
-        },
+        &Summary::new(phase, reason, message),
         generation,
         now,
     );

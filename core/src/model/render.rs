@@ -36,6 +36,16 @@ pub enum Phase {
     Suspended,
 }
 
+impl Summary {
+    pub(super) fn new(phase: Phase, reason: Reason, message: String) -> Self {
+        Self {
+            phase,
+            reason,
+            message,
+        }
+    }
+}
+
 impl Phase {
     /// The status of `Registered` and `Ready`.
     const fn registered(self) -> Truth {

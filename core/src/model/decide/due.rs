@@ -106,11 +106,11 @@ impl Case<'_> {
             Disposition::Confirm | Disposition::ConfirmThenStall => Phase::Confirming,
             _ => Phase::Waiting,
         };
-        Summary {
+        Summary::new(
             phase,
             reason,
-            message: explain(&self.last_error_text(), reason, Some(due)),
-        }
+            explain(&self.last_error_text(), reason, Some(due)),
+        )
     }
 }
 

@@ -69,28 +69,28 @@ impl Case<'_> {
             return self.rest();
         }
         self.status.next_attempt_time = None;
-        let summary = Summary {
-            phase: Phase::Suspended,
-            reason: Reason::Suspended,
-            message: format!(
+        let summary = Summary::new(
+            Phase::Suspended,
+            Reason::Suspended,
+            format!(
                 "spec.suspend is true: no call is made. {}",
                 Reason::Suspended.advice()
             ),
-        };
+        );
         self.settle(&summary, Requeue::OnChange)
     }
 
     pub(super) fn yield_to(mut self, owner: &str) -> Decision {
         self.status.next_attempt_time = None;
         let reason = Reason::DuplicatePhoneNumber;
-        let summary = Summary {
-            phase: Phase::Stalled,
+        let summary = Summary::new(
+            Phase::Stalled,
             reason,
-            message: format!(
+            format!(
                 "{owner} has the same phone number ID and takes precedence. {}",
                 reason.advice()
             ),
-        };
+        );
         self.settle(&summary, Requeue::OnChange)
     }
 
@@ -103,11 +103,7 @@ impl Case<'_> {
         // A wait that has not ended continues beside that for the Secret.
         let continues = |due: &Timestamp| phase == Phase::Waiting && *due > self.now;
         self.status.next_attempt_time = self.earliest_call().filter(continues).map(Time);
-        let summary = Summary {
-            phase,
-            reason: fault.reason,
-            message: fault.message.clone(),
-        };
+        let summary = Summary::new(phase, fault.reason, fault.message.clone());
         // No watch event announces a permission that was granted.
         let requeue = match fault.reason {
             Reason::SecretForbidden => Requeue::After(FORBIDDEN_POLL),
@@ -129,29 +125,28 @@ impl Case<'_> {
         let summary = match self.change(digests) {
             Change::Inputs | Change::Token => {
                 note_inputs(&mut status, digests);
-                Summary {
-                    phase: Phase::Stalled,
+                Summary::new(
+                    Phase::Stalled,
                     reason,
-                    message: format!(
+                    format!(
                         "Graph rejected the PIN under the previous token, and the operator cannot tell whether the PIN \
                          changed with the token. If the PIN is right now, set the annotation {REGISTER_REQUESTED_AT}; \
                          else put the right PIN into the Secret."
                     ),
-                }
+                )
             }
             Change::None if self.stalled() == Some(reason) => {
                 render::observe_generation(&mut status, self.generation());
                 return Some(Decision::Settle(Box::new(status), self.poll_if(true)));
             }
-            Change::None => Summary {
-                phase: Phase::Stalled,
+            Change::None => Summary::new(
+                Phase::Stalled,
                 reason,
-                message: explain(&self.last_error_text(), reason, None),
-            },
+                explain(&self.last_error_text(), reason, None),
+            ),
         };
-        render::set(&mut status, &summary, self.generation(), self.now);
         status.next_attempt_time = None;
-        Some(Decision::Settle(Box::new(status), self.poll_if(true)))
+        Some(self.settle_with(status, &summary, self.poll_if(true)))
     }
 
     /// Waits for the token, which met a rate limit in another call; a resource whose own wait ends later keeps that.
@@ -171,11 +166,7 @@ impl Case<'_> {
             reason,
             Some(end),
         );
-        let summary = Summary {
-            phase: self.waiting(),
-            reason,
-            message,
-        };
+        let summary = Summary::new(self.waiting(), reason, message);
         let requeue = Requeue::After(until(end, self.now));
         self.settle(&summary, requeue)
     }
@@ -204,11 +195,7 @@ impl Case<'_> {
                 reading.message
             ),
         };
-        let summary = Summary {
-            phase: Phase::Registered,
-            reason,
-            message,
-        };
+        let summary = Summary::new(Phase::Registered, reason, message);
         let requeue = match self.request {
             Some(_) => Requeue::After(Duration::ZERO),
             None => Requeue::OnChange,
@@ -230,11 +217,7 @@ impl Case<'_> {
         }
         self.status.next_attempt_time = None;
         let message = explain(&reading.message, reason, None);
-        let summary = Summary {
-            phase: Phase::Stalled,
-            reason,
-            message,
-        };
+        let summary = Summary::new(Phase::Stalled, reason, message);
         let requeue = self.poll_if(true);
         self.settle(&summary, requeue)
     }
@@ -271,16 +254,8 @@ impl Case<'_> {
         let requeue = Requeue::After(until(due, self.now));
         let message = explain(&reading.message, reason, Some(due));
         let summary = match self.waiting() {
-            Phase::Confirming => Summary {
-                phase: Phase::Confirming,
-                reason: Reason::OutcomeUnknown,
-                message,
-            },
-            phase => Summary {
-                phase,
-                reason,
-                message,
-            },
+            Phase::Confirming => Summary::new(Phase::Confirming, Reason::OutcomeUnknown, message),
+            phase => Summary::new(phase, reason, message),
         };
         self.settle(&summary, requeue)
     }
@@ -310,11 +285,7 @@ impl Case<'_> {
         status.read_failures = 0;
         let reason = Reason::Registering;
         let message = format!("A register call is in flight. {}", reason.advice());
-        let summary = Summary {
-            phase: Phase::Registering,
-            reason,
-            message,
-        };
+        let summary = Summary::new(Phase::Registering, reason, message);
         render::set(&mut status, &summary, self.generation(), self.now);
         Decision::Register(Box::new(Claim {
             status,
@@ -322,10 +293,19 @@ impl Case<'_> {
         }))
     }
 
-    pub(super) fn settle(mut self, summary: &Summary, requeue: Requeue) -> Decision {
-        let generation = self.generation();
-        render::set(&mut self.status, summary, generation, self.now);
-        Decision::Settle(Box::new(self.status), requeue)
+    pub(super) fn settle(self, summary: &Summary, requeue: Requeue) -> Decision {
+        self.settle_with(self.status.clone(), summary, requeue)
+    }
+
+    /// Settles with this status, of which the summary becomes the conditions.
+    pub(super) fn settle_with(
+        &self,
+        mut status: WhatsAppPhoneNumberStatus,
+        summary: &Summary,
+        requeue: Requeue,
+    ) -> Decision {
+        render::set(&mut status, summary, self.generation(), self.now);
+        Decision::Settle(Box::new(status), requeue)
     }
 
     /// Notes the token that met the rate limit, so that a restarted process knows it. The other digest stays that of the
@@ -342,13 +322,13 @@ impl Case<'_> {
     pub(super) fn current_summary(&self, phase: Phase) -> Summary {
         let ready = conditions::find(&self.status, conditions::READY);
         let reason = reason_of(&self.status, conditions::READY);
-        Summary {
+        Summary::new(
             phase,
-            reason: reason.unwrap_or(Reason::AlreadyRegistered),
-            message: ready
+            reason.unwrap_or(Reason::AlreadyRegistered),
+            ready
                 .map(|condition| condition.message.clone())
                 .unwrap_or_default(),
-        }
+        )
     }
 
     /// Polls for a resource that waits for a Secret, where Secrets are not watched.
@@ -399,12 +379,7 @@ impl Case<'_> {
         let mut status = self.status_with_reading();
         status.next_attempt_time = Some(Time(end));
         let message = explain(what, reason, Some(end));
-        let summary = Summary {
-            phase: Phase::Waiting,
-            reason,
-            message,
-        };
-        render::set(&mut status, &summary, self.generation(), self.now);
-        Decision::Settle(Box::new(status), Requeue::After(until(end, self.now)))
+        let summary = Summary::new(Phase::Waiting, reason, message);
+        self.settle_with(status, &summary, Requeue::After(until(end, self.now)))
     }
 }

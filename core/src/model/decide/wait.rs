@@ -8,7 +8,7 @@ use crate::credentials::Digests;
 use crate::model::apply::note_inputs;
 use crate::model::decision::{Decision, Requeue};
 use crate::model::ledger;
-use crate::model::render::{self, Phase, Summary};
+use crate::model::render::{Phase, Summary};
 use crate::model::schedule::{ConfirmWindow, META_LIMIT, later, until};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -98,20 +98,13 @@ impl Case<'_> {
         );
         let mut status = self.status_with_reading();
         status.next_attempt_time = Some(Time(end));
-        let summary = Summary {
-            phase: Phase::Confirming,
-            reason: Reason::OutcomeUnknown,
-            message,
-        };
-        render::set(&mut status, &summary, self.generation(), self.now);
+        let summary = Summary::new(Phase::Confirming, Reason::OutcomeUnknown, message);
         let next_read = window
             .next_read(self.now)
             .filter(|_| self.must_read())
             .unwrap_or(end);
-        Decision::Settle(
-            Box::new(status),
-            Requeue::After(until(next_read.min(end), self.now)),
-        )
+        let requeue = Requeue::After(until(next_read.min(end), self.now));
+        self.settle_with(status, &summary, requeue)
     }
 
     /// Stalls after the confirm window where the answer from Graph does not justify another attempt.
@@ -140,12 +133,7 @@ impl Case<'_> {
             reason,
             None,
         );
-        let summary = Summary {
-            phase: Phase::Stalled,
-            reason,
-            message,
-        };
-        render::set(&mut status, &summary, self.generation(), self.now);
-        Some(Decision::Settle(Box::new(status), self.poll_if(true)))
+        let summary = Summary::new(Phase::Stalled, reason, message);
+        Some(self.settle_with(status, &summary, self.poll_if(true)))
     }
 }
