@@ -52,7 +52,7 @@ async fn patch_lease(bed: &Bed, spec: Value) {
 }
 
 /// Lets others take the Lease at once, without the wait until it expires.
-async fn age_lease(bed: &Bed) {
+async fn free_lease(bed: &Bed) {
     patch_lease(bed, json!({"holderIdentity": null})).await;
 }
 

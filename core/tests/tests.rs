@@ -3,6 +3,7 @@
 // Here a panic is a message to people, not a fault.
 #![allow(
     clippy::disallowed_methods, // some tests measure how long they take
+    clippy::disallowed_types,
     clippy::expect_used,
     clippy::panic,
     clippy::unwrap_used,

@@ -1,6 +1,7 @@
 //! The cool-downs of tokens that met a rate limit.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -10,11 +11,15 @@ use operator_core::model::schedule::sane_next;
 
 use super::clock::Clock;
 
+/// The smallest number of cool-downs at which those that have ended are dropped.
+const SWEEP_FROM: usize = 64;
+
 /// The cool-downs of tokens, by the token's digest.
 #[derive(Default)]
 pub struct TokenCooldowns {
     clock: Clock,
     until: Mutex<HashMap<String, Timestamp>>,
+    sweep_at: AtomicUsize,
 }
 
 impl TokenCooldowns {
@@ -22,16 +27,20 @@ impl TokenCooldowns {
         Self {
             clock,
             until: Mutex::default(),
+            sweep_at: AtomicUsize::default(),
         }
     }
 
     /// Starts the cool-down of a token, or extends it: the latest known end counts. Drops the cool-downs that have ended.
     pub fn start(&self, token_digest: &str, until: Timestamp) {
-        let now = self.clock.now();
         let mut all = self.all();
-        all.retain(|digest, until| *until > now || digest == token_digest);
-        let end = all.entry(token_digest.to_owned()).or_insert(until);
-        *end = until.max(*end);
+        if all.len() >= self.sweep_at.load(Relaxed).max(SWEEP_FROM) {
+            let now = self.clock.now();
+            all.retain(|digest, until| *until > now || digest == token_digest);
+            self.sweep_at.store(all.len() * 2, Relaxed);
+        }
+        let known = all.entry(token_digest.to_owned()).or_insert(until);
+        *known = until.max(*known);
     }
 
     /// The end of a token's cool-down.
@@ -78,9 +87,13 @@ mod tests {
     #[test]
     fn what_has_ended_is_dropped() {
         let cooldowns = TokenCooldowns::default();
+        for token in 0..SWEEP_FROM {
+            cooldowns.start(&token.to_string(), Timestamp::UNIX_EPOCH);
+        }
         cooldowns.start("old", Timestamp::UNIX_EPOCH);
         cooldowns.start("new", Timestamp::MAX);
-        assert_eq!(cooldowns.until("old"), None);
+        assert_eq!(cooldowns.until("0"), None);
+        assert!(cooldowns.all().len() <= 2);
         assert_eq!(cooldowns.until("new"), Some(Timestamp::MAX));
     }
 }

@@ -73,6 +73,7 @@ impl CallHistory {
         let Some(known) = calls.by_number.get_mut(number) else {
             return Vec::new();
         };
+        forget_old(known, now);
         for entry in known.iter_mut() {
             entry.start_time = sane_past(&entry.start_time, now);
             entry.finish_time = entry.finish_time.as_ref().map(|t| sane_past(t, now));

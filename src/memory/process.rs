@@ -1,6 +1,7 @@
 //! All parts of the memory together.
 
 use operator_core::api::WhatsAppPhoneNumber;
+use operator_core::model::OpenClaim;
 
 use super::clock::Clock;
 use super::cooldowns::TokenCooldowns;
@@ -37,5 +38,11 @@ impl Memory {
     pub fn note_seen(&self, resource: &WhatsAppPhoneNumber) {
         self.cooldowns.note_status(resource);
         self.notes.note_seen(resource);
+    }
+
+    /// What is known of the open claim in a resource that was read, which is noted as one from a watch is.
+    pub fn open_claim(&self, resource: &WhatsAppPhoneNumber) -> OpenClaim {
+        self.note_seen(resource);
+        self.notes.open_claim(resource)
     }
 }

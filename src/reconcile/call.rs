@@ -49,7 +49,10 @@ impl CallTask {
         let task = tasks.spawn(async move { self.claim_and_call(&context).await }.instrument(span));
         task.await.unwrap_or_else(|error| {
             // Nothing cancels the task, so it panicked; the next reconciliation finds what it wrote so far.
-            warn!(%error, "The task of an attempt ended early");
+            warn!(
+                panicked = error.is_panic(),
+                "The task of a call ended early"
+            );
             Ok(ClaimOutcome::Gone)
         })
     }

@@ -157,7 +157,7 @@ impl<'a> RoundState<'a> {
         Self {
             context,
             peers: peers(context, &resource),
-            open_claim: context.memory.notes.open_claim(&resource),
+            open_claim: context.memory.open_claim(&resource),
             resource,
             guard,
             id: new_id(),

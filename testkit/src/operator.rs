@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -145,6 +146,17 @@ impl Operator {
 ///
 /// `cargo test` and `cargo bench` build it for the package's own tests and benchmarks.
 pub fn program() -> PathBuf {
+    PROGRAM.get_or_init(beside_this_program).clone()
+}
+
+/// Starts this program from now on, where Cargo did not put the operator's beside the one that runs.
+pub fn use_program(path: PathBuf) {
+    PROGRAM.set(path).expect("no operator was started before");
+}
+
+static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+
+fn beside_this_program() -> PathBuf {
     let own = std::env::current_exe().expect("this program has a path");
     let beside = own.parent().expect("a program is in a directory");
     let directory = if beside.ends_with("deps") {

@@ -11,7 +11,7 @@ use kube::api::DeleteParams;
 use serde_json::json;
 
 use super::stops::{Outage, Stops};
-use super::{LEADS, LEASE, LOST, age_lease, election, patch_lease, until_any_registered, with};
+use super::{LEADS, LEASE, LOST, election, free_lease, patch_lease, until_any_registered, with};
 use testkit::bed::{Bed, Gates};
 use testkit::operator::Operator;
 use testkit::simulator::{NumberConfig, Step};
@@ -124,7 +124,7 @@ async fn while_a_stranger_holds_the_lease_no_call_begins_and_the_one_under_way_i
 async fn two_that_both_take_themselves_for_the_leader_make_one_call() {
     let scene = Scene::new(Step::wait(), PATIENT).await;
     scene.stops.set_outage(Outage::Lease);
-    age_lease(&scene.bed).await;
+    free_lease(&scene.bed).await;
     scene.second.until_logged(LEADS).await;
     scene.register_more(6730).await;
     assert!(!scene.first.log().contains(LOST), "{}", scene.first.log());
@@ -142,7 +142,7 @@ async fn a_leader_that_cannot_reach_the_api_server_costs_no_second_call() {
         .first
         .until_logged("The outcome is not recorded yet")
         .await;
-    age_lease(&scene.bed).await;
+    free_lease(&scene.bed).await;
     scene.second.until_logged(LEADS).await;
     scene.register_more(6740).await;
     scene.bed.until_registered("held", "OutcomeConfirmed").await;

@@ -12,7 +12,7 @@ use operator_core::api::conditions::find;
 
 use super::stops::{Stop, Stops};
 use super::witness::Witness;
-use super::{LEADS, LOST, age_lease, election, outcomes, until_any_registered, with};
+use super::{LEADS, LOST, election, free_lease, outcomes, until_any_registered, with};
 use testkit::bed::{Bed, Gates};
 use testkit::gateway::Kind;
 use testkit::operator::Operator;
@@ -174,7 +174,7 @@ impl Scene {
         self.first.signal("STOP");
         match self.standby.take() {
             Some(standby) => {
-                age_lease(&self.bed).await;
+                free_lease(&self.bed).await;
                 standby.until_logged(LEADS).await;
                 standby
             }

@@ -22,7 +22,7 @@ enum Chore {
     Image(image::Args),
     /// Checks that imports go down the list of rooms and that no two files import each other
     Rooms,
-    /// Runs the operator (`cargo build --release` first) under random faults for a long time
+    /// Runs the operator, built as it is released, under random faults for a long time
     Soak(soak::Args),
 }
 

@@ -29,6 +29,18 @@ fn advice_for_stall(reason: Reason) -> String {
     }
 }
 
+/// The advice for a requested call, which no change of a Secret or the spec repeats.
+fn advice_for_request(reason: Reason) -> String {
+    match reason {
+        Reason::TokenRejected => "Put a valid token of a system user into the Secret.".to_owned(),
+        Reason::PinMismatch => {
+            "Put the number's PIN into the Secret, or reset it in WhatsApp Manager first. Do not guess: wrong PINs lock the number.".to_owned()
+        }
+        Reason::InvalidRequest => "Correct what Graph's message names.".to_owned(),
+        _ => advice_for_stall(reason),
+    }
+}
+
 /// Returns the message of a condition: what happened, what to do, and when the next attempt follows, if one does.
 pub fn explain(what: &str, reason: Reason, next: Option<Timestamp>) -> String {
     let rest = match next {
@@ -47,7 +59,7 @@ pub fn explain_requested(what: &str, reason: Reason) -> String {
     let rest = format!(
         "{} The number still counts as registered; no further attempt will be made until the annotation \
          {REGISTER_REQUESTED_AT} has a new value.",
-        advice_for_stall(reason)
+        advice_for_request(reason)
     );
     compose(what, &rest)
 }

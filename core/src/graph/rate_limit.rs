@@ -5,11 +5,13 @@
 //! one counts. `X-App-Usage` tells percentages only, and `X-Ad-Account-Usage` is about advertisements.
 
 use std::time::Duration;
+use std::{fmt, iter};
 
 use http::HeaderMap;
 use http::header::{HeaderName, RETRY_AFTER};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimeParser;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 /// The longest wait that is believed.
@@ -22,6 +24,36 @@ const WHATSAPP: &str = "whatsapp";
 
 /// Minutes until calls are let through again.
 const REGAIN: &str = "estimated_time_to_regain_access";
+
+/// The values of the header's object, those of repeated keys too: Meta's own sample of the header has one account twice.
+struct Accounts(Vec<Value>);
+
+impl<'de> Deserialize<'de> for Accounts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AccountsVisitor)
+    }
+}
+
+struct AccountsVisitor;
+
+impl<'de> Visitor<'de> for AccountsVisitor {
+    type Value = Accounts;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object or a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Accounts, A::Error> {
+        let values = iter::from_fn(|| seq.next_element().transpose());
+        values.collect::<Result<_, _>>().map(Accounts)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Accounts, A::Error> {
+        let values = iter::from_fn(|| map.next_entry::<IgnoredAny, Value>().transpose());
+        let values = values.map(|entry| entry.map(|(_, value)| value));
+        values.collect::<Result<_, _>>().map(Accounts)
+    }
+}
 
 /// How long to wait, by the headers of an answer; `None` if they name no wait.
 pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
@@ -37,7 +69,8 @@ fn business_use_case(headers: &HeaderMap) -> Option<Duration> {
         .get_all(BUSINESS_USE_CASE_USAGE)
         .iter()
         .filter_map(|value| serde_json::from_slice(value.as_bytes()).ok())
-        .filter_map(|json| longest_regain_minutes(&json))
+        .flat_map(|Accounts(accounts)| accounts)
+        .filter_map(|account| longest_regain_minutes(&account))
         .reduce(f64::max)
         .map(|minutes| seconds(minutes.ceil() * 60.0))
 }
@@ -140,7 +173,7 @@ mod tests {
             // Of a repeated key the last value counts, as in every common JSON reader.
             (
                 r#"{"1":[{"type":"whatsapp","estimated_time_to_regain_access":9}],"1":[{"type":"whatsapp","estimated_time_to_regain_access":2}]}"#,
-                Some(2),
+                Some(9),
             ),
             (
                 r#"{"1":[{"type":"whatsapp","estimated_time_to_regain_access":9,"estimated_time_to_regain_access":2}]}"#,

@@ -8,7 +8,7 @@
 //!
 //! `contract`, `script` and `number` are pure; `world` keeps all numbers and counts; `server`,
 //! `control` and `connection` do the I/O. Tests hold a [`Simulator`]; people talk to
-//! `/_simulator/…` with curl (see `examples/graph_simulator.rs`).
+//! `/_simulator/…` with curl (see `testkit/src/bin/graph-simulator.rs`).
 
 // The example uses one part of this module and the tests another.
 // Graph's errors are large and rare; nothing here needs to be fast.

@@ -208,7 +208,7 @@ impl Process {
         let ledgers: Vec<_> = others.iter().flat_map(|other| other.attempts()).collect();
         let calls = self.memory.history.with_ledgers(number, &ledgers);
         let peers = Peers::of(&resource, &others, calls);
-        let open_claim = self.memory.notes.open_claim(&resource);
+        let open_claim = self.memory.open_claim(&resource);
         let id = format!("claim-{}-{}", self.incarnation, self.claims);
         let (mut inputs, mut reading, mut read_at) = (None, None::<ReadOutcome>, None);
         for _ in 0..STEPS_MAX {

@@ -1,6 +1,6 @@
 //! Many numbers, faults everywhere, for a long time: the operator stays as small as it was, and makes no call too many.
 //!
-//! `cargo soak`, or `cargo soak --minutes 120 --numbers 1000 --seed 7`. The real program works behind gates that lose,
+//! `cargo xtask soak`, or `cargo xtask soak --minutes 120 --numbers 1000 --seed 7`. The real program works behind gates that lose,
 //! delay, refuse and garble what passes, while the resources are edited, suspended, deleted and made again, their
 //! Secrets change, and Graph answers as its scripts have it. At the end the faults stop, everything must come to rest,
 //! and memory and file handles must be what they were after the first minutes.
@@ -8,6 +8,8 @@
 mod churn;
 mod samples;
 
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use clap::Parser;
@@ -16,7 +18,7 @@ use kube::api::ListParams;
 use operator_core::api::conditions::find;
 use testkit::bed::{Bed, Gates};
 use testkit::gateway::faults::{Fault, Faults, Mix};
-use testkit::operator::Operator;
+use testkit::operator::{Operator, use_program};
 
 use self::churn::{Churn, name};
 use self::samples::Samples;
@@ -60,9 +62,10 @@ pub struct Args {
 #[tokio::main]
 pub async fn run(args: &Args) {
     println!(
-        "{} numbers, {} minutes, seed {}: cargo soak --seed {}",
+        "{} numbers, {} minutes, seed {}: cargo xtask soak --seed {}",
         args.numbers, args.minutes, args.seed, args.seed
     );
+    use_program(build());
     let bed = Bed::new().await;
     // The process that is watched is the one that was started: it does not die.
     let mix = Mix::all()
@@ -83,6 +86,19 @@ pub async fn run(args: &Args) {
     churn.check(&log);
     samples.check();
     println!("All is well.");
+}
+
+/// Builds the operator as it is released; returns the path of the program.
+fn build() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let built = Command::new(cargo)
+        .args(["build", "--release", "--package", "whatsapp-operator"])
+        .current_dir(&root)
+        .status();
+    assert!(built.is_ok_and(|status| status.success()), "see above");
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
+    target.join("release/whatsapp-operator")
 }
 
 /// Lets things happen until the time is over.
