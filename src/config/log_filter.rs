@@ -20,7 +20,7 @@ const QUIET: &[(&str, LevelFilter)] = &[
 /// A text that is neither a level nor directives.
 #[derive(Debug, thiserror::Error)]
 pub enum FilterError {
-    /// A word alone that is not a level. `EnvFilter` would take it for a target and silence everything else.
+    /// `EnvFilter` would take such a word for a target and silence everything else.
     #[error("{0:?} is not a log level")]
     NoLevel(String),
     /// What `EnvFilter` refuses.
@@ -29,9 +29,6 @@ pub enum FilterError {
 }
 
 /// The filter for a level or directives, with the caps on dependencies added.
-///
-/// # Errors
-/// When the text is neither.
 pub fn log_filter(text: &str) -> Result<EnvFilter, FilterError> {
     let mut words = text
         .split(',')

@@ -30,14 +30,12 @@ const RETRY_CAP: Duration = Duration::from_secs(5);
 /// A failed write or read of the resource.
 #[derive(Debug, Error)]
 pub enum RecordError {
-    /// The API server rejected the request, or failed.
     #[error("failed to {verb} the resource")]
     Api {
         verb: &'static str,
         #[source]
         source: Box<kube::Error>,
     },
-    /// The API server did not answer.
     #[error("failed to {verb} the resource: no answer from the API server in {} s", REQUEST_TIMEOUT.as_secs())]
     Timeout { verb: &'static str },
 }

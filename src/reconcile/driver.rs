@@ -38,10 +38,8 @@ pub enum ReconcileError {
     /// A Secret could not be read.
     #[error(transparent)]
     Secret(#[from] SecretError),
-    /// Another writer came first at both claims.
     #[error("conflict: the resource was modified concurrently")]
     Contended,
-    /// The decisions did not settle.
     #[error(
         "the reconciliation did not settle in {STEPS_MAX} steps: a bug; please report it with the status of the resource"
     )]

@@ -24,13 +24,10 @@ const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The settings make no client.
 #[derive(Debug, thiserror::Error)]
 pub enum GraphClientError {
-    /// The base URL cannot be used.
     #[error("the Graph base URL cannot be used: {0}")]
     BaseUrl(&'static str),
-    /// The time limit is zero.
     #[error("the Graph timeout must be longer than zero")]
     Timeout,
-    /// The HTTP client cannot be made, for example without root certificates.
     #[error(
         "failed to create the HTTP client for the Graph API (root certificates must be installed: package ca-certificates, or SSL_CERT_FILE)"
     )]
@@ -48,9 +45,6 @@ pub struct GraphClient {
 
 impl GraphClient {
     /// A client for these settings.
-    ///
-    /// # Errors
-    /// When a setting cannot be used.
     pub fn new(settings: &GraphSettings) -> Result<Self, GraphClientError> {
         check_base_url(&settings.base_url, settings.allow_insecure)
             .map_err(GraphClientError::BaseUrl)?;

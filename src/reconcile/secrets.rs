@@ -17,14 +17,12 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// A Secret could not be read.
 #[derive(Debug, Error)]
 pub enum SecretError {
-    /// The API server rejected the request, or failed.
     #[error("failed to read the Secret {name}")]
     Api {
         name: String,
         #[source]
         source: Box<kube::Error>,
     },
-    /// The API server did not answer.
     #[error("failed to read the Secret {name}: no answer from the API server in {} s", TIMEOUT.as_secs())]
     Timeout { name: String },
 }

@@ -41,7 +41,6 @@ pub struct Health {
 /// The server cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum HealthError {
-    /// The address is taken, not this machine's, or not allowed.
     #[error("failed to listen on {address} for health checks and metrics (--bind-address)")]
     Bind {
         /// The address that was asked for.
@@ -49,15 +48,11 @@ pub enum HealthError {
         /// What the system said.
         source: io::Error,
     },
-    /// The listener broke.
     #[error("failed to serve health checks and metrics")]
     Serve(#[source] io::Error),
 }
 
 /// Takes the address.
-///
-/// # Errors
-/// [`HealthError::Bind`], with the address in its text.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, HealthError> {
     TcpListener::bind(address)
         .await
@@ -65,9 +60,6 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, HealthError> {
 }
 
 /// Serves until `shutdown`; connections that are still open then are given [`LINGER`] to end.
-///
-/// # Errors
-/// [`HealthError::Serve`] when the listener breaks.
 pub async fn serve(
     listener: TcpListener,
     health: Health,

@@ -37,30 +37,23 @@ const SELECTOR_TIMEOUT: Duration = Duration::from_secs(5);
 /// The operator could not start, or had to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum OperatorError {
-    /// Neither a service account nor a kubeconfig says where the API server is.
     #[error("failed to find the Kubernetes API server")]
     Config(#[from] kube::config::InferConfigError),
-    /// The client for the API server could not be made.
     #[error("failed to create a client for the Kubernetes API server")]
     Client(#[source] kube::Error),
-    /// The label selector is not one.
     #[error("failed to select resources by --selector (SELECTOR) {selector:?}")]
     Selector {
-        /// The setting.
         selector: String,
-        /// The API server's answer.
         source: Box<kube::Error>,
     },
     /// The client for the Graph API could not be made.
     #[error(transparent)]
     Graph(#[from] GraphClientError),
-    /// The signals that end the process could not be asked for.
     #[error("failed to listen for SIGTERM and SIGINT")]
     Signals(#[source] std::io::Error),
     /// Health checks and metrics cannot be served.
     #[error(transparent)]
     Health(#[from] HealthError),
-    /// Nobody stands for election any more, so this process would never work again.
     #[error("leader election ended unexpectedly; restart the operator")]
     Election,
 }
@@ -74,9 +67,6 @@ struct Clients {
 }
 
 /// Runs until SIGTERM or SIGINT.
-///
-/// # Errors
-/// When the operator could not start, or had to stop.
 pub async fn run(settings: Settings) -> Result<(), OperatorError> {
     let shutdown = CancellationToken::new();
     cancel_on_signal(shutdown.clone())?;
@@ -84,9 +74,6 @@ pub async fn run(settings: Settings) -> Result<(), OperatorError> {
 }
 
 /// Runs until `shutdown`: no new work then, calls in flight are recorded, the Lease is given up.
-///
-/// # Errors
-/// When the operator could not start, or had to stop.
 pub async fn run_until(
     settings: Settings,
     shutdown: CancellationToken,

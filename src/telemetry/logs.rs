@@ -24,18 +24,13 @@ const PRINTS_BODIES: &str = "kube_client::client";
 /// Logging could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    /// The directives cannot be read; valid settings exclude that.
     #[error("failed to read the log level")]
     Filter(#[from] FilterError),
-    /// Logging was started before.
     #[error("failed to start logging")]
     Started(#[from] TryInitError),
 }
 
 /// Starts logging, and makes panics log lines.
-///
-/// # Errors
-/// See [`TelemetryError`].
 pub fn init(settings: &LogSettings) -> Result<(), TelemetryError> {
     let filter = log_filter(&settings.level)?;
     let format = settings.format.unwrap_or_else(default_format);

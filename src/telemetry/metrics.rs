@@ -276,9 +276,6 @@ impl Metrics {
     }
 
     /// The text of `/metrics`, in the OpenMetrics format.
-    ///
-    /// # Errors
-    /// When a metric cannot be written, which only a bug in this program can cause.
     pub fn encode(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)?;

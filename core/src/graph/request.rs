@@ -32,13 +32,10 @@ const USER_AGENT_VALUE: HeaderValue = HeaderValue::from_static(concat!(
 /// The request cannot be built from these inputs; nothing was sent.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// The base URL cannot have a path.
     #[error("the base URL cannot have a path")]
     BaseUrl,
-    /// A part of the URL or a header contains characters that HTTP does not allow.
     #[error("failed to build the HTTP request")]
     Http(#[from] http::Error),
-    /// The body cannot be written as JSON.
     #[error("failed to write the body as JSON")]
     Json(#[from] serde_json::Error),
 }
@@ -63,9 +60,6 @@ struct BackupBody<'a> {
 }
 
 /// Builds the request that reads the number.
-///
-/// # Errors
-/// When the inputs cannot go into an HTTP request.
 pub fn read(base: &Url, call: &Call<'_>) -> Result<GraphRequest, BuildError> {
     let mut url = number_url(base, call, &[])?;
     // Not `query_pairs_mut`, which would encode the commas as %2C.
@@ -75,9 +69,6 @@ pub fn read(base: &Url, call: &Call<'_>) -> Result<GraphRequest, BuildError> {
 }
 
 /// Builds the request that registers the number.
-///
-/// # Errors
-/// When the inputs cannot go into an HTTP request.
 pub fn register(base: &Url, call: &Call<'_>) -> Result<GraphRequest, BuildError> {
     let mut url = number_url(base, call, &["register"])?;
     add_proof(&mut url, call);

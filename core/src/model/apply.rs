@@ -314,9 +314,20 @@ fn wait_after(
     policy: &Policy,
     retry_after: Option<Duration>,
 ) -> Option<Duration> {
+    match reason.disposition() {
+        Disposition::Done => return None,
+        Disposition::Stall if http_status == Some(422) && reason == Reason::InvalidRequest => {
+            return Some(Duration::ZERO);
+        }
+        Disposition::Stall => return None,
+        Disposition::Retry
+        | Disposition::RetryN(_)
+        | Disposition::Confirm
+        | Disposition::ConfirmThenStall => {}
+    }
     let backoff = policy.backoff.after(ledger::failures_in_a_row(attempts));
     let server_fault = http_status.is_some_and(|status| status >= 500);
-    let wait = match reason {
+    Some(match reason {
         Reason::RecentlyDeregistered => backoff.max(AFTER_DEREGISTRATION),
         Reason::PinLocked => backoff.max(AFTER_PIN_LOCK),
         Reason::CertificateUnavailable => {
@@ -332,32 +343,9 @@ fn wait_after(
                 .max(window.unwrap_or_default())
                 .max(retry_after.unwrap_or_default())
         }
-        Reason::GraphUnreachable | Reason::NotSent => backoff,
-        Reason::InvalidRequest if http_status == Some(422) => Duration::ZERO,
-        // These are not retried, or not found in a call.
-        Reason::RegistrationSucceeded
-        | Reason::AlreadyRegistered
-        | Reason::OutcomeConfirmed
-        | Reason::Registering
-        | Reason::Suspended
-        | Reason::SecretNotFound
-        | Reason::SecretKeyMissing
-        | Reason::SecretForbidden
-        | Reason::InvalidToken
-        | Reason::InvalidPin
-        | Reason::InvalidBackup
-        | Reason::DuplicatePhoneNumber
-        | Reason::AttemptBudgetExhausted
-        | Reason::TokenRejected
-        | Reason::PermissionDenied
-        | Reason::PhoneNumberNotFound
-        | Reason::PinMismatch
-        | Reason::AccountLocked
-        | Reason::OwnershipNotVerified
-        | Reason::InvalidRequest
-        | Reason::DeregistrationIncomplete => return None,
-    };
-    Some(wait)
+        // Whatever else is retried backs off.
+        _ => backoff,
+    })
 }
 
 fn note_trace(status: &mut WhatsAppPhoneNumberStatus, outcome: &RegisterOutcome) {
