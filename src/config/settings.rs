@@ -153,7 +153,7 @@ fn base_url(text: &str, allow_insecure: bool) -> Result<Url, ConfigError> {
             problem,
         ))
     };
-    // The text itself is not repeated: somebody may have put a password into it.
+    // The text itself is not repeated: it may hold a password.
     let url = match Url::parse(text.trim()) {
         Ok(url) => url,
         Err(error) => {

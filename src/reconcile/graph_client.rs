@@ -110,8 +110,8 @@ fn http_client(settings: &GraphSettings) -> Result<Client, reqwest::Error> {
         .connection_verbose(false)
         .connect_timeout(MAX_CONNECT_TIMEOUT.min(settings.timeout / 3))
         .timeout(settings.timeout)
-        // A connection that is used again may have been closed by the server meanwhile; a POST into it would have an
-        // unclear outcome for no need.
+        // The server may have closed a connection that is used again; a POST into it would have an
+        // unclear outcome without need.
         .pool_max_idle_per_host(0)
         .https_only(settings.base_url.scheme() == "https");
     if is_loopback(&settings.base_url) {

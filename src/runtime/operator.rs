@@ -128,7 +128,7 @@ pub async fn run_until(
     worked
 }
 
-/// Says when the watches are synced, and who leads; ends when nobody stands for election any more.
+/// Logs when the watches are synced and who leads; ends when the election has ended.
 async fn report(context: &Context, readiness: &Readiness) {
     if watches::synced(context).await {
         readiness.set(WATCHES_SYNCED);
@@ -203,7 +203,7 @@ fn policy(settings: &Settings) -> Policy {
 }
 
 /// Twice the time that a call may take, in whole seconds as the claim's entry has it: rounded down, a call could still be
-/// under way when others take its claim for abandoned.
+/// in flight when other processes consider its claim abandoned.
 fn claim_ttl(timeout: Duration) -> Duration {
     let twice = timeout.saturating_mul(2);
     let part = u64::from(twice.subsec_nanos() > 0);

@@ -108,7 +108,7 @@ at its start, but then a pod has to crash before anybody reads it.
 {{- $requirement := printf " *(! *%s|%s|%s( *(=|==|!=) *%s)?) *" $key $isSet $key $value -}}
 {{- with .selector -}}
 {{- if not (regexMatch (printf "^%s(,%s)*$" $requirement $requirement) .) -}}
-{{- fail (printf "\n\nselector is %q, which is no label selector.\nWrite one such as shard=a or shard in (a,b)." .) -}}
+{{- fail (printf "\n\nselector is %q, which is not a label selector.\nWrite one such as shard=a or shard in (a,b)." .) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -117,7 +117,7 @@ at its start, but then a pod has to crash before anybody reads it.
 {{- define "whatsapp-operator.validateLogLevel" -}}
 {{- range splitList "," .level -}}
 {{- if not (or (contains "=" .) (contains "[" .) (regexMatch "(?i)^(off|error|warn|info|debug|trace)$" (trim .))) -}}
-{{- fail (printf "\n\nlogging.level: %q is no level.\nWrite error, warn, info, debug or trace, or directives such as info,whatsapp_operator=debug." .) -}}
+{{- fail (printf "\n\nlogging.level: %q is not a log level.\nWrite error, warn, info, debug or trace, or directives such as info,whatsapp_operator=debug." .) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

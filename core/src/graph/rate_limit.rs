@@ -119,7 +119,7 @@ fn delay(text: &str, now: Timestamp) -> Option<Duration> {
     Duration::try_from(until.duration_since(now)).ok()
 }
 
-/// Whole seconds, rounded up, within the bounds; what is no number is no wait.
+/// Whole seconds, rounded up, within the bounds; NaN is no wait.
 fn seconds(number: f64) -> Duration {
     let bounded = number.max(0.0).min(MAX_WAIT.as_secs_f64());
     Duration::try_from_secs_f64(bounded.ceil()).unwrap_or_default()
