@@ -80,6 +80,7 @@ impl ObjectNotes {
 
     /// The knowledge about the open claim in a resource.
     pub fn open_claim(&self, resource: &WhatsAppPhoneNumber) -> OpenClaim {
+        self.note_seen(resource);
         let notes = self.notes();
         let note = notes.by_uid.get(&uid_of(resource));
         match note.and_then(|note| note.open_claim.as_ref()) {

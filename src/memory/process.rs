@@ -40,9 +40,9 @@ impl Memory {
         self.notes.note_seen(resource);
     }
 
-    /// What is known of the open claim in a resource that was read, which is noted as one from a watch is.
+    /// What is known of the open claim in a resource, of which the cool-down is noted as well.
     pub fn open_claim(&self, resource: &WhatsAppPhoneNumber) -> OpenClaim {
-        self.note_seen(resource);
+        self.cooldowns.note_status(resource);
         self.notes.open_claim(resource)
     }
 }
