@@ -21,7 +21,9 @@
 //! ```
 //!
 //! A reconciliation calls `decide` repeatedly. Each decision names the one thing that is missing (the Secrets, a
-//! read of the number), or the one thing to do (claim and call), or the status to end with.
+//! read of the number), or the one thing to do (claim and call), or the status to end with. The shell around it is pure as well:
+//! a [`machine`](operator_core::model::machine) that asks for one effect after another. `reconcile` performs them; the tests'
+//! models of processes, clusters and clocks drive the same one.
 //!
 //! # At most once
 //!

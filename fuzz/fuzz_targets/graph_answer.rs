@@ -38,14 +38,14 @@ fuzz_target!(|data: &[u8]| {
         let read = read_outcome(
             &answer(first.rotate_left(pass.into()), read),
             &scrubber,
-            player.now,
+            player.now(),
         );
         let register = answer(first.wrapping_mul(7).wrapping_add(pass), register);
-        let register = register_outcome(&register, &scrubber, player.now);
+        let register = register_outcome(&register, &scrubber, player.now());
         check::read_outcome(&read);
         check::register_outcome(&register);
         player.pass(&read, &register);
-        let shown = serde_json::to_string(&player.resource.status).expect("a status is JSON");
+        let shown = serde_json::to_string(&player.world.resource.status).expect("a status is JSON");
         check::secrets_absent(
             &format!("{} {} {shown}", read.message, register.message),
             SECRETS,

@@ -71,8 +71,8 @@ fuzz_target!(|data: &[u8]| {
     let mut player = Player::new(resource, Ok(digests));
     player.own = false;
     for pair in answers.windows(2) {
-        let read = read_outcome(&answer(pair[0]), &scrubber, player.now);
-        let register = register_outcome(&answer(pair[1]), &scrubber, player.now);
+        let read = read_outcome(&answer(pair[0]), &scrubber, player.now());
+        let register = register_outcome(&answer(pair[1]), &scrubber, player.now());
         player.pass(&read, &register);
         player.sleep(Duration::from_secs(u64::from(pair[0]) * 600));
     }

@@ -1,7 +1,11 @@
 //! All parts of the memory together.
 
+use std::time::{Duration, Instant};
+
+use kube::ResourceExt;
 use operator_core::api::WhatsAppPhoneNumber;
-use operator_core::model::OpenClaim;
+use operator_core::model::machine::Note;
+use operator_core::model::{OpenClaim, Peers};
 
 use super::clock::Clock;
 use super::cooldowns::TokenCooldowns;
@@ -10,8 +14,9 @@ use super::locks::NumberLocks;
 use super::notes::ObjectNotes;
 
 /// The knowledge of the process beyond the statuses and the watched resources.
-#[derive(Default)]
 pub struct Memory {
+    clock: Clock,
+    started: Instant,
     /// For each phone number, during a reconciliation: its lock.
     pub locks: NumberLocks,
     /// For each phone number, for 72 hours: its register calls.
@@ -26,10 +31,40 @@ impl Memory {
     /// The memory of a process that has just started.
     pub fn new(clock: &Clock) -> Self {
         Self {
+            clock: clock.clone(),
+            started: clock.instant(),
             locks: NumberLocks::default(),
             history: CallHistory::new(clock.clone()),
             cooldowns: TokenCooldowns::new(clock.clone()),
             notes: ObjectNotes::new(clock.clone()),
+        }
+    }
+
+    /// The time since the process started, by the monotonic clock.
+    pub fn uptime(&self) -> Duration {
+        self.clock.instant() - self.started
+    }
+
+    /// What is known of a number beyond the resource, whose others are given.
+    pub fn peers(&self, resource: &WhatsAppPhoneNumber, others: &[&WhatsAppPhoneNumber]) -> Peers {
+        let number = &resource.spec.phone_number_id;
+        let ledgers: Vec<_> = others.iter().flat_map(|other| other.attempts()).collect();
+        let calls = self.history.with_ledgers(number, &ledgers);
+        Peers::of(resource, others, calls)
+    }
+
+    /// Remembers what a reconciliation notes.
+    pub fn note(&self, note: Note<'_>) {
+        match note {
+            Note::Read(resource) => {
+                let uid = resource.uid().unwrap_or_default();
+                self.notes.note_read(&uid, self.clock.now());
+            }
+            Note::Written(resource) => self.notes.note_written(resource),
+            Note::Unsent(id) => self.notes.note_unsent(id),
+            Note::Call(number, entry) => self.history.note(number, std::slice::from_ref(entry)),
+            Note::Cooldown(token, until) => self.cooldowns.start(token, until),
+            Note::Outcome(_) | Note::Unrecorded => {}
         }
     }
 
@@ -44,5 +79,11 @@ impl Memory {
     pub fn open_claim(&self, resource: &WhatsAppPhoneNumber) -> OpenClaim {
         self.cooldowns.note_status(resource);
         self.notes.open_claim(resource)
+    }
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self::new(&Clock::default())
     }
 }

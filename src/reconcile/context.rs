@@ -1,15 +1,18 @@
 //! The context that all reconciliations share.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use kube::{Client, Resource};
+use kube::api::ListParams;
+use kube::{Api, Client, Resource};
 use operator_core::api::{WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
 use operator_core::model::Policy;
 use operator_core::model::event::{self, EventDraft};
+use operator_core::model::machine::Purpose;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::Instrument;
+use tracing::{Instrument, info};
 
 use super::claims::Recorder;
 use super::events::Events;
@@ -17,6 +20,9 @@ use super::graph_client::GraphClient;
 use crate::config::Scope;
 use crate::memory::{Memory, ResourceStore};
 use crate::telemetry::metrics::Metrics;
+
+/// How long the list of a number's resources in one namespace may take.
+const LIST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The context that all reconciliations share.
 pub struct Context {
@@ -46,7 +52,7 @@ pub struct Context {
 
 impl Context {
     /// Publishes the event for a change of status, if there is one, without waiting for it. Returns the event.
-    pub fn announce(
+    fn announce(
         &self,
         before: &WhatsAppPhoneNumber,
         after: &WhatsAppPhoneNumber,
@@ -58,8 +64,45 @@ impl Context {
         Some(draft)
     }
 
+    /// Tells of a status that was written: an event, where the change is worth one, and the warnings about a new spec.
+    pub fn tell(
+        &self,
+        before: &WhatsAppPhoneNumber,
+        after: &WhatsAppPhoneNumber,
+        purpose: Purpose,
+    ) {
+        self.remark_on_spec(before, after);
+        let draft = self.announce(before, after);
+        if let (Some(draft), Purpose::Settle) = (draft, purpose) {
+            info!(reason = draft.reason, "{}", draft.note);
+        }
+    }
+
+    /// Lists the resources of a number from the API server.
+    ///
+    /// # Errors
+    /// When one watched namespace could not be listed.
+    pub async fn list_peers(
+        &self,
+        resource: &WhatsAppPhoneNumber,
+    ) -> Result<Vec<WhatsAppPhoneNumber>, kube::Error> {
+        let selector = format!("spec.phoneNumberID={}", resource.spec.phone_number_id);
+        let params = ListParams::default().fields(&selector);
+        let mut all = Vec::new();
+        for namespace in self.scope.namespaces() {
+            let api: Api<WhatsAppPhoneNumber> = match namespace {
+                Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+                None => Api::all(self.client.clone()),
+            };
+            let list = tokio::time::timeout(LIST_TIMEOUT, api.list(&params)).await;
+            let list = list.map_err(|_| kube::Error::Service("no answer in 10 s".into()))??;
+            all.extend(list.items);
+        }
+        Ok(all)
+    }
+
     /// Publishes the warnings about a spec once for each observed generation.
-    pub fn remark_on_spec(&self, before: &WhatsAppPhoneNumber, after: &WhatsAppPhoneNumber) {
+    fn remark_on_spec(&self, before: &WhatsAppPhoneNumber, after: &WhatsAppPhoneNumber) {
         let observed = |resource: &WhatsAppPhoneNumber| {
             resource
                 .status

@@ -1,33 +1,29 @@
-//! One reconciliation: observe → decide → act → record. The I/O around the pure core in [`operator_core::model`].
+//! Drives one reconciliation: performs the effects that [`operator_core::model::machine`] asks for. Nothing is decided here.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
-use kube::ResourceExt;
 use kube::runtime::controller::Action;
-use operator_core::api::{WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
-use operator_core::credentials::{CallInputs, Digests, SecretFault};
-use operator_core::graph::{Call, ReadOutcome};
-use operator_core::model::{
-    Claim, Decision, Observed, OpenClaim, Peers, Requeue, cooldown_until, decide, event,
+use operator_core::api::WhatsAppPhoneNumber;
+use operator_core::credentials::CallInputs;
+use operator_core::graph::Call;
+use operator_core::model::machine::{
+    Effect, Failure, Input, Machine, Process as _, Purpose, Unavailable, WriteFault,
 };
+use operator_core::model::{Requeue, event};
 use thiserror::Error;
-use tracing::{debug, info, warn};
+use tracing::{Instrument, debug, info_span, warn};
 
-use super::call::{CallTask, new_id};
-use super::claims::{ClaimOutcome, RecordError};
+use super::claims::RecordError;
 use super::context::Context;
+use super::host::Host;
 use super::secrets::{self, SecretError};
-use crate::memory::{NumberGuard, key_of};
+use crate::memory::NumberGuard;
 use crate::telemetry::Chain;
 use crate::telemetry::metrics::{GraphOutcome, Operation};
 
-/// More steps than any round needs: one that takes more is a bug in this program, and is ended.
-const STEPS_MAX: usize = 8;
-
-/// The wait for the watch after a resource was found gone or recreated.
-const AFTER_GONE: Duration = Duration::from_secs(1);
+/// The wait after a call whose task panicked.
+const AFTER_PANIC: Duration = Duration::from_secs(1);
 
 /// A failed reconciliation. It is retried.
 #[derive(Debug, Error)]
@@ -41,7 +37,7 @@ pub enum ReconcileError {
     #[error("conflict: the resource was modified concurrently")]
     Contended,
     #[error(
-        "the reconciliation did not settle in {STEPS_MAX} steps: a bug; please report it with the status of the resource"
+        "the reconciliation did not settle: a bug; please report it with the status of the resource"
     )]
     Unsettled,
 }
@@ -62,15 +58,7 @@ impl ReconcileError {
     }
 }
 
-/// The end of one round of decisions.
-enum Round {
-    /// Nothing is left to do until the action is due.
-    Settled(Action),
-    /// A claim was attempted, or the resource is another one by now: decide again, if it still exists.
-    Claimed(ClaimOutcome),
-}
-
-/// Reconciles a resource: one round of decisions, and another one after a claim.
+/// Reconciles a resource.
 ///
 /// # Errors
 /// When the API server could not be reached or rejected a request, on a conflict, or when the decisions do not settle.
@@ -78,217 +66,251 @@ pub async fn reconcile(
     context: &Arc<Context>,
     cached: &WhatsAppPhoneNumber,
 ) -> Result<Action, ReconcileError> {
-    let first = match round(context, cached).await? {
-        Round::Settled(action) => return Ok(action),
-        Round::Claimed(outcome) => outcome,
-    };
-    // A resource that is gone or recreated has to wait for the watch: until then, each read and claim of it fails. The
-    // watch also brings the last ledger of the old one, which counts.
-    let (ClaimOutcome::Acquired(after) | ClaimOutcome::Conflict(after)) = first else {
-        return Ok(Action::requeue(AFTER_GONE));
-    };
-    if after.uid() != cached.uid() {
-        return Ok(Action::requeue(AFTER_GONE));
-    }
-    match round(context, &after).await? {
-        Round::Settled(action) => Ok(action),
-        Round::Claimed(ClaimOutcome::Acquired(again)) if again.uid() == cached.uid() => {
-            Ok(Action::requeue(Duration::ZERO))
-        }
-        Round::Claimed(ClaimOutcome::Conflict(again)) if again.uid() == cached.uid() => {
-            Err(ReconcileError::Contended)
-        }
-        Round::Claimed(_) => Ok(Action::requeue(AFTER_GONE)),
-    }
-}
-
-async fn round(
-    context: &Arc<Context>,
-    cached: &WhatsAppPhoneNumber,
-) -> Result<Round, ReconcileError> {
-    let number = &cached.spec.phone_number_id;
-    let guard = context.memory.locks.lock(number).await;
-    let resource = if context.memory.notes.is_stale(cached) {
-        context.recorder.newest(cached).await?
-    } else {
-        cached.clone()
-    };
-    if resource.uid() != cached.uid() {
-        // Recreated, and possibly for another number, which the guard does not lock.
-        return Ok(Round::Claimed(ClaimOutcome::Conflict(Box::new(resource))));
-    }
-    let mut state = RoundState::observe(context, resource, guard);
-    for _ in 0..STEPS_MAX {
-        match decide(&state.observed(), Timestamp::now()) {
-            Decision::LoadSecrets => state.load_secrets().await?,
-            Decision::Read => state.read().await,
-            Decision::Register(claim) => return state.register(*claim).await,
-            Decision::Settle(status, requeue) => {
-                let action = state.settle(*status, requeue).await?;
-                return Ok(Round::Settled(action));
+    let mut driver = Driver::new(context, cached);
+    let mut effect = Effect::Lock;
+    loop {
+        effect = match effect {
+            Effect::End(end) => return driver.end(end),
+            Effect::Write {
+                purpose: Purpose::Claim,
+                ..
+            } => match driver.call(effect).await {
+                Ok((after, effect)) => {
+                    driver = after;
+                    effect
+                }
+                Err(action) => return Ok(action),
+            },
+            effect => {
+                let input = driver.perform(effect).await;
+                driver.step(input)
             }
-        }
-    }
-    Err(ReconcileError::Unsettled)
-}
-
-/// The findings of one round so far.
-struct RoundState<'a> {
-    context: &'a Arc<Context>,
-    resource: WhatsAppPhoneNumber,
-    guard: NumberGuard,
-    peers: Peers,
-    open_claim: OpenClaim,
-    id: String,
-    jitter: f64,
-    inputs: Option<CallInputs>,
-    digests: Option<Result<Digests, SecretFault>>,
-    reading: Option<ReadOutcome>,
-}
-
-impl<'a> RoundState<'a> {
-    fn observe(
-        context: &'a Arc<Context>,
-        resource: WhatsAppPhoneNumber,
-        guard: NumberGuard,
-    ) -> Self {
-        Self {
-            context,
-            peers: peers(context, &resource),
-            open_claim: context.memory.open_claim(&resource),
-            resource,
-            guard,
-            id: new_id(),
-            jitter: rand::random(),
-            inputs: None,
-            digests: None,
-            reading: None,
-        }
-    }
-
-    fn observed(&self) -> Observed<'_> {
-        let token = self
-            .digests
-            .as_ref()
-            .and_then(|digests| digests.as_ref().ok());
-        Observed {
-            resource: &self.resource,
-            policy: &self.context.policy,
-            peers: &self.peers,
-            open_claim: self.open_claim,
-            last_read: self.context.memory.notes.last_read(&self.uid()),
-            inputs: self.digests.clone(),
-            cool_down: token
-                .and_then(|digests| self.context.memory.cooldowns.until(&digests.token)),
-            reading: self.reading.clone(),
-            fresh_id: &self.id,
-            jitter: self.jitter,
-        }
-    }
-
-    fn uid(&self) -> String {
-        self.resource.uid().unwrap_or_default()
-    }
-
-    async fn load_secrets(&mut self) -> Result<(), ReconcileError> {
-        let inputs = secrets::load(&self.context.client, &self.resource).await?;
-        self.digests = Some(inputs.map(|inputs| {
-            let digests = inputs.digests(&self.resource.spec);
-            self.inputs = Some(inputs);
-            digests
-        }));
-        Ok(())
-    }
-
-    async fn read(&mut self) {
-        let Some(inputs) = &self.inputs else { return };
-        let started = Instant::now();
-        // The time before the call, as the answer may be as old as that.
-        self.context
-            .memory
-            .notes
-            .note_read(&self.uid(), Timestamp::now());
-        let version = self.context.policy.version(&self.resource);
-        let call = Call {
-            spec: &self.resource.spec,
-            version,
-            inputs,
         };
+    }
+}
+
+/// A machine, and what its effects need and leave.
+struct Driver {
+    context: Arc<Context>,
+    machine: Machine,
+    /// The lock of the number.
+    guard: Option<NumberGuard>,
+    inputs: Option<CallInputs>,
+    /// Why the last effect failed, if it did.
+    error: Option<ReconcileError>,
+}
+
+impl Driver {
+    fn new(context: &Arc<Context>, cached: &WhatsAppPhoneNumber) -> Self {
+        Self {
+            context: Arc::clone(context),
+            machine: Machine::new(Arc::new(cached.clone())),
+            guard: None,
+            inputs: None,
+            error: None,
+        }
+    }
+
+    fn step(&mut self, input: Input) -> Effect {
+        self.machine.step(input, &mut Host(&self.context))
+    }
+
+    /// Performs effects from a claim to its record, in a task of its own: it is completed when this reconciliation is cancelled
+    /// or the process shuts down. Returns the effect that follows.
+    ///
+    /// # Errors
+    /// What ends the reconciliation instead: the process shuts down already, or the task panicked.
+    async fn call(mut self, claim: Effect) -> Result<(Self, Effect), Action> {
+        if self.context.shutdown.is_cancelled() {
+            return Err(Action::await_change());
+        }
+        let context = Arc::clone(&self.context);
+        let span = info_span!("call", attempt = claimed(&claim));
+        let task = async move {
+            let mut effect = claim;
+            while !matches!(effect, Effect::Lock | Effect::End(_)) {
+                let input = self.perform(effect).await;
+                effect = self.step(input);
+            }
+            (self, effect)
+        };
+        let ended = context.tasks.spawn(task.instrument(span)).await;
+        ended.map_err(|error| {
+            // Nothing cancels the task, so it panicked; the next reconciliation finds what it wrote so far.
+            warn!(
+                panicked = error.is_panic(),
+                "The task of a call ended early"
+            );
+            Action::requeue(AFTER_PANIC)
+        })
+    }
+
+    /// Performs an effect.
+    async fn perform(&mut self, effect: Effect) -> Input {
+        match effect {
+            Effect::Lock => {
+                self.guard = None;
+                self.inputs = None;
+                let number = &self.machine.resource().spec.phone_number_id;
+                self.guard = Some(self.context.memory.locks.lock(number).await);
+                Input::Locked
+            }
+            Effect::ReadResource { wait } => {
+                tokio::time::sleep(wait).await;
+                let resource = self.machine.resource();
+                let newest = self.context.recorder.newest(resource).await;
+                if let Err(error) = &newest
+                    && !(error.is_not_found() || wait.is_zero())
+                {
+                    warn!(error = %Chain(error), "The outcome is not recorded yet; retrying");
+                }
+                self.newest(newest)
+            }
+            Effect::SettleClaim { until } => {
+                let left = until.saturating_sub(Host(&self.context).uptime());
+                let resource = self.machine.resource();
+                let newest = self.context.recorder.newest_within(resource, left).await;
+                self.newest(newest)
+            }
+            Effect::LoadSecrets => {
+                let found = secrets::load(&self.context.client, self.machine.resource()).await;
+                let found = self.heard(found).map(|found| {
+                    found.map(|inputs| {
+                        let digests = inputs.digests(&self.machine.resource().spec);
+                        self.inputs = Some(inputs);
+                        digests
+                    })
+                });
+                Input::Secrets(found)
+            }
+            Effect::ReadNumber => self.read_number().await,
+            Effect::Write {
+                on,
+                status,
+                purpose,
+            } => {
+                let written = self.context.recorder.write(&on, *status).await;
+                if let Ok(after) = &written {
+                    self.context.tell(&on, after, purpose);
+                }
+                self.written(written, purpose)
+            }
+            Effect::ListPeers => {
+                let peers = self.context.list_peers(self.machine.resource()).await;
+                Input::Peers(peers.map_err(|error| Chain(&error).to_string()))
+            }
+            Effect::Register => self.register().await,
+            // The caller takes it before.
+            Effect::End(_) => Input::Locked,
+        }
+    }
+
+    async fn read_number(&mut self) -> Input {
+        let Some(call) = self.graph_call() else {
+            return Input::Secrets(Err(Unavailable));
+        };
+        let started = Instant::now();
         let reading = self.context.graph.read(&call).await;
         let label = GraphOutcome::of_read(reading.state);
         self.context
             .metrics
             .graph_request(Operation::Read, label, started.elapsed());
         debug!(trace = reading.fbtrace_id.as_deref(), "{}", reading.message);
-        self.reading = Some(reading);
+        Input::Reading(Box::new(reading))
     }
 
-    /// Claims, calls and records. The next round decides on the outcome.
-    async fn register(self, claim: Claim) -> Result<Round, ReconcileError> {
-        let (Some(inputs), Some(Ok(digests))) = (self.inputs, self.digests) else {
-            return Err(ReconcileError::Unsettled);
+    /// Makes the one call.
+    async fn register(&mut self) -> Input {
+        let Some(call) = self.graph_call() else {
+            return Input::Secrets(Err(Unavailable));
         };
-        if self.context.shutdown.is_cancelled() {
-            return Ok(Round::Settled(Action::await_change()));
-        }
-        let call = CallTask {
-            resource: self.resource,
-            claim,
-            id: self.id,
-            inputs,
-            token_digest: digests.token,
-            guard: self.guard,
-        };
-        Ok(Round::Claimed(call.run(self.context).await?))
+        let started = Instant::now();
+        let outcome = self.context.graph.register(&call).await;
+        let label = GraphOutcome::of_register(outcome.reason);
+        self.context
+            .metrics
+            .graph_request(Operation::Register, label, started.elapsed());
+        Input::Called(Box::new(outcome))
     }
 
-    async fn settle(
-        self,
-        status: WhatsAppPhoneNumberStatus,
-        requeue: Requeue,
-    ) -> Result<Action, ReconcileError> {
-        let context = self.context;
-        if self.resource.status.as_ref() != Some(&status) {
-            self.note_cool_down(&status);
-            let after = context.recorder.write(&self.resource, status).await?;
-            context.memory.notes.note_written(&after);
-            context.remark_on_spec(&self.resource, &after);
-            if let Some(draft) = context.announce(&self.resource, &after) {
-                info!(reason = draft.reason, "{}", draft.note);
-            }
-        }
-        if let Some(remark) = event::of_request(&self.resource) {
-            context.publish(&self.resource, remark);
-        }
-        Ok(match requeue {
-            Requeue::OnChange => Action::await_change(),
-            Requeue::After(wait) => Action::requeue(wait),
+    /// What a call to Graph is made of; there is nothing before the Secrets were read.
+    fn graph_call(&self) -> Option<Call<'_>> {
+        let resource = self.machine.resource();
+        Some(Call {
+            spec: &resource.spec,
+            version: self.context.policy.version(resource),
+            inputs: self.inputs.as_ref()?,
         })
     }
 
-    /// Starts the cool-down of the token, for all resources that use it, after a read that met a rate limit.
-    fn note_cool_down(&self, status: &WhatsAppPhoneNumberStatus) {
-        let (Some(reading), Some(Ok(digests))) = (&self.reading, &self.digests) else {
-            return;
+    fn newest(&mut self, newest: Result<WhatsAppPhoneNumber, RecordError>) -> Input {
+        let gone = newest.as_ref().is_err_and(RecordError::is_not_found);
+        let newest = self.heard(newest).map(|newest| Some(Arc::new(newest)));
+        Input::Newest(if gone { Ok(None) } else { newest })
+    }
+
+    fn written(
+        &mut self,
+        written: Result<WhatsAppPhoneNumber, RecordError>,
+        purpose: Purpose,
+    ) -> Input {
+        let fault = match &written {
+            Ok(_) => None,
+            Err(error) if error.is_conflict() => Some(WriteFault::Conflict),
+            Err(error) if error.is_not_found() => Some(WriteFault::Gone),
+            Err(_) => Some(WriteFault::Unclear),
         };
-        if let Some(until) = cooldown_until(reading, status, &self.context.policy, Timestamp::now())
-        {
-            self.context.memory.cooldowns.start(&digests.token, until);
+        match (purpose, &written) {
+            (Purpose::Record, Err(error)) if !error.is_conflict() => {
+                warn!(error = %Chain(error), "The outcome is not recorded yet; retrying");
+            }
+            (Purpose::Claim, Err(error)) => {
+                debug!(error = %Chain(error), "The write of the claim was not confirmed; reading the resource to settle it");
+            }
+            _ => {}
+        }
+        let written = self.heard(written).map(Arc::new);
+        Input::Written(written.map_err(|Unavailable| fault.unwrap_or(WriteFault::Unclear)))
+    }
+
+    /// Keeps an error for the end of the reconciliation.
+    fn heard<T, E: Into<ReconcileError>>(
+        &mut self,
+        result: Result<T, E>,
+    ) -> Result<T, Unavailable> {
+        result.map_err(|error| {
+            self.error = Some(error.into());
+            Unavailable
+        })
+    }
+
+    fn end(self, end: Result<Requeue, Failure>) -> Result<Action, ReconcileError> {
+        match end {
+            Ok(requeue) => {
+                let resource = self.machine.resource();
+                if let Some(remark) = event::of_request(resource) {
+                    self.context.publish(resource, remark);
+                }
+                Ok(match requeue {
+                    Requeue::OnChange => Action::await_change(),
+                    Requeue::After(wait) => Action::requeue(wait),
+                })
+            }
+            Err(Failure::Effect | Failure::Gone) => {
+                Err(self.error.unwrap_or(ReconcileError::Unsettled))
+            }
+            Err(Failure::Contended) => Err(ReconcileError::Contended),
+            Err(Failure::Unsettled) => Err(ReconcileError::Unsettled),
         }
     }
 }
 
-/// The knowledge about the number beyond the resource.
-fn peers(context: &Context, resource: &WhatsAppPhoneNumber) -> Peers {
-    let number = &resource.spec.phone_number_id;
-    let watched = context.store.others(number, &key_of(resource));
-    let others: Vec<&WhatsAppPhoneNumber> = watched
-        .iter()
-        .filter_map(|other| other.0.as_ref().ok())
-        .collect();
-    let ledgers: Vec<_> = others.iter().flat_map(|other| other.attempts()).collect();
-    let calls = context.memory.history.with_ledgers(number, &ledgers);
-    Peers::of(resource, &others, calls)
+/// The ID of the claim that an effect writes.
+fn claimed(effect: &Effect) -> Option<&str> {
+    match effect {
+        Effect::Write { status, .. } => Some(status.attempts.first()?.id.as_str()),
+        _ => None,
+    }
 }
 
 /// Logs the result of a reconciliation.

@@ -1,12 +1,12 @@
-//! One resource at a time: observe, decide, act, record. The decisions are made in [`operator_core::model`]; this room
-//! does the I/O before and after them.
+//! One resource at a time: observe, decide, act, record. What to do, and in which order, is decided in
+//! [`operator_core::model`]; this room does the I/O.
 
-mod call;
 pub mod claims;
 mod context;
 pub(crate) mod driver;
 mod events;
 pub mod graph_client;
+mod host;
 mod secrets;
 
 pub(crate) use claims::Recorder;

@@ -1,7 +1,8 @@
 //! A small world around the pure core: one resource, its Secrets, a Graph that answers as told, and a clock that only
-//! moves when it is told to. It drives the real `decide` and `apply_outcome` as the driver does.
+//! moves when it is told to. It drives the real machine, one round of decisions at a time.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -17,12 +18,12 @@ use operator_core::api::{
 use operator_core::credentials::Digests;
 use operator_core::credentials::SecretFault;
 use operator_core::graph::{ReadOutcome, RegisterOutcome, RegistrationState, classify};
+use operator_core::model::machine::{
+    Effect, Input, Machine, Note, Process, Purpose, Unavailable, WriteFault,
+};
 use operator_core::model::schedule::{Backoff, plus};
 use operator_core::model::{ApplyContext, CallResult, apply_outcome};
-use operator_core::model::{Claim, Decision, Observed, OpenClaim, Peers, Policy, Requeue, decide};
-
-/// More steps than a pass may take: the bound in `pass`.
-const STEPS_MAX: usize = 8;
+use operator_core::model::{OpenClaim, Peers, Policy, Requeue};
 
 /// When every test begins.
 pub const START: i64 = 1_800_000_000;
@@ -77,13 +78,18 @@ pub struct World {
     pub cool_downs: HashMap<String, Timestamp>,
     pub last_read: Option<Timestamp>,
     pub jitter: f64,
+    /// What becomes of the newest claim.
+    fate: Option<Fate>,
     /// The claims whose call was made, with the request each was made for.
     pub posts: Vec<(Timestamp, Option<String>)>,
     /// The claims that were written and not recorded, with the handled value before.
     pub lost: Vec<(String, Option<String>)>,
+    /// Whether every open claim has been seen for long enough to count as abandoned.
+    pub claims_are_old: bool,
     seen: Option<(String, Duration)>,
     unsent: BTreeSet<String>,
-    claims: u32,
+    /// How many claims were written: the next one's ID.
+    pub claims: u32,
 }
 
 impl Default for World {
@@ -108,11 +114,13 @@ impl World {
             secrets: Ok(digests("token", "pin")),
             reading: reading(RegistrationState::NotRegistered),
             fates: VecDeque::new(),
+            fate: None,
             cool_downs: HashMap::new(),
             last_read: None,
             jitter: 0.0,
             posts: Vec::new(),
             lost: Vec::new(),
+            claims_are_old: false,
             seen: None,
             unsent: BTreeSet::new(),
             claims: 0,
@@ -172,44 +180,65 @@ impl World {
         });
     }
 
-    /// One pass; returns what it did.
+    /// One round of decisions; returns what it did.
     pub fn pass(&mut self) -> Vec<Step> {
         let mut steps = Vec::new();
-        let (mut inputs, mut reading) = (None, None);
-        for _ in 0..STEPS_MAX {
-            let decision = self.decide(inputs.clone(), reading.clone());
-            let step = match decision {
-                Decision::LoadSecrets => {
-                    inputs = Some(self.secrets.clone());
-                    Step::Secrets
+        let mut machine = Machine::new(Arc::new(self.resource.clone()));
+        let mut input = Input::Locked;
+        loop {
+            input = match machine.step(input, self) {
+                Effect::LoadSecrets => {
+                    steps.push(Step::Secrets);
+                    Input::Secrets(Ok(self.secrets.clone()))
                 }
-                Decision::Read => {
-                    assert!(matches!(inputs, Some(Ok(_))), "read without a token");
-                    self.last_read = Some(self.now);
-                    reading = Some(self.reading.clone());
-                    Step::Read
+                Effect::ReadNumber => {
+                    assert!(steps.contains(&Step::Secrets), "read without a token");
+                    steps.push(Step::Read);
+                    Input::Reading(Box::new(self.reading.clone()))
                 }
-                Decision::Register(claim) => {
-                    assert!(matches!(inputs, Some(Ok(_))), "a call without inputs");
-                    let verdict = reading.as_ref().map(|reading| reading.state);
-                    assert_ne!(verdict, Some(RegistrationState::Registered));
-                    self.act(*claim);
+                Effect::Write {
+                    status,
+                    purpose: Purpose::Claim,
+                    ..
+                } => {
+                    assert!(steps.contains(&Step::Secrets), "a call without inputs");
                     steps.push(Step::Claim);
+                    match self.write_claim(*status) {
+                        Some(input) => input,
+                        None => break,
+                    }
+                }
+                Effect::SettleClaim { .. } => Input::Newest(match self.fate {
+                    Some(Fate::Conflict) => Ok(Some(Arc::new(self.resource.clone()))),
+                    _ => Err(Unavailable),
+                }),
+                Effect::Register => match self.fate.take() {
+                    Some(Fate::Answered(outcome)) => {
+                        let shown = steps.contains(&Step::Read).then_some(self.reading.state);
+                        assert_ne!(shown, Some(RegistrationState::Registered));
+                        if !matches!(outcome.reason, Reason::NotSent | Reason::GraphUnreachable) {
+                            let request = self.last_attempt().request.clone();
+                            self.posts.push((self.now, request));
+                        }
+                        Input::Called(outcome)
+                    }
+                    fate => panic!("a call after {fate:?}"),
+                },
+                Effect::Write { status, .. } => Input::Written(Ok(self.store(*status))),
+                Effect::End(Ok(requeue)) => {
+                    steps.push(Step::Settle(requeue));
                     self.check();
+                    self.check_wake(requeue);
                     return steps;
                 }
-                Decision::Settle(status, wake) => {
-                    self.settle(*status, reading.as_ref());
-                    steps.push(Step::Settle(wake));
-                    self.check();
-                    self.check_wake(wake);
-                    return steps;
-                }
+                // What follows a claim is the next pass.
+                Effect::Lock => break,
+                Effect::End(Err(_)) if matches!(self.fate, Some(Fate::StoredUnsent)) => break,
+                effect => panic!("{effect:?} after {steps:?}"),
             };
-            assert!(!steps.contains(&step), "{step:?} was asked for twice");
-            steps.push(step);
         }
-        panic!("a pass does not end: {steps:?}");
+        self.check();
+        steps
     }
 
     /// Passes, each when the one before asked for it, until one waits for a change or for longer than this.
@@ -233,95 +262,40 @@ impl World {
         panic!("500 passes in {wait:?}: {:?}", self.status());
     }
 
-    fn decide(
-        &mut self,
-        inputs: Option<Result<Digests, SecretFault>>,
-        reading: Option<ReadOutcome>,
-    ) -> Decision {
-        let token = inputs.as_ref().and_then(|inputs| inputs.as_ref().ok());
-        let cool_down = token.and_then(|digests| self.cool_downs.get(&digests.token).copied());
-        let open_claim = self.open_claim();
-        let fresh_id = format!("claim-{}", self.claims);
-        let observed = Observed {
-            resource: &self.resource,
-            policy: &self.policy,
-            peers: &self.peers,
-            open_claim,
-            last_read: self.last_read,
-            inputs,
-            cool_down,
-            reading,
-            fresh_id: &fresh_id,
-            jitter: self.jitter,
-        };
-        let decision = decide(&observed, self.now);
-        assert_eq!(decision, decide(&observed, self.now));
-        decision
-    }
-
-    fn open_claim(&mut self) -> OpenClaim {
-        let open = self.status().attempts.iter().find(|a| a.is_open());
-        let Some(id) = open.map(|attempt| attempt.id.clone()) else {
-            return OpenClaim::SeenFor(Duration::ZERO);
-        };
-        if self.unsent.contains(&id) {
-            return OpenClaim::Unsent;
-        }
-        let uptime = self.uptime;
-        let seen = self.seen.take().filter(|(seen, _)| *seen == id);
-        let (_, since) = self.seen.insert(seen.unwrap_or((id, uptime)));
-        OpenClaim::SeenFor(uptime - *since)
-    }
-
-    fn settle(&mut self, status: WhatsAppPhoneNumberStatus, reading: Option<&ReadOutcome>) {
-        let limited =
-            reading.map(|r| r.state) == Some(RegistrationState::Wait(Reason::RateLimited));
-        if let (true, Ok(digests), Some(next)) = (limited, &self.secrets, &status.next_attempt_time)
-        {
-            self.cool_downs.insert(digests.token.clone(), next.0);
-        }
+    fn store(&mut self, status: WhatsAppPhoneNumberStatus) -> Arc<WhatsAppPhoneNumber> {
         self.resource.status = Some(status);
+        Arc::new(self.resource.clone())
     }
 
-    fn act(&mut self, claim: Claim) {
-        let id = claim.status.attempts[0].id.clone();
-        assert_eq!(
-            id,
-            format!("claim-{}", self.claims),
-            "a claim with another ID"
-        );
-        assert!(claim.status.attempts[0].is_open());
-        assert_eq!(claim.status.attempts[0].ttl(), TTL);
+    /// Writes a claim, and decides its fate. Returns the answer, if the process lives to hear it.
+    fn write_claim(&mut self, status: WhatsAppPhoneNumberStatus) -> Option<Input> {
+        let claim = status.attempts[0].clone();
+        assert_eq!(claim.id, format!("claim-{}", self.claims));
+        assert!(claim.is_open());
+        assert_eq!(claim.ttl(), self.policy.claim_ttl);
         self.claims += 1;
-        let request = claim.status.attempts[0].request.clone();
-        let fate = self
-            .fates
-            .pop_front()
-            .unwrap_or_else(|| Fate::Answered(Box::new(success())));
-        if matches!(fate, Fate::Conflict) {
-            return;
-        }
-        self.resource.status = Some(claim.status);
-        match fate {
-            Fate::Conflict => {}
+        let fate = self.fates.pop_front();
+        let fate = fate.unwrap_or_else(|| Fate::Answered(Box::new(success())));
+        let handled_before = self.status().last_handled_register_request.clone();
+        let answer = match &fate {
+            Fate::Conflict => Some(Input::Written(Err(WriteFault::Conflict))),
             Fate::StoredUnsent => {
-                self.unsent.insert(id);
+                self.store(status);
+                Some(Input::Written(Err(WriteFault::Unclear)))
             }
             Fate::Crash => {
-                self.posts.push((self.now, request));
-                self.lost.push((id, claim.handled_before));
+                self.store(status);
+                self.posts.push((self.now, claim.request));
+                self.lost.push((claim.id, handled_before));
+                None
             }
-            Fate::Answered(outcome) => {
-                let sent = !matches!(outcome.reason, Reason::NotSent | Reason::GraphUnreachable);
-                if sent {
-                    self.posts.push((self.now, request));
-                }
-                self.record(&id, claim.handled_before.as_deref(), &outcome);
-            }
-        }
+            Fate::Answered(_) => Some(Input::Written(Ok(self.store(status)))),
+        };
+        self.fate = Some(fate);
+        answer
     }
 
-    /// Records the outcome of a claim, as `record` does.
+    /// Records the outcome of a claim whose process has lost it.
     pub fn record(&mut self, id: &str, before: Option<&str>, outcome: &RegisterOutcome) {
         let result = CallResult {
             id,
@@ -424,6 +398,78 @@ impl World {
                 .attempts
                 .first()
                 .is_some_and(|a| a.finish_time.is_some())
+    }
+}
+
+impl Process for World {
+    fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    fn uptime(&self) -> Duration {
+        self.uptime
+    }
+
+    fn fresh_id(&mut self) -> String {
+        format!("claim-{}", self.claims)
+    }
+
+    fn jitter(&mut self) -> f64 {
+        self.jitter
+    }
+
+    fn is_stale(&self, _: &WhatsAppPhoneNumber) -> bool {
+        false
+    }
+
+    fn peers(&self, _: &WhatsAppPhoneNumber) -> Peers {
+        self.peers.clone()
+    }
+
+    fn has_peers(&self, _: &WhatsAppPhoneNumber) -> bool {
+        false
+    }
+
+    fn open_claim(&mut self, resource: &WhatsAppPhoneNumber) -> OpenClaim {
+        let open = resource.attempts().iter().find(|a| a.is_open());
+        let Some(id) = open.map(|attempt| attempt.id.clone()) else {
+            return OpenClaim::SeenFor(Duration::ZERO);
+        };
+        if self.unsent.contains(&id) {
+            return OpenClaim::Unsent;
+        }
+        if self.claims_are_old {
+            return OpenClaim::SeenFor(Duration::MAX);
+        }
+        let uptime = self.uptime;
+        let seen = self.seen.take().filter(|(seen, _)| *seen == id);
+        let (_, since) = self.seen.insert(seen.unwrap_or((id, uptime)));
+        OpenClaim::SeenFor(uptime - *since)
+    }
+
+    fn last_read(&self, _: &WhatsAppPhoneNumber) -> Option<Timestamp> {
+        self.last_read
+    }
+
+    fn cooldown_until(&self, token: &str) -> Option<Timestamp> {
+        self.cool_downs.get(token).copied()
+    }
+
+    fn note(&mut self, note: Note<'_>) {
+        match note {
+            Note::Read(_) => self.last_read = Some(self.now),
+            Note::Unsent(id) => {
+                self.unsent.insert(id.to_owned());
+            }
+            Note::Cooldown(token, until) => {
+                self.cool_downs.insert(token.to_owned(), until);
+            }
+            Note::Written(_) | Note::Call(..) | Note::Outcome(_) | Note::Unrecorded => {}
+        }
     }
 }
 

@@ -183,7 +183,7 @@ fn decides_on_a_large_resource() {
             operator_core::graph::response::Answer::default(),
         ),
         &operator_core::credentials::Scrubber::new(&inputs()),
-        player.now,
+        player.now(),
     );
     let (_, called) = player.pass(&read, &lost);
     assert!(

@@ -17,7 +17,7 @@ use jiff::Timestamp;
 
 use self::case::Case;
 pub use self::due::cooldown_until;
-use super::decision::{Decision, Observed, Requeue};
+use super::decision::{Decision, Inputs, Observed, Requeue};
 use crate::api::conditions::is_registered;
 use crate::graph::RegistrationState;
 
@@ -53,15 +53,15 @@ impl Case<'_> {
             return decision;
         }
         let digests = match &self.observed.inputs {
-            None => return Decision::LoadSecrets,
-            Some(Ok(digests)) => digests,
-            Some(Err(fault)) => return self.fault(fault),
+            Inputs::Unread => return Decision::LoadSecrets,
+            Inputs::Ready(digests) => digests,
+            Inputs::Faulty(fault) => return self.fault(fault),
         };
         if let Some(decision) = self.stay_stalled(digests) {
             return decision;
         }
         let must_read = self.must_read();
-        let reading = self.observed.reading.as_ref().filter(|_| must_read);
+        let reading = self.observed.reading.filter(|_| must_read);
         if let Some(reading) = reading {
             match reading.state {
                 RegistrationState::Registered => return self.adopt(reading, digests),

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::policy::Policy;
 use super::twins::Peers;
-use crate::api::{WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
+use crate::api::{LedgerEntry, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
 use crate::credentials::{Digests, SecretFault};
 use crate::graph::ReadOutcome;
 
@@ -17,6 +17,23 @@ pub enum OpenClaim {
     SeenFor(Duration),
     /// A claim of this process whose call was certainly not made.
     Unsent,
+}
+
+/// What a call would be made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Inputs {
+    /// The Secrets were not read.
+    Unread,
+    /// A Secret is missing or wrong: no call can be made.
+    Faulty(SecretFault),
+    /// A call can be made; the digests tell of what.
+    Ready(Digests),
+}
+
+impl From<Result<Digests, SecretFault>> for Inputs {
+    fn from(found: Result<Digests, SecretFault>) -> Self {
+        found.map_or_else(Self::Faulty, Self::Ready)
+    }
 }
 
 /// The inputs of a decision.
@@ -31,12 +48,11 @@ pub struct Observed<'a> {
     pub open_claim: OpenClaim,
     /// The time of this process's last read of the number for this resource.
     pub last_read: Option<Timestamp>,
-    /// The digests of the inputs of a call, or why none can be made; `None` before the Secrets are read.
-    pub inputs: Option<Result<Digests, SecretFault>>,
+    pub inputs: &'a Inputs,
     /// The end of the token's cool-down; known once the Secrets are read.
     pub cool_down: Option<Timestamp>,
     /// The read of the number in this reconciliation.
-    pub reading: Option<ReadOutcome>,
+    pub reading: Option<&'a ReadOutcome>,
     /// The ID for a new claim.
     pub fresh_id: &'a str,
     /// A random number from 0 to 1.
@@ -59,7 +75,9 @@ pub enum Decision {
 /// A claim to write.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Claim {
-    /// The status, with the claim as its newest entry.
+    /// The open entry in the ledger.
+    pub entry: LedgerEntry,
+    /// The status, with the entry as its newest.
     pub status: WhatsAppPhoneNumberStatus,
     /// The handled value of the annotation before the claim, restored if nothing is sent.
     pub handled_before: Option<String>,

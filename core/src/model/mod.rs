@@ -6,6 +6,7 @@ pub mod decide;
 mod decision;
 pub mod event;
 pub mod ledger;
+pub mod machine;
 mod policy;
 pub mod render;
 pub mod schedule;
@@ -13,7 +14,7 @@ pub mod twins;
 
 pub use apply::{ApplyContext, CallResult, apply_outcome};
 pub use decide::{cooldown_until, decide};
-pub use decision::{Claim, Decision, Observed, OpenClaim, Requeue};
+pub use decision::{Claim, Decision, Inputs, Observed, OpenClaim, Requeue};
 pub use event::EventDraft;
 pub use policy::Policy;
 pub use twins::Peers;

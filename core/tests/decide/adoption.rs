@@ -206,6 +206,7 @@ fn a_rate_limited_read_lets_the_token_cool_down() {
 #[test]
 fn what_was_read_counts_although_the_token_met_a_limit_elsewhere_meanwhile() {
     let world = World::new();
+    let inputs = world.secrets.clone().into();
     let decide = |verdict| {
         let observed = operator_core::model::Observed {
             resource: &world.resource,
@@ -213,9 +214,9 @@ fn what_was_read_counts_although_the_token_met_a_limit_elsewhere_meanwhile() {
             peers: &world.peers,
             open_claim: operator_core::model::OpenClaim::SeenFor(secs(0)),
             last_read: Some(world.now),
-            inputs: Some(world.secrets.clone()),
+            inputs: &inputs,
             cool_down: Some(plus(world.now, hours(1))),
-            reading: Some(reading(verdict)),
+            reading: Some(&reading(verdict)),
             fresh_id: "cooling",
             jitter: 0.0,
         };

@@ -176,7 +176,7 @@ fn in_the_confirm_window_the_number_is_read_early_and_at_growing_intervals() {
 fn a_read_that_began_in_the_window_does_not_end_it() {
     let mut world = World::after(unknown());
     world.wait(secs(119));
-    let digests = world.secrets.clone();
+    let inputs = world.secrets.clone().into();
     let reading = reading(RegistrationState::NotRegistered);
     let decide = |world: &World, now| {
         let observed = operator_core::model::Observed {
@@ -185,9 +185,9 @@ fn a_read_that_began_in_the_window_does_not_end_it() {
             peers: &world.peers,
             open_claim: operator_core::model::OpenClaim::SeenFor(secs(0)),
             last_read: Some(world.now),
-            inputs: Some(digests.clone()),
+            inputs: &inputs,
             cool_down: None,
-            reading: Some(reading.clone()),
+            reading: Some(&reading),
             fresh_id: "late",
             jitter: 0.0,
         };

@@ -55,8 +55,8 @@ impl Checker {
         if state.server.late.is_some() {
             all.push(Action::Land);
         }
-        if let Some((attempt, _)) = &state.graph.flying {
-            let effects = effects(attempt.pass.pin == Some(true), false);
+        if let Some((run, _)) = &state.graph.flying {
+            let effects = effects(run.pin == Some(true), false);
             all.extend(effects.into_iter().map(Action::Arrive));
         }
         time_actions(state, self.not_at_rest(state).is_none(), &mut all);
@@ -107,14 +107,14 @@ impl Checker {
                 }
             }
             Action::Arrive(effect) => {
-                if let Some((attempt, checked)) = state.graph.flying.take() {
-                    self.arrive(state, &attempt, checked, effect);
+                if let Some((run, checked)) = state.graph.flying.take() {
+                    self.arrive(state, &run, checked, effect);
                 }
             }
             Action::Crash(who) => crash(state, who),
             Action::CrashInFlight(who) => {
-                if let Step::Checked(attempt, checked) = &state.operators[who].step {
-                    state.graph.flying = Some((attempt.clone(), *checked));
+                if let Step::Checked(run, checked) = &state.operators[who].step {
+                    state.graph.flying = Some((run.clone(), *checked));
                 }
                 crash(state, who);
             }
@@ -131,8 +131,8 @@ impl Checker {
     fn step(&self, state: &mut State, action: Action) {
         match action {
             Action::Decide(who) => {
-                if let Step::Looked(pass) = take(state, who) {
-                    self.go_on(state, who, pass, None);
+                if let Step::Looked(run) = take(state, who) {
+                    self.hear(state, who, run);
                 }
             }
             Action::Claim(who, fate) => {
@@ -141,19 +141,19 @@ impl Checker {
                     |left| &mut left.lost,
                     u8::from(fate != Fate::Answered),
                 );
-                if let Step::Claiming(attempt) = take(state, who) {
-                    self.claim(state, who, attempt, fate);
+                if let Step::Claiming(run) = take(state, who) {
+                    self.claim(state, who, run, fate);
                 }
             }
             Action::ReadBack(who, answered) => {
                 spend(&mut state.left, |left| &mut left.lost, u8::from(!answered));
-                if let Step::Doubting(attempt, conflict) = take(state, who) {
-                    self.read_back(state, who, attempt, conflict, answered);
+                if let Step::Doubting(run) = take(state, who) {
+                    self.read_back(state, who, run, answered);
                 }
             }
             Action::Check(who) => {
-                if let Step::Held(attempt) = take(state, who) {
-                    self.check(state, who, attempt);
+                if let Step::Held(run) = take(state, who) {
+                    self.hear(state, who, run);
                 }
             }
             Action::Call(who, effect) => {
@@ -162,14 +162,14 @@ impl Checker {
                     |left| &mut left.calls,
                     u8::from(!effect.is_sound()),
                 );
-                if let Step::Checked(attempt, checked) = take(state, who) {
-                    self.send(state, who, attempt, checked, effect);
+                if let Step::Checked(run, checked) = take(state, who) {
+                    self.send(state, who, run, checked, effect);
                 }
             }
             Action::Record(who, heard) => {
                 spend(&mut state.left, |left| &mut left.lost, u8::from(!heard));
-                if let Step::Recording(attempt, outcome, known) = take(state, who) {
-                    self.record(state, who, attempt, outcome, known, heard);
+                if let Step::Recording(run) = take(state, who) {
+                    self.record(state, who, run, heard);
                 }
             }
             _ => {}
@@ -287,9 +287,9 @@ fn operator_actions(state: &State, who: usize, all: &mut Vec<Action>) {
                 all.extend(replayed.then_some(Action::Replay(who, name)));
             }
         }
-        Step::Again(name, _) => {
+        Step::Again(run) => {
             let looks = looks(state).into_iter();
-            all.extend(looks.map(|look| Action::Look(who, *name, look)));
+            all.extend(looks.map(|look| Action::Look(who, run.name, look)));
         }
         Step::Looked(_) => all.push(Action::Decide(who)),
         Step::Claiming(_) => {
@@ -304,11 +304,8 @@ fn operator_actions(state: &State, who: usize, all: &mut Vec<Action>) {
             all.extend(lossy.then_some(Action::ReadBack(who, false)));
         }
         Step::Held(_) => all.push(Action::Check(who)),
-        Step::Checked(attempt, _) => {
-            let effects = effects(
-                attempt.pass.pin == Some(true),
-                state.left.has(state.left.calls),
-            );
+        Step::Checked(run, _) => {
+            let effects = effects(run.pin == Some(true), state.left.has(state.left.calls));
             all.extend(effects.into_iter().map(|effect| Action::Call(who, effect)));
             if state.left.has(state.left.crashes) && state.graph.flying.is_none() {
                 all.push(Action::CrashInFlight(who));
@@ -370,12 +367,12 @@ pub(super) fn sound_step(state: &State, who: usize) -> Option<Action> {
         |name: &usize| operator.cache[*name].is_some() && is_due(operator, *name, state.now());
     Some(match &operator.step {
         Step::Idle => Action::Look(who, (0..NAMES.len()).find(due)?, looks(state)[0]),
-        Step::Again(name, _) => Action::Look(who, *name, looks(state)[0]),
+        Step::Again(run) => Action::Look(who, run.name, looks(state)[0]),
         Step::Looked(_) => Action::Decide(who),
         Step::Claiming(_) => Action::Claim(who, Fate::Answered),
         Step::Doubting(..) => Action::ReadBack(who, true),
         Step::Held(_) => Action::Check(who),
-        Step::Checked(attempt, _) => match attempt.pass.pin {
+        Step::Checked(run, _) => match run.pin {
             Some(true) => Action::Call(who, Effect::Acts(Outcome::Success)),
             _ => Action::Call(who, Effect::Nothing(Outcome::PinMismatch)),
         },

@@ -46,8 +46,8 @@ impl Checker {
     /// nothing is left to happen.
     fn fair_step(&self, state: &mut State) -> bool {
         self.apply(state, Action::Land);
-        if let Some((attempt, _)) = &state.graph.flying {
-            let effects = super::graph::effects(attempt.pass.pin == Some(true), false);
+        if let Some((run, _)) = &state.graph.flying {
+            let effects = super::graph::effects(run.pin == Some(true), false);
             self.apply(state, Action::Arrive(effects[0]));
         }
         for who in 0..state.operators.len() {

@@ -1,7 +1,7 @@
 //! Graph: the number's true state, what reads show of it, and what becomes of register calls.
 
 use super::Checker;
-use super::state::{Attempt, Called, Look, Moment, Outcome, Seconds, State};
+use super::state::{Called, Look, Moment, Outcome, Run, Seconds, State};
 use testkit::world::{TTL, WINDOW};
 
 /// How long a read may show what was: spec/graph-facts.md.
@@ -63,7 +63,7 @@ impl Checker {
     pub(super) fn arrive(
         &self,
         state: &mut State,
-        attempt: &Attempt,
+        run: &Run,
         checked: Moment,
         effect: Effect,
     ) -> Outcome {
@@ -76,19 +76,19 @@ impl Checker {
         let pause = u64::from(state.now() - checked.0);
         let known_by = (TTL / 2 + WINDOW).as_secs();
         let late = pause > known_by;
-        self.called_promises(state, attempt, late);
+        self.called_promises(state, run, late);
         state.history.calls.push(Called {
-            id: attempt.id.clone(),
-            uid: attempt.uid(),
+            id: run.entry().id.clone(),
+            uid: run.uid(),
             at: state.moment(),
             outcome,
-            request: attempt.entry().request.clone(),
+            request: run.entry().request.clone(),
             late,
             shows_late: pause + u64::from(LAG) > known_by,
         });
         if matches!(effect, Effect::Acts(_)) && state.graph.since.is_none() {
             state.graph.since = Some(state.moment());
-            state.graph.by = Some(attempt.id.clone());
+            state.graph.by = Some(run.entry().id.clone());
         }
         outcome
     }

@@ -4,32 +4,34 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::operator::uid_of;
 use super::state::{Memory, Moment, NAMES, Seconds, State, Stored};
-use operator_core::api::LedgerEntry;
+use operator_core::api::{LedgerEntry, WhatsAppPhoneNumber};
 use operator_core::model::OpenClaim;
 use operator_core::model::ledger;
 use operator_core::model::twins;
 
 impl Memory {
     /// `Memory::saw`.
-    pub(super) fn saw(&mut self, resource: &Stored, now: Seconds) {
+    pub(super) fn saw(&mut self, resource: &WhatsAppPhoneNumber, now: Seconds) {
         let open = resource.attempts().iter().find(|a| a.is_open());
-        match (open, self.open_claims.get(&resource.uid())) {
+        let uid = uid_of(resource);
+        match (open, self.open_claims.get(&uid)) {
             (Some(open), Some((seen, _))) if *seen == open.id => {}
             (Some(open), _) => {
                 let seen = (open.id.clone(), Moment(now));
-                self.open_claims.insert(resource.uid(), seen);
+                self.open_claims.insert(uid, seen);
             }
             (None, _) => {
-                self.open_claims.remove(&resource.uid());
+                self.open_claims.remove(&uid);
             }
         }
     }
 
     /// `Memory::open_claim`.
-    pub(super) fn open_claim(&mut self, resource: &Stored, now: Seconds) -> OpenClaim {
+    pub(super) fn open_claim(&mut self, resource: &WhatsAppPhoneNumber, now: Seconds) -> OpenClaim {
         self.saw(resource, now);
-        match self.open_claims.get(&resource.uid()) {
+        match self.open_claims.get(&uid_of(resource)) {
             Some((id, _)) if self.unsent.contains(id) => OpenClaim::Unsent,
             Some((_, since)) => OpenClaim::SeenFor(Duration::from_secs((now - since.0).into())),
             None => OpenClaim::SeenFor(Duration::ZERO),
@@ -51,14 +53,14 @@ impl Memory {
     }
 
     /// `Memory::wrote`.
-    pub(super) fn wrote(&mut self, after: &Stored) {
-        self.written.insert(after.uid(), after.version());
+    pub(super) fn wrote(&mut self, after: &WhatsAppPhoneNumber) {
+        self.written.insert(uid_of(after), version_of(after));
     }
 
     /// `Memory::is_stale`.
-    pub(super) fn is_stale(&self, cached: &Stored) -> bool {
-        let written = self.written.get(&cached.uid());
-        written.is_some_and(|written| cached.version() < *written)
+    pub(super) fn is_stale(&self, cached: &WhatsAppPhoneNumber) -> bool {
+        let written = self.written.get(&uid_of(cached));
+        written.is_some_and(|written| version_of(cached) < *written)
     }
 
     fn forget(&mut self, uid: u8) {
@@ -94,7 +96,7 @@ pub(super) fn bring(state: &mut State, who: usize, name: usize, version: Stored)
                 .remember(before.attempts(), super::time(now));
         }
     }
-    operator.memory.saw(&version, now);
+    operator.memory.saw(version.resource(), now);
     let asks = |stored: &Stored| {
         let metadata = &stored.resource().metadata;
         (
@@ -126,4 +128,11 @@ fn notice_deletion(state: &mut State, who: usize, name: usize, last: &Stored) {
     operator.pending[name] = false;
     operator.wakes[name] = None;
     operator.pending[1 - name] |= operator.cache[1 - name].is_some();
+}
+
+fn version_of(resource: &WhatsAppPhoneNumber) -> u32 {
+    let version = resource.metadata.resource_version.as_ref();
+    version
+        .and_then(|version| version.parse().ok())
+        .expect("a version")
 }

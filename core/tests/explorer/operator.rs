@@ -1,23 +1,27 @@
-//! One operator process, in atomic steps: what `pass`, `attempt`, `record` and `memory` do around the core. Every
-//! decision is made by the real `decide`, `apply_outcome`, `ahead` and ledger; each function here names what it mirrors.
+//! One operator process, effect by effect: the real machine, around it a memory that is told the time. What comes of an effect
+//! is taken in at once, but where something else may happen before.
 
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::graph::Effect;
+use jiff::Timestamp;
+
+use super::graph::Effect as Arrival;
 use super::server::Refused;
-use super::state::{Attempt, Look, Moment, NAMES, Outcome, Pass, Seconds, State, Step, Stored};
+use super::state::{
+    Look, Moment, NAMES, Next, Operator, Outcome, Print, Run, Seconds, State, Step, Stored,
+};
 use super::{Checker, Mutant, time};
-use operator_core::api::WhatsAppPhoneNumberStatus;
-use operator_core::model::twins;
+use operator_core::api::{WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
+use operator_core::model::ledger::holds_claim;
+use operator_core::model::machine::{
+    Effect, Failure, Input, Note, Process, Purpose, Unavailable, WriteFault,
+};
 use operator_core::model::{ApplyContext, CallResult, apply_outcome};
-use operator_core::model::{Claim, Decision, Observed, OpenClaim, Peers, Requeue, decide};
+use operator_core::model::{OpenClaim, Peers, Policy, Requeue, twins};
 use testkit::world::TTL;
 
-/// More steps than a pass may take: the bound in `pass`.
-const STEPS_MAX: usize = 8;
-
-/// The wait after a pass that failed: `FAILURE_BASE` in `controller`, in whole seconds.
+/// The wait after a reconciliation that failed: `FAILURE_BASE` in `watches`, in whole seconds.
 const AFTER_FAILURE: Seconds = 1;
 
 /// More claims than any history within the bounds needs.
@@ -36,206 +40,266 @@ pub(super) enum Fate {
 }
 
 impl Checker {
-    /// `pass::make_one`, up to the read of the number.
+    /// A round of decisions begins, in which the number is read with this result.
     pub(super) fn look(&self, state: &mut State, who: usize, name: usize, look: Look) {
         let operator = &mut state.operators[who];
-        let (second, cached) = match std::mem::take(&mut operator.step) {
-            Step::Again(_, view) => (true, Some(view)),
+        let run = match std::mem::take(&mut operator.step) {
+            Step::Again(run) => run,
             _ => {
                 operator.pending[name] = false;
                 operator.wakes[name] = None;
-                (false, operator.cache[name].clone())
+                let Some(cached) = operator.cache[name].clone() else {
+                    return;
+                };
+                Box::new(Run::new(name, cached))
             }
         };
-        let Some(cached) = cached else { return };
-        let view = if operator.memory.is_stale(&cached) {
-            match &state.server.objects[name] {
-                Some(newest) => newest.clone(),
-                None => return, // `is_gone`: the pass ends and waits for a change
-            }
-        } else {
-            cached.clone()
-        };
-        if view.uid() != cached.uid() {
-            // Made anew meanwhile: its watch brings it, and before it what became of the other one.
-            return rest(state, who, name, None);
-        }
-        let now = state.now();
-        let pass = Pass {
-            name,
-            second,
-            peers: match self.is(Mutant::OthersForgotten) {
-                true => Peers::default(),
-                false => others(state, who, name, &view),
-            },
-            open_claim: match state.operators[who].memory.open_claim(&view, now) {
-                OpenClaim::SeenFor(_) if self.is(Mutant::NoAge) => OpenClaim::SeenFor(TTL),
-                known => known,
-            },
-            view,
-            pin: None,
-            reading: None,
-        };
-        self.go_on(state, who, pass, Some(look));
+        self.go_on(state, who, run, Input::Locked, Some(look));
     }
 
-    /// The loop of `pass::make_one`, from one thing that others can see to the next.
+    /// Goes on with what came of the last effect, up to the next point at which something else may happen.
     pub(super) fn go_on(
         &self,
         state: &mut State,
         who: usize,
-        mut pass: Pass,
+        mut run: Box<Run>,
+        mut input: Input,
         mut look: Option<Look>,
     ) {
-        for _ in 0..STEPS_MAX {
-            match self.decide(state, who, &pass) {
-                Decision::LoadSecrets => pass.pin = Some(state.pin),
-                Decision::Read => {
-                    let Some(mut look) = look.take() else { break };
+        loop {
+            let effect = self.tell(state, who, &mut run, input);
+            let name = run.name;
+            input = match effect {
+                Effect::Lock => {
+                    state.operators[who].step = Step::Again(run.again());
+                    return;
+                }
+                // The outcome is written on the newest version, whatever that is by then.
+                Effect::ReadResource { .. } if run.outcome.is_some() => {
+                    run.newest = None;
+                    run.next = Next::Perform(effect);
+                    state.operators[who].step = Step::Recording(run);
+                    return;
+                }
+                Effect::ReadResource { .. } => {
+                    let newest = state.server.objects[name].clone();
+                    run.view = newest.clone().unwrap_or(run.view);
+                    Input::Newest(Ok(self.shown(&run, newest)))
+                }
+                Effect::LoadSecrets => {
+                    run.pin = Some(state.pin);
+                    Input::Secrets(Ok(Ok(self.digests(state.pin).clone())))
+                }
+                Effect::ReadNumber => {
+                    let Some(mut look) = look.take() else {
+                        state.broken = Some("the number is read again in a round".to_owned());
+                        return;
+                    };
                     if self.is(Mutant::NoLook) {
                         look = Look::NotRegistered;
                     }
-                    let (uid, now) = (pass.view.uid(), state.now());
-                    state.operators[who].memory.reads.insert(uid, Moment(now));
-                    pass.reading = Some((Moment(now), look));
+                    run.reading = Some((state.moment(), look));
+                    let reading = Input::Reading(Box::new(self.reading(look).clone()));
                     if state.left.time_may_pass() {
-                        state.operators[who].step = Step::Looked(pass);
+                        run.next = Next::Hear(reading);
+                        state.operators[who].step = Step::Looked(run);
                         return;
                     }
+                    reading
                 }
-                Decision::Register(claim) => return register(state, who, pass, *claim),
-                Decision::Settle(status, wake) => return settle(state, who, &pass, *status, wake),
-            }
+                Effect::Write {
+                    status,
+                    purpose: Purpose::Settle,
+                    ..
+                } => self.write(state, &run.view, name, *status),
+                Effect::Write {
+                    ref status,
+                    purpose: Purpose::Claim,
+                    ..
+                } => {
+                    state.claims += 1;
+                    let few = state.claims < CLAIMS_MAX;
+                    state.promise(few, || "I5: claims without end".to_owned());
+                    run.claim = Some(Print((**status).clone()));
+                    run.started = state.moment();
+                    run.next = Next::Perform(effect);
+                    state.operators[who].step = Step::Claiming(run);
+                    return;
+                }
+                Effect::SettleClaim { .. } => {
+                    state.operators[who].step = Step::Doubting(run);
+                    return;
+                }
+                Effect::ListPeers => {
+                    let all = state.server.objects.iter().flatten();
+                    Input::Peers(Ok(all.map(|stored| stored.resource().clone()).collect()))
+                }
+                Effect::Register => {
+                    state.operators[who].step = Step::Checked(run, state.moment());
+                    return;
+                }
+                Effect::Write { .. } => {
+                    run.outcome = run.outcome.or(Some(Outcome::NotSent));
+                    run.newest = run.newest.or_else(|| run.held.clone());
+                    run.next = Next::Perform(effect);
+                    state.operators[who].step = Step::Recording(run);
+                    return;
+                }
+                Effect::End(end) => return self.end(state, who, name, end),
+            };
         }
-        state.broken = Some("a pass does not end".to_owned());
     }
 
-    fn decide(&self, state: &State, who: usize, pass: &Pass) -> Decision {
-        let memory = &state.operators[who].memory;
-        let fresh_id = format!("claim-{}", state.claims);
-        let observed = Observed {
-            resource: pass.view.resource(),
-            policy: &self.policy,
-            peers: &pass.peers,
-            open_claim: pass.open_claim,
-            last_read: memory.reads.get(&pass.view.uid()).map(|at| time(at.0)),
-            inputs: pass.pin.map(|right| Ok(self.digests(right).clone())),
-            cool_down: None,
-            reading: pass.reading.map(|(_, look)| self.reading(look).clone()),
-            fresh_id: &fresh_id,
-            jitter: 0.0,
+    /// Takes in what came of the last effect.
+    pub(super) fn hear(&self, state: &mut State, who: usize, mut run: Box<Run>) {
+        if let Next::Hear(input) = std::mem::replace(&mut run.next, Next::Nothing) {
+            self.go_on(state, who, run, input, None);
+        }
+    }
+
+    fn tell(&self, state: &mut State, who: usize, run: &mut Run, input: Input) -> Effect {
+        let mut host = Host {
+            checker: self,
+            now: state.now(),
+            claims: state.claims,
+            operator: &mut state.operators[who],
+            found: None,
         };
-        decide(&observed, time(state.now()))
+        let effect = run.machine.step(input, &mut host);
+        run.found = host.found.or(run.found.take());
+        effect
     }
 
-    /// `Recorder::claim`, its write.
-    pub(super) fn claim(&self, state: &mut State, who: usize, mut attempt: Attempt, fate: Fate) {
-        attempt.started = state.moment();
-        let (name, view) = (attempt.pass.name, attempt.pass.view.clone());
-        let mut status = attempt.claim.status.clone();
-        let mut view = view;
+    fn end(&self, state: &mut State, who: usize, name: usize, end: Result<Requeue, Failure>) {
+        let now = state.now();
+        let wake = match end {
+            Ok(Requeue::OnChange) | Err(Failure::Gone) => None,
+            Ok(Requeue::After(wait)) => Some(now + seconds(wait)),
+            Err(Failure::Effect | Failure::Contended) => Some(now + AFTER_FAILURE),
+            Err(Failure::Unsettled) => {
+                state.broken = Some("a reconciliation does not settle".to_owned());
+                None
+            }
+        };
+        state.operators[who].step = Step::Idle;
+        state.operators[who].wakes[name] = wake.map(Moment);
+    }
+
+    fn write(
+        &self,
+        state: &mut State,
+        on: &Stored,
+        name: usize,
+        status: WhatsAppPhoneNumberStatus,
+    ) -> Input {
+        let written = state.server.write(name, on, status);
+        if let Ok(after) = &written {
+            super::promises::wrote(state, name, on, after);
+        }
+        Input::Written(
+            written
+                .map(|after| after.shared())
+                .map_err(|refused| match refused {
+                    Refused::Conflict => WriteFault::Conflict,
+                    Refused::NotFound => WriteFault::Gone,
+                }),
+        )
+    }
+
+    /// What the machine is shown of the newest version.
+    fn shown(&self, run: &Run, newest: Option<Stored>) -> Option<Arc<WhatsAppPhoneNumber>> {
+        let mut shown = newest?.shared();
+        if self.is(Mutant::ActsOnRecreated) {
+            Arc::make_mut(&mut shown)
+                .metadata
+                .uid
+                .clone_from(&run.machine.resource().metadata.uid);
+        }
+        Some(shown)
+    }
+
+    /// The claim's write.
+    pub(super) fn claim(&self, state: &mut State, who: usize, mut run: Box<Run>, fate: Fate) {
+        let (name, mut on) = (run.name, run.view.clone());
+        let Some(Print(mut status)) = run.claim.clone() else {
+            return;
+        };
         if self.is(Mutant::NoFence) {
-            view = state.server.objects[name].clone().unwrap_or(view);
+            on = state.server.objects[name].clone().unwrap_or(on);
         }
         if self.is(Mutant::RequestNotStored) {
-            status.last_handled_register_request = attempt.claim.handled_before.clone();
+            let before = run.view.status().last_handled_register_request.clone();
+            status.last_handled_register_request = before;
         }
-        match fate {
-            Fate::Answered | Fate::Unheard => {
-                let written = state.server.write(name, &view, status);
-                if let Ok(held) = &written {
-                    super::promises::wrote(state, name, &view, held);
-                }
-                match (written, fate) {
-                    (Ok(held), Fate::Answered) => mine(state, who, attempt, held),
-                    (Err(Refused::Conflict), Fate::Answered) => {
-                        state.operators[who].step = Step::Doubting(attempt, true);
-                    }
-                    _ => state.operators[who].step = Step::Doubting(attempt, false),
-                }
+        let unclear = Input::Written(Err(WriteFault::Unclear));
+        let answer = match fate {
+            Fate::Answered => self.write(state, &on, name, status),
+            Fate::Unheard => {
+                self.write(state, &on, name, status);
+                unclear
             }
-            Fate::Dropped => state.operators[who].step = Step::Doubting(attempt, false),
+            Fate::Dropped => unclear,
             Fate::Late => {
-                state.server.late = Some((name, view, super::state::Print(status)));
-                state.operators[who].step = Step::Doubting(attempt, false);
+                state.server.late = Some((name, on, Print(status)));
+                unclear
             }
+        };
+        if matches!(answer, Input::Written(Ok(_))) {
+            let held = state.server.objects[name].clone();
+            return self.hold(state, who, run, held, |held| Input::Written(Ok(held)));
         }
+        run.next = Next::Nothing;
+        self.go_on(state, who, run, answer, None);
     }
 
-    /// `Recorder::claim`, where the write was not answered with success: my ID there means that I hold it.
+    /// The claim is stored, as the process is about to learn.
+    fn hold(
+        &self,
+        state: &mut State,
+        who: usize,
+        mut run: Box<Run>,
+        held: Option<Stored>,
+        input: impl FnOnce(Arc<WhatsAppPhoneNumber>) -> Input,
+    ) {
+        let Some(stored) = held else { return };
+        let mut shown = stored.shared();
+        if self.is(Mutant::NotRegisteredMeanwhile) {
+            super::promises::as_if_unregistered(&mut shown);
+        }
+        run.next = Next::Hear(input(shown));
+        run.held = Some(stored);
+        state.operators[who].step = Step::Held(run);
+    }
+
+    /// The claim's write was not answered with success: the newest version settles it.
     pub(super) fn read_back(
         &self,
         state: &mut State,
         who: usize,
-        attempt: Attempt,
-        conflict: bool,
+        mut run: Box<Run>,
         answered: bool,
     ) {
-        let name = attempt.pass.name;
-        let newest = state.server.objects[name].clone();
-        let memory = &mut state.operators[who].memory;
-        match newest {
-            Some(newest) if answered && holds_claim(&newest, &attempt) => {
-                mine(state, who, attempt, newest);
-            }
-            Some(newest)
-                if answered
-                    && conflict
-                    && newest.uid() != attempt.uid()
-                    && !self.is(Mutant::ActsOnRecreated) =>
-            {
-                memory.unsent.insert(attempt.id.clone());
-                rest(state, who, name, None);
-            }
-            Some(newest) if answered && conflict => {
-                memory.unsent.insert(attempt.id.clone());
-                again(state, who, name, attempt.pass.second, Some(newest));
-            }
-            None if answered => {
-                memory.unsent.insert(attempt.id.clone());
-                again(state, who, name, attempt.pass.second, None);
-                // Until its watch brings the deletion, the process claims in vain, as often as there is time for it:
-                // once is enough here.
-                super::memory::sync(state, who);
-            }
-            _ => {
-                memory.unsent.insert(attempt.id.clone());
-                rest(state, who, name, Some(state.now() + AFTER_FAILURE));
-            }
+        if !answered {
+            return self.go_on(state, who, run, Input::Newest(Err(Unavailable)), None);
         }
-    }
-
-    /// `Attempt::reason_not_to_send`.
-    pub(super) fn check(&self, state: &mut State, who: usize, attempt: Attempt) {
-        let known = state.operators[who].cache[1 - attempt.pass.name].is_some()
-            && !self.is(Mutant::NoRivals);
-        let cached = &state.operators[who].cache[1 - attempt.pass.name];
-        if cached.is_none() && state.server.objects[1 - attempt.pass.name].is_some() {
-            state.history.unseen.insert(attempt.uid());
+        let newest = state.server.objects[run.name].clone();
+        let holds = newest.as_ref().is_some_and(|newest| {
+            holds_claim(newest.resource(), run.view.resource(), &run.entry().id)
+        });
+        if holds {
+            return self.hold(state, who, run, newest, |held| {
+                Input::Newest(Ok(Some(held)))
+            });
         }
-        let too_late =
-            state.now() >= attempt.started.0 + seconds(TTL) / 2 && !self.is(Mutant::NoDeadline);
-        let held = attempt.held.as_ref().map(Stored::resource);
-        let registered = held
-            .is_some_and(|held| twins::registered_meanwhile(held, attempt.entry()))
-            && !self.is(Mutant::NotRegisteredMeanwhile);
-        if registered || known && self.rival(state, &attempt) || too_late {
-            self.called(state, who, attempt, Outcome::NotSent);
-        } else {
-            let now = state.moment();
-            state.operators[who].step = Step::Checked(attempt, now);
+        let gone = newest.is_none();
+        run.newest.clone_from(&newest);
+        let shown = self.shown(&run, newest);
+        self.go_on(state, who, run, Input::Newest(Ok(shown)), None);
+        if gone {
+            // Until its watch brings the deletion, the process claims in vain, as often as there is time for it:
+            // once is enough here.
+            super::memory::sync(state, who);
         }
-    }
-
-    /// `Attempt::rival`.
-    fn rival(&self, state: &State, attempt: &Attempt) -> bool {
-        let (now, window) = (time(state.now()), self.policy.confirm_window);
-        let Some(held) = &attempt.held else {
-            return true;
-        };
-        let others = state.server.objects.iter().flatten();
-        let mut others = others.filter(|other| other.uid() != held.uid());
-        others.any(|other| twins::blocks_call(held.resource(), other.resource(), window, now))
     }
 
     /// The one call, if it arrives.
@@ -243,181 +307,179 @@ impl Checker {
         &self,
         state: &mut State,
         who: usize,
-        attempt: Attempt,
+        mut run: Box<Run>,
         checked: Moment,
-        effect: Effect,
+        arrival: Arrival,
     ) {
-        let outcome = self.arrive(state, &attempt, checked, effect);
-        self.called(state, who, attempt, outcome);
+        let outcome = self.arrive(state, &run, checked, arrival);
+        run.outcome = Some(outcome);
+        let called = Input::Called(Box::new(self.outcome(outcome).clone()));
+        self.go_on(state, who, run, called, None);
     }
 
-    /// `Attempt::record`, before its first write.
-    fn called(&self, state: &mut State, who: usize, attempt: Attempt, outcome: Outcome) {
-        // `Attempt::remember`
-        let applied = self.apply_outcome(
-            state,
-            attempt.claim.status.clone(),
-            &attempt,
-            outcome,
-            Some(0),
-        );
-        let now = time(state.now());
-        let memory = &mut state.operators[who].memory;
-        memory.remember(&applied.attempts[..1], now);
-        let held = attempt.held.clone();
-        state.operators[who].step = Step::Recording(attempt, outcome, held);
-    }
-
-    /// `Recorder::record_once`, and what follows in `Attempt::record`.
-    pub(super) fn record(
-        &self,
-        state: &mut State,
-        who: usize,
-        attempt: Attempt,
-        outcome: Outcome,
-        known: Option<Stored>,
-        heard: bool,
-    ) {
-        let (name, second) = (attempt.pass.name, attempt.pass.second);
-        let newest = || state.server.objects[name].clone();
-        let before = known.or_else(newest);
-        let Some(before) = before.filter(|before| before.uid() == attempt.uid()) else {
-            return again(state, who, name, second, None);
+    /// One try to record the outcome.
+    pub(super) fn record(&self, state: &mut State, who: usize, mut run: Box<Run>, heard: bool) {
+        let name = run.name;
+        let mut effect = match std::mem::replace(&mut run.next, Next::Nothing) {
+            Next::Perform(effect) => effect,
+            Next::Hear(_) | Next::Nothing => return,
         };
-        let status = match self.is(Mutant::Overwrites) {
-            true => attempt.claim.status.clone(),
-            false => before.status().clone(),
-        };
-        let applied = self.apply_outcome(state, status, &attempt, outcome, None);
-        if applied == *before.status() {
-            state.operators[who].memory.wrote(&before);
-            return again(state, who, name, second, Some(before));
+        if matches!(effect, Effect::ReadResource { .. }) {
+            run.newest = state.server.objects[name].clone();
+            let newest = run.newest.as_ref().map(Stored::shared);
+            effect = self.tell(state, who, &mut run, Input::Newest(Ok(newest)));
         }
-        let written = state.server.write(name, &before, applied);
-        if let Ok(after) = &written {
-            super::promises::wrote(state, name, &before, after);
-        }
-        match written {
-            Ok(after) if heard => {
-                state.operators[who].memory.wrote(&after);
-                again(state, who, name, second, Some(after));
+        let input = match effect {
+            Effect::Write { status, .. } => {
+                let on = run.newest.clone().unwrap_or_else(|| run.view.clone());
+                let status = match self.is(Mutant::Overwrites) {
+                    true => self.overwriting(state, &run),
+                    false => *status,
+                };
+                match self.write(state, &on, name, status) {
+                    Input::Written(Ok(after)) if heard => {
+                        run.newest = state.server.objects[name].clone();
+                        Input::Written(Ok(after))
+                    }
+                    _ => Input::Written(Err(WriteFault::Unclear)),
+                }
             }
-            _ => state.operators[who].step = Step::Recording(attempt, outcome, None),
-        }
+            // It was recorded before, or the resource is gone.
+            Effect::Lock => {
+                state.operators[who].step = Step::Again(run.again());
+                return;
+            }
+            Effect::End(end) => return self.end(state, who, name, end),
+            effect => {
+                state.broken = Some(format!("{effect:?} instead of a record"));
+                return;
+            }
+        };
+        self.go_on(state, who, run, input, None);
     }
 
-    fn apply_outcome(
-        &self,
-        state: &State,
-        status: WhatsAppPhoneNumberStatus,
-        attempt: &Attempt,
-        outcome: Outcome,
-        generation: Option<i64>,
-    ) -> WhatsAppPhoneNumberStatus {
+    /// The outcome in the status of the claim, instead of the newest.
+    fn overwriting(&self, state: &State, run: &Run) -> WhatsAppPhoneNumberStatus {
+        let status = run.claim.clone().unwrap_or_default().0;
         let result = CallResult {
-            id: &attempt.id,
-            outcome: self.outcome(outcome),
-            handled_before: attempt.claim.handled_before.as_deref(),
+            id: &run.entry().id,
+            outcome: self.outcome(run.outcome.unwrap_or(Outcome::NotSent)),
+            handled_before: run.view.status().last_handled_register_request.as_deref(),
         };
-        let course = ApplyContext {
+        let context = ApplyContext {
             policy: &self.policy,
-            generation: generation.unwrap_or_else(|| status.observed_generation.max(0)),
+            generation: status.observed_generation.max(0),
             jitter: 0.0,
             now: time(state.now()),
         };
-        apply_outcome(status, &result, &course)
+        apply_outcome(status.clone(), &result, &context)
     }
 }
 
-/// `pass::others`.
-fn others(state: &State, who: usize, name: usize, view: &Stored) -> Peers {
-    let operator = &state.operators[who];
-    let other = operator.cache[1 - name].as_ref();
-    let owner = twins::owner(view.resource(), other.map(Stored::resource));
-    let mut all = operator.memory.attempts.0.clone();
-    for attempt in other.map(Stored::attempts).unwrap_or_default() {
-        all.retain(|known| known.id != attempt.id);
-        all.push(attempt.clone());
+/// A process as its machine sees it.
+struct Host<'a> {
+    checker: &'a Checker,
+    now: Seconds,
+    claims: u8,
+    operator: &'a mut Operator,
+    /// What the machine has been told at the beginning of a round.
+    found: Option<(Peers, OpenClaim)>,
+}
+
+impl Process for Host<'_> {
+    fn policy(&self) -> &Policy {
+        &self.checker.policy
     }
-    let own = view.resource().attempts();
-    all.retain(|attempt| own.iter().all(|own| own.id != attempt.id));
-    Peers {
-        owner: owner.map(|_| format!("shop/{}", NAMES[1 - name])),
-        attempts: all,
+
+    fn now(&self) -> Timestamp {
+        time(self.now)
     }
-}
 
-/// `Pass::register`, up to the claim's write.
-fn register(state: &mut State, who: usize, pass: Pass, claim: Claim) {
-    let attempt = Attempt {
-        pass,
-        id: format!("claim-{}", state.claims),
-        claim: Rc::new(claim),
-        started: state.moment(),
-        held: None,
-    };
-    state.claims += 1;
-    let few = state.claims < CLAIMS_MAX;
-    state.promise(few, || "I5: claims without end".to_owned());
-    state.operators[who].step = Step::Claiming(attempt);
-}
-
-/// `Attempt::write_claim`, where the claim is held.
-fn mine(state: &mut State, who: usize, mut attempt: Attempt, held: Stored) {
-    let now = time(state.now());
-    let memory = &mut state.operators[who].memory;
-    memory.wrote(&held);
-    memory.remember(std::slice::from_ref(attempt.entry()), now);
-    attempt.held = Some(held);
-    state.operators[who].step = Step::Held(attempt);
-}
-
-/// `ledger::holds_claim`.
-fn holds_claim(newest: &Stored, attempt: &Attempt) -> bool {
-    let mut attempts = newest.attempts().iter();
-    newest.uid() == attempt.uid() && attempts.any(|a| a.id == attempt.id && a.is_open())
-}
-
-/// `Pass::settle`.
-fn settle(
-    state: &mut State,
-    who: usize,
-    pass: &Pass,
-    status: WhatsAppPhoneNumberStatus,
-    wake: Requeue,
-) {
-    let name = pass.name;
-    if *pass.view.status() != status {
-        match state.server.write(name, &pass.view, status) {
-            Ok(after) => {
-                super::promises::wrote(state, name, &pass.view, &after);
-                state.operators[who].memory.wrote(&after);
-            }
-            Err(Refused::Conflict) => {
-                return rest(state, who, name, Some(state.now() + AFTER_FAILURE));
-            }
-            Err(Refused::NotFound) => return rest(state, who, name, None),
+    fn uptime(&self) -> Duration {
+        match self.checker.is(Mutant::NoDeadline) {
+            true => Duration::ZERO,
+            false => Duration::from_secs(self.now.into()),
         }
     }
-    let wake = match wake {
-        Requeue::OnChange => None,
-        Requeue::After(wait) => Some(state.now() + seconds(wait)),
-    };
-    rest(state, who, name, wake);
-}
 
-/// What `pass::make` does after `Ended::Attempted`.
-fn again(state: &mut State, who: usize, name: usize, second: bool, after: Option<Stored>) {
-    match after {
-        Some(after) if !second => state.operators[who].step = Step::Again(name, after),
-        _ => rest(state, who, name, Some(state.now())),
+    fn fresh_id(&mut self) -> String {
+        format!("claim-{}", self.claims)
+    }
+
+    fn jitter(&mut self) -> f64 {
+        0.0
+    }
+
+    fn is_stale(&self, resource: &WhatsAppPhoneNumber) -> bool {
+        self.operator.memory.is_stale(resource)
+    }
+
+    fn peers(&self, resource: &WhatsAppPhoneNumber) -> Peers {
+        if self.checker.is(Mutant::OthersForgotten) {
+            return Peers::default();
+        }
+        let name = name_of(resource);
+        let other = self.operator.cache[1 - name].as_ref();
+        let owner = twins::owner(resource, other.map(Stored::resource));
+        let mut all = self.operator.memory.attempts.0.clone();
+        for attempt in other.map(Stored::attempts).unwrap_or_default() {
+            all.retain(|known| known.id != attempt.id);
+            all.push(attempt.clone());
+        }
+        let own = resource.attempts();
+        all.retain(|attempt| own.iter().all(|own| own.id != attempt.id));
+        Peers {
+            owner: owner.map(|_| format!("shop/{}", NAMES[1 - name])),
+            attempts: all,
+        }
+    }
+
+    fn has_peers(&self, resource: &WhatsAppPhoneNumber) -> bool {
+        self.operator.cache[1 - name_of(resource)].is_some() && !self.checker.is(Mutant::NoRivals)
+    }
+
+    fn open_claim(&mut self, resource: &WhatsAppPhoneNumber) -> OpenClaim {
+        let known = match self.operator.memory.open_claim(resource, self.now) {
+            OpenClaim::SeenFor(_) if self.checker.is(Mutant::NoAge) => OpenClaim::SeenFor(TTL),
+            known => known,
+        };
+        self.found = Some((self.peers(resource), known));
+        known
+    }
+
+    fn last_read(&self, resource: &WhatsAppPhoneNumber) -> Option<Timestamp> {
+        let read = self.operator.memory.reads.get(&uid_of(resource));
+        read.map(|at| time(at.0))
+    }
+
+    fn cooldown_until(&self, _: &str) -> Option<Timestamp> {
+        None
+    }
+
+    fn note(&mut self, note: Note<'_>) {
+        let (now, memory) = (self.now, &mut self.operator.memory);
+        match note {
+            Note::Read(resource) => {
+                memory.reads.insert(uid_of(resource), Moment(now));
+            }
+            Note::Written(resource) => memory.wrote(resource),
+            Note::Unsent(id) => {
+                memory.unsent.insert(id.to_owned());
+            }
+            Note::Call(_, entry) => memory.remember(std::slice::from_ref(entry), time(now)),
+            Note::Cooldown(..) | Note::Outcome(_) | Note::Unrecorded => {}
+        }
     }
 }
 
-/// The pass is over.
-fn rest(state: &mut State, who: usize, name: usize, wake: Option<Seconds>) {
-    state.operators[who].step = Step::Idle;
-    state.operators[who].wakes[name] = wake.map(Moment);
+/// The place of a resource's name.
+fn name_of(resource: &WhatsAppPhoneNumber) -> usize {
+    usize::from(resource.metadata.name.as_deref() != Some(NAMES[0]))
+}
+
+pub(super) fn uid_of(resource: &WhatsAppPhoneNumber) -> u8 {
+    let uid = resource.metadata.uid.as_ref();
+    uid.and_then(|uid| uid.parse().ok()).expect("a UID")
 }
 
 /// Never earlier.

@@ -1,12 +1,16 @@
 //! The promises of docs/design/protocol.md as code: I1 to I4 and I6 where something happens; I5 is in `fair`.
 
+use std::sync::Arc;
+
 use super::Checker;
 use super::graph::LAG;
-use super::state::{Attempt, Called, Look, Outcome, State, Stored};
+use super::state::{Called, Look, Outcome, Run, State, Stored};
 use operator_core::api::Reason;
 use operator_core::api::conditions;
 use operator_core::api::conditions::{is_registered, is_true, reason_of};
-use operator_core::api::{AttemptOutcome, LedgerEntry, WhatsAppPhoneNumberStatus};
+use operator_core::api::{
+    AttemptOutcome, LedgerEntry, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus,
+};
 use operator_core::model::schedule::{META_LIMIT, META_WINDOW, plus};
 use testkit::builders::{PIN, TOKEN};
 use testkit::world::WINDOW;
@@ -23,35 +27,35 @@ impl State {
 impl Checker {
     /// What must hold when a register call reaches Graph. `late`: its process was paused for too long before the send,
     /// which nothing can prevent.
-    pub(super) fn called_promises(&self, state: &mut State, attempt: &Attempt, late: bool) {
-        let id = &attempt.id;
+    pub(super) fn called_promises(&self, state: &mut State, run: &Run, late: bool) {
+        let id = &run.entry().id;
         let twice = state.history.calls.iter().any(|call| call.id == *id);
         state.promise(!twice, || format!("I2: two calls for {id}"));
-        if !attempt.is_requested() {
-            looked(state, attempt);
+        if !run.is_requested() {
+            looked(state, run);
         }
         let history = &state.history;
-        let unknown = history.unseen.contains(&attempt.uid())
+        let unknown = history.unseen.contains(&run.uid())
             // What a process that died had under way for a resource that is gone.
-            || history.forgotten.contains(&attempt.uid());
+            || history.forgotten.contains(&run.uid());
         if late || unknown {
             return;
         }
-        alone(state, attempt);
-        self.in_budget(state, attempt);
-        if attempt.is_requested() {
-            asked_once(state, attempt);
+        alone(state, run);
+        self.in_budget(state, run);
+        if run.is_requested() {
+            asked_once(state, run);
         } else {
-            unregistered(state, attempt);
+            unregistered(state, run);
         }
     }
 
     /// I3: never more automatic calls in 72 hours than the limit, and never an eleventh.
-    fn in_budget(&self, state: &mut State, attempt: &Attempt) {
+    fn in_budget(&self, state: &mut State, run: &Run) {
         let now = state.now();
         let fresh = |call: &&Called| u64::from(now - call.at.0) < META_WINDOW.as_secs();
         let made = settled_calls(state).filter(fresh).count();
-        let limit = match attempt.is_requested() {
+        let limit = match run.is_requested() {
             true => META_LIMIT,
             false => super::ATTEMPT_LIMIT,
         };
@@ -62,45 +66,42 @@ impl Checker {
 }
 
 /// I1: an automatic call follows a read of the same pass, which did not and could not yet show a registration.
-fn looked(state: &mut State, attempt: &Attempt) {
-    let Some((at, look)) = attempt.pass.reading else {
+fn looked(state: &mut State, run: &Run) {
+    let Some((at, look)) = run.reading else {
         return state.promise(false, || "I1: an automatic call without a look".to_owned());
     };
     let shown = state.graph.since.is_some_and(|since| since.0 + LAG <= at.0);
     state.promise(!shown && look != Look::Registered, || {
         "I1: a call although the read before it showed the registration".to_owned()
     });
-    let known = attempt
-        .held
-        .as_ref()
-        .map(|held| is_registered(held.status()));
+    let known = run.held.as_ref().map(|held| is_registered(held.status()));
     state.promise(known != Some(true), || {
         "I1: an automatic call for what is known to be registered".to_owned()
     });
 }
 
 /// I1, all in all: where an own call has registered the number, no automatic one follows, by whichever process.
-fn unregistered(state: &mut State, attempt: &Attempt) {
+fn unregistered(state: &mut State, run: &Run) {
     let by = state.graph.by.clone();
     let known = by.filter(|by| settled_calls(state).any(|c| c.id == *by && !c.shows_late));
     state.promise(known.is_none(), || {
         format!(
             "I1: {} is sent although {} has registered the number",
-            attempt.id,
+            run.entry().id,
             known.unwrap_or_default()
         )
     });
 }
 
 /// I2: no call beside another open claim of the resource, and none for the number before an earlier one is settled.
-fn alone(state: &mut State, attempt: &Attempt) {
-    let stored = state.server.objects[attempt.pass.name].clone();
-    let own = stored.filter(|stored| stored.uid() == attempt.uid());
+fn alone(state: &mut State, run: &Run) {
+    let stored = state.server.objects[run.name].clone();
+    let own = stored.filter(|stored| stored.uid() == run.uid());
     let own = own.as_ref().map(Stored::attempts).unwrap_or_default();
     let mut open = own.iter();
-    let other = open.any(|a| a.is_open() && a.id != attempt.id);
+    let other = open.any(|a| a.is_open() && a.id != run.entry().id);
     state.promise(!other, || {
-        format!("I2: {} beside an open claim", attempt.id)
+        format!("I2: {} beside an open claim", run.entry().id)
     });
     let now = state.now();
     let unsettled = |call: &&Called| {
@@ -110,20 +111,23 @@ fn alone(state: &mut State, attempt: &Attempt) {
             call.outcome,
             Outcome::NoAnswer | Outcome::Fault | Outcome::Rejected
         ) && !own.iter().any(|a| a.id == call.id && confirmed(a));
-        u64::from(now - call.at.0) < WINDOW.as_secs() && (open || call.uid != attempt.uid())
+        u64::from(now - call.at.0) < WINDOW.as_secs() && (open || call.uid != run.uid())
     };
     let earlier = settled_calls(state).find(unsettled);
     let earlier = earlier.map(|call| call.id.clone());
     state.promise(earlier.is_none(), || {
-        format!("I2: {} in the confirm window of {earlier:?}", attempt.id)
+        format!(
+            "I2: {} in the confirm window of {earlier:?}",
+            run.entry().id
+        )
     });
 }
 
 /// Protocol, "What makes it try again": one value of the annotation gives at most one call that may have acted.
-fn asked_once(state: &mut State, attempt: &Attempt) {
-    let request = &attempt.entry().request;
+fn asked_once(state: &mut State, run: &Run) {
+    let request = &run.entry().request;
     let mut calls = state.history.calls.iter();
-    let before = calls.any(|call| call.uid == attempt.uid() && call.request == *request);
+    let before = calls.any(|call| call.uid == run.uid() && call.request == *request);
     state.promise(!before, || format!("two calls for {request:?}"));
 }
 
@@ -213,4 +217,11 @@ fn shown(status: &WhatsAppPhoneNumberStatus) -> String {
     text.extend(status.inputs_digest.as_deref());
     text.extend(status.token_digest.as_deref());
     text
+}
+
+/// For the model without that line of defence: what the process takes the number for.
+pub(super) fn as_if_unregistered(resource: &mut Arc<WhatsAppPhoneNumber>) {
+    if let Some(status) = &mut Arc::make_mut(resource).status {
+        status.conditions.clear();
+    }
 }

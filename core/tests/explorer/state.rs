@@ -4,11 +4,13 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use operator_core::api::{LedgerEntry, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
-use operator_core::model::{Claim, OpenClaim, Peers};
+use operator_core::model::machine::{Effect, Input, Machine};
+use operator_core::model::{OpenClaim, Peers};
 use testkit::world::START;
 
 /// Seconds since the beginning.
@@ -180,7 +182,7 @@ pub(super) struct Server {
 pub(super) struct Stored(Rc<Version>);
 
 struct Version {
-    resource: WhatsAppPhoneNumber,
+    resource: Arc<WhatsAppPhoneNumber>,
     uid: u8,
     version: u32,
     /// The hash of all but the times.
@@ -199,12 +201,16 @@ impl Stored {
         let status = resource.status.as_ref().expect("the CRD defaults it");
         let times = hash_status(status, &mut hasher);
         Self(Rc::new(Version {
-            resource,
+            resource: Arc::new(resource),
             uid,
             version,
             hash: hasher.finish(),
             times,
         }))
+    }
+
+    pub(super) fn shared(&self) -> Arc<WhatsAppPhoneNumber> {
+        Arc::clone(&self.0.resource)
     }
 
     pub(super) fn resource(&self) -> &WhatsAppPhoneNumber {
@@ -248,7 +254,7 @@ pub(super) struct Graph {
     /// The claim whose call did that; none, where it was somebody else.
     pub(super) by: Option<String>,
     /// A call whose process is gone, and that may yet arrive.
-    pub(super) flying: Option<(Attempt, Moment)>,
+    pub(super) flying: Option<(Box<Run>, Moment)>,
 }
 
 // --- an operator ---
@@ -283,33 +289,53 @@ pub(super) struct Memory {
 pub(super) enum Step {
     #[default]
     Idle,
-    /// A pass has ended in an attempt; the next one goes on from the version that it left.
-    Again(usize, Stored),
+    /// A round has ended in a claim; the next one goes on from the version that it left.
+    Again(Box<Run>),
     /// The Secrets and the number were read.
-    Looked(Pass),
+    Looked(Box<Run>),
     /// The claim is decided on and not written.
-    Claiming(Attempt),
-    /// The claim's write was not answered with success; by a conflict, or not at all.
-    Doubting(Attempt, bool),
+    Claiming(Box<Run>),
+    /// The claim's write was not answered with success.
+    Doubting(Box<Run>),
     /// The claim is held.
-    Held(Attempt),
+    Held(Box<Run>),
     /// Nothing speaks against the call, as of then. Nothing may come between this and the call.
-    Checked(Attempt, Moment),
-    /// The call has an outcome; it is recorded in the version given, or in the newest.
-    Recording(Attempt, Outcome, Option<Stored>),
+    Checked(Box<Run>, Moment),
+    /// The call has an outcome, which is to be recorded.
+    Recording(Box<Run>),
 }
 
-/// What a pass has found out, as the driver's `RoundState`.
+/// A machine, and what it was told: two that were told the same are the same.
 #[derive(Clone)]
-pub(super) struct Pass {
+pub(super) struct Run {
     pub(super) name: usize,
-    /// Whether it follows an attempt at once.
+    pub(super) machine: Machine,
+    /// Whether it is in the round after a claim.
     pub(super) second: bool,
+    /// The version that is decided on.
     pub(super) view: Stored,
-    pub(super) peers: Peers,
-    pub(super) open_claim: OpenClaim,
+    /// What was known at the beginning of the round.
+    pub(super) found: Option<(Peers, OpenClaim)>,
     pub(super) pin: Option<bool>,
     pub(super) reading: Option<(Moment, Look)>,
+    /// The status with the claim.
+    pub(super) claim: Option<Print<WhatsAppPhoneNumberStatus>>,
+    /// When the claim's clock was started.
+    pub(super) started: Moment,
+    /// The version with the claim in it.
+    pub(super) held: Option<Stored>,
+    pub(super) outcome: Option<Outcome>,
+    /// The newest version that the machine was shown, where that is not the one decided on.
+    pub(super) newest: Option<Stored>,
+    pub(super) next: Next,
+}
+
+/// What a process does next; what that is follows from all else.
+#[derive(Clone)]
+pub(super) enum Next {
+    Nothing,
+    Perform(Effect),
+    Hear(Input),
 }
 
 /// What a read of the number brought.
@@ -320,21 +346,39 @@ pub(super) enum Look {
     Failed,
 }
 
-/// What an attempt carries, as `CallTask`.
-#[derive(Clone)]
-pub(super) struct Attempt {
-    pub(super) pass: Pass,
-    pub(super) id: String,
-    pub(super) claim: Rc<Claim>,
-    /// When its clock was started.
-    pub(super) started: Moment,
-    /// The version with the claim in it.
-    pub(super) held: Option<Stored>,
-}
+impl Run {
+    pub(super) fn new(name: usize, cached: Stored) -> Self {
+        Self {
+            name,
+            machine: Machine::new(cached.shared()),
+            second: false,
+            view: cached,
+            found: None,
+            pin: None,
+            reading: None,
+            claim: None,
+            started: Moment(0),
+            held: None,
+            outcome: None,
+            newest: None,
+            next: Next::Nothing,
+        }
+    }
 
-impl Attempt {
+    /// The round after a claim.
+    pub(super) fn again(self) -> Box<Self> {
+        let view = self.newest.unwrap_or(self.view);
+        Box::new(Self {
+            second: true,
+            machine: self.machine,
+            ..Self::new(self.name, view)
+        })
+    }
+
+    /// The claim in the ledger.
     pub(super) fn entry(&self) -> &LedgerEntry {
-        &self.claim.status.attempts[0]
+        let claim = self.claim.as_ref().expect("there is a claim");
+        &claim.0.attempts[0]
     }
 
     pub(super) fn is_requested(&self) -> bool {
@@ -342,7 +386,7 @@ impl Attempt {
     }
 
     pub(super) fn uid(&self) -> u8 {
-        self.pass.view.uid()
+        self.view.uid()
     }
 }
 
@@ -360,22 +404,22 @@ pub(super) enum Outcome {
     NotSent,
 }
 
-impl Hash for Pass {
+impl Hash for Run {
     fn hash<H: Hasher>(&self, state: &mut H) {
         (self.name, self.second, &self.view, self.pin, self.reading).hash(state);
-        self.peers.owner.hash(state);
-        hash_all(hash_attempts(&self.peers.attempts, state), state);
-        match self.open_claim {
-            OpenClaim::SeenFor(time) => Some(time).hash(state),
-            OpenClaim::Unsent => None::<u8>.hash(state),
+        if let Some((peers, open_claim)) = &self.found {
+            peers.owner.hash(state);
+            hash_all(hash_attempts(&peers.attempts, state), state);
+            match open_claim {
+                OpenClaim::SeenFor(time) => Some(time).hash(state),
+                OpenClaim::Unsent => None::<u8>.hash(state),
+            }
         }
-    }
-}
-
-impl Hash for Attempt {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        (&self.pass, &self.id, self.started, &self.held).hash(state);
-        hash_all(hash_status(&self.claim.status, state), state);
+        (&self.held, self.outcome, &self.newest).hash(state);
+        if let Some(claim) = &self.claim {
+            self.started.hash(state);
+            claim.hash(state);
+        }
     }
 }
 

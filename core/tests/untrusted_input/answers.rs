@@ -48,8 +48,8 @@ proptest! {
                 player.request(&format!("{at}"));
             }
             player.sleep(Duration::from_secs(*pause));
-            let read = read_outcome(read, &scrubber, player.now);
-            let register = register_outcome(register, &scrubber, player.now);
+            let read = read_outcome(read, &scrubber, player.now());
+            let register = register_outcome(register, &scrubber, player.now());
             check::read_outcome(&read);
             check::register_outcome(&register);
             let (wake, called) = player.pass(&read, &register);
@@ -76,8 +76,8 @@ fn a_long_answer_leaves_the_advice_in_the_message() {
         let error = json!({"code": 133_005, "message": text, "error_data": {"details": text}});
         let body = json!({ "error": error }).to_string();
         let mut player = player();
-        let unknown = read_outcome(&answered("{}"), &scrubber, player.now);
-        let register = register_outcome(&answered(&body), &scrubber, player.now);
+        let unknown = read_outcome(&answered("{}"), &scrubber, player.now());
+        let register = register_outcome(&answered(&body), &scrubber, player.now());
         player.pass(&unknown, &register);
         for condition in player.status().conditions {
             let advice = format!(

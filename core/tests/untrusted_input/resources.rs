@@ -292,15 +292,15 @@ proptest! {
         let mut player = Player::new(resource.clone(), Ok(inputs().digests(&spec())));
         player.own = false;
         if let (Some(_), Some(fault)) = (fault, nothing) {
-            player.inputs = Err(fault);
+            player.world.secrets = Err(fault);
         }
         if fault == Some(true) {
-            player.peers.owner = Some(format!("{}/{}", "n".repeat(63), "a".repeat(253)));
-            player.peers.attempts = resource.status.iter().flat_map(|status| status.attempts.clone()).collect();
+            player.world.peers.owner = Some(format!("{}/{}", "n".repeat(63), "a".repeat(253)));
+            player.world.peers.attempts = resource.status.iter().flat_map(|status| status.attempts.clone()).collect();
         }
         for (read, register) in answers {
-            let read = read_outcome(&read, &scrubber, player.now);
-            player.pass(&read, &register_outcome(&register, &scrubber, player.now));
+            let read = read_outcome(&read, &scrubber, player.now());
+            player.pass(&read, &register_outcome(&register, &scrubber, player.now()));
             player.sleep(std::time::Duration::from_secs(4 * 3600));
         }
     }

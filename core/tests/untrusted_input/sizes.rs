@@ -71,12 +71,18 @@ fn fullest(letter: &str, registered: bool) -> Player {
         number(letter)
     };
     let unsent = Exchange::NotSent(letter.repeat(600));
-    player.pass(&read(&first, player.now), &register(&unsent, player.now));
+    player.pass(
+        &read(&first, player.now()),
+        &register(&unsent, player.now()),
+    );
     for at in 0..META_LIMIT {
         player.request(&request(letter, at));
         if at == META_LIMIT - 1 {
             player.sleep(HOUR);
-            player.pass(&read(&first, player.now), &register(&unsent, player.now));
+            player.pass(
+                &read(&first, player.now()),
+                &register(&unsent, player.now()),
+            );
         }
         player.sleep(if at == META_LIMIT - 1 {
             19 * HOUR
@@ -84,7 +90,10 @@ fn fullest(letter: &str, registered: bool) -> Player {
             HOUR
         });
         let refusal = refusal(letter, i64::MIN);
-        let (_, called) = player.pass(&read(&first, player.now), &register(&refusal, player.now));
+        let (_, called) = player.pass(
+            &read(&first, player.now()),
+            &register(&refusal, player.now()),
+        );
         assert!(called, "no call {at}: {:?}", player.status());
     }
     assert_eq!(player.status().attempts.len(), META_LIMIT + 1);

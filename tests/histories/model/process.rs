@@ -1,33 +1,26 @@
 //! A process of the operator: its memory, what its watches have brought, and the one attempt that it may have under way.
-//! It does what `pass`, `attempt` and `record` do around the core, step by step, so that it can die between any two.
+//! It drives the real machine, effect by effect, so that it can die between any two.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use kube::ResourceExt as _;
 
 use super::super::invariants::{Sending, Witness};
 use super::clock::Clock;
 use super::cluster::{Cluster, Name, Refusal, name_of};
 use super::graph::{Graph, Inputs, TIMEOUT};
-use operator_core::api::Reason;
-use operator_core::api::{WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
+use operator_core::api::{LedgerEntry, Reason, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
 use operator_core::credentials::SecretFault;
-use operator_core::graph::{ReadOutcome, RegisterOutcome, RegistrationState};
-use operator_core::model::ledger::holds_claim;
-use operator_core::model::twins;
-use operator_core::model::{ApplyContext, CallResult, apply_outcome};
-use operator_core::model::{
-    Claim, Decision, Observed, Peers, Policy, Requeue, cooldown_until, decide,
+use operator_core::graph::{RegisterOutcome, RegistrationState};
+use operator_core::model::machine::{
+    self, Effect, Failure, Input, Machine, Note, Purpose, WriteFault,
 };
-use testkit::world::{TTL, check_status, check_wake, policy, secs};
+use operator_core::model::{OpenClaim, Peers, Policy, Requeue, twins};
+use testkit::world::{check_status, check_wake, policy, secs};
 use whatsapp_operator::memory::Memory;
-
-/// More steps than a pass may take: the bound in `pass`.
-const STEPS_MAX: usize = 8;
-
-/// The wait for the watch where the resource was made anew: the one in `pass`.
-const AFTER_GONE: Duration = Duration::from_secs(1);
 
 /// What becomes of the next write to the API server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,25 +48,31 @@ pub(crate) enum Phase {
     Recorded,
 }
 
-/// An attempt under way.
+/// A claim and its call under way.
 pub(crate) struct Flight {
-    resource: WhatsAppPhoneNumber,
-    claim: Claim,
-    id: String,
+    machine: Machine,
+    next: Option<Next>,
+    /// The open entry of the claim.
+    entry: LedgerEntry,
     inputs: Inputs,
     reading: Option<(Duration, RegistrationState)>,
-    started: Duration,
     /// When the answer comes, once it is sent.
     pub(crate) answer_at: Duration,
     outcome: Option<RegisterOutcome>,
-    /// The resource as last seen, to record in.
-    held: Option<WhatsAppPhoneNumber>,
     pub(crate) phase: Phase,
+}
+
+/// What a process does next in a flight.
+enum Next {
+    Perform(Effect),
+    /// It takes in what came of the last effect.
+    Hear(Input),
 }
 
 pub(crate) struct Process {
     /// Which start of which process this is.
     pub(crate) incarnation: u32,
+    policy: Policy,
     memory: Memory,
     pub(crate) view: BTreeMap<Name, WhatsAppPhoneNumber>,
     /// When each resource is looked at next, by a clock that nobody sets.
@@ -112,6 +111,7 @@ impl Process {
     pub(crate) fn start(incarnation: u32, clock: &Clock) -> Self {
         Self {
             incarnation,
+            policy: policy(),
             memory: Memory::new(&clock.for_memory()),
             view: BTreeMap::new(),
             due: BTreeMap::new(),
@@ -136,8 +136,7 @@ impl Process {
             let kept = version
                 .map(WhatsAppPhoneNumber::attempts)
                 .unwrap_or_default();
-            let lost =
-                |a: &operator_core::api::LedgerEntry| kept.iter().all(|kept| kept.id != a.id);
+            let lost = |a: &LedgerEntry| kept.iter().all(|kept| kept.id != a.id);
             if version.is_none() || before.attempts().iter().any(lost) {
                 self.memory
                     .history
@@ -172,7 +171,7 @@ impl Process {
         }
     }
 
-    /// One pass over a resource, and another one on a version that turned out to be newer.
+    /// One reconciliation of a resource, up to a claim.
     pub(crate) fn pass(&mut self, name: Name, around: &mut Around) {
         if self.flight.is_some() {
             return; // It holds the number's lock.
@@ -181,140 +180,83 @@ impl Process {
         let Some(cached) = self.view.get(name).cloned() else {
             return;
         };
-        let resource = if self.memory.notes.is_stale(&cached) {
-            let newest = around.cluster.newest(name).cloned();
-            let Some(newest) = newest else { return };
-            if newest.uid() != cached.uid() {
-                return self.wait_for_watch(name, around);
-            }
-            around.witness.seen(self.incarnation, &newest);
-            newest
-        } else {
-            cached
-        };
-        self.pass_over(resource, around);
+        self.round(Machine::new(Arc::new(cached)), around);
     }
 
-    fn pass_over(&mut self, resource: WhatsAppPhoneNumber, around: &mut Around) {
-        let name = name_of(&resource);
-        let policy = policy();
-        let others: Vec<_> = self
-            .view
-            .iter()
-            .filter(|(other, _)| **other != name)
-            .map(|(_, o)| o)
-            .collect();
-        let number = &resource.spec.phone_number_id;
-        let ledgers: Vec<_> = others.iter().flat_map(|other| other.attempts()).collect();
-        let calls = self.memory.history.with_ledgers(number, &ledgers);
-        let peers = Peers::of(&resource, &others, calls);
-        let open_claim = self.memory.open_claim(&resource);
-        let id = format!("claim-{}-{}", self.incarnation, self.claims);
-        let (mut inputs, mut reading, mut read_at) = (None, None::<ReadOutcome>, None);
-        for _ in 0..STEPS_MAX {
-            let token = inputs
-                .as_ref()
-                .and_then(|inputs: &Result<_, _>| inputs.as_ref().ok());
-            let cool_down = token.and_then(|d: &operator_core::credentials::Digests| {
-                self.memory.cooldowns.until(&d.token)
-            });
-            let uid = resource.uid().unwrap_or_default();
-            let observed = Observed {
-                resource: &resource,
-                policy: &policy,
-                peers: &peers,
-                open_claim,
-                last_read: self.memory.notes.last_read(&uid),
-                inputs: inputs.clone(),
-                cool_down,
-                reading: reading.clone(),
-                fresh_id: &id,
-                jitter: self.jitter,
-            };
-            match decide(&observed, around.clock.now()) {
-                Decision::LoadSecrets => {
-                    assert!(inputs.is_none(), "the Secrets were asked for twice");
+    /// A round of decisions, up to a claim.
+    fn round(&mut self, mut machine: Machine, around: &mut Around) {
+        let (mut input, mut reading) = (Input::Locked, None);
+        loop {
+            let effect = machine.step(input, &mut Host(self, around));
+            let resource = Arc::clone(machine.resource());
+            input = match effect {
+                Effect::ReadResource { .. } => self.newest(&resource, around),
+                Effect::LoadSecrets => {
                     let found = around.inputs(&resource);
-                    inputs = Some(
-                        found
-                            .map(|inputs| inputs.digests().clone())
-                            .ok_or_else(missing),
-                    );
+                    let found = found.map(|inputs| inputs.digests().clone());
+                    Input::Secrets(Ok(found.ok_or_else(missing)))
                 }
-                Decision::Read => {
-                    assert!(reading.is_none(), "a read was asked for twice");
+                Effect::ReadNumber => {
                     let with = around.inputs(&resource).expect("read without Secrets");
-                    self.memory.notes.note_read(&uid, around.clock.now());
                     let (uptime, now) = (around.clock.uptime(), around.clock.now());
                     let read = around.graph.read(with, uptime, now);
-                    read_at = Some((uptime, read.state));
-                    reading = Some(read);
+                    reading = Some((uptime, read.state));
+                    Input::Reading(Box::new(read))
                 }
-                Decision::Register(claim) => {
-                    let with = around.inputs(&resource).expect("a call without Secrets");
+                Effect::Write {
+                    ref status,
+                    purpose: Purpose::Claim,
+                    ..
+                } => {
                     self.claims += 1;
                     self.flight = Some(Flight {
-                        resource,
-                        claim: *claim,
-                        id,
-                        inputs: with,
-                        reading: read_at,
-                        started: around.clock.uptime(),
+                        entry: status.attempts[0].clone(),
+                        inputs: around.inputs(&resource).expect("a call without Secrets"),
+                        next: Some(Next::Perform(effect)),
+                        machine,
+                        reading,
                         answer_at: Duration::ZERO,
                         outcome: None,
-                        held: None,
                         phase: Phase::Claiming,
                     });
                     return;
                 }
-                Decision::Settle(status, wake) => {
-                    let token = token.map(|digests| digests.token.clone());
-                    self.settle(&resource, *status, wake, (reading.as_ref(), token), around);
-                    return;
-                }
-            }
+                Effect::Write { on, status, .. } => self.put_status(&on, *status, around),
+                Effect::End(end) => return self.end(&resource, end, around),
+                effect => panic!("{effect:?} in a round of {resource:#?}"),
+            };
         }
-        panic!("a pass does not end: {:#?}", resource.status);
     }
 
-    fn settle(
+    fn newest(&self, resource: &WhatsAppPhoneNumber, around: &mut Around) -> Input {
+        let newest = around.cluster.newest(name_of(resource)).cloned();
+        if let Some(newest) = &newest {
+            around.witness.seen(self.incarnation, newest);
+        }
+        Input::Newest(Ok(newest.map(Arc::new)))
+    }
+
+    fn end(
         &mut self,
         resource: &WhatsAppPhoneNumber,
-        status: WhatsAppPhoneNumberStatus,
-        wake: Requeue,
-        (reading, token): (Option<&ReadOutcome>, Option<String>),
-        around: &mut Around,
+        end: Result<Requeue, Failure>,
+        around: &Around,
     ) {
-        let mut settled = resource.clone();
-        if resource.status.as_ref() != Some(&status) {
-            let now = around.clock.now();
-            let until =
-                reading.and_then(|reading| cooldown_until(reading, &status, &policy(), now));
-            if let (Some(token), Some(until)) = (token, until) {
-                self.memory.cooldowns.start(&token, until);
-            }
-            match self.put_status(resource, status, around) {
-                Ok(after) => {
-                    self.memory.notes.note_written(&after);
-                    settled = after;
+        match end {
+            Ok(requeue) => {
+                let uid = resource.uid().unwrap_or_default();
+                self.memory.notes.note_success(&uid);
+                if !around.witness.odd {
+                    check_wake(resource, requeue);
                 }
-                Err(_) => return self.fail(resource, around),
+                if let Requeue::After(wait) = requeue {
+                    self.wake_after(name_of(resource), wait, around);
+                }
             }
+            Err(Failure::Gone) => {}
+            Err(Failure::Effect | Failure::Contended) => self.fail(resource, around),
+            Err(Failure::Unsettled) => panic!("it does not settle: {resource:#?}"),
         }
-        self.memory
-            .notes
-            .note_success(&resource.uid().unwrap_or_default());
-        if !around.witness.odd {
-            check_wake(&settled, wake);
-        }
-        if let Requeue::After(wait) = wake {
-            self.wake_after(name_of(resource), wait, around);
-        }
-    }
-
-    /// The resource was made anew: the watch brings what became of the one before it.
-    fn wait_for_watch(&mut self, name: Name, around: &Around) {
-        self.wake_after(name, AFTER_GONE, around);
     }
 
     /// The pass could not be made: again, on the newest version, with growing waits.
@@ -337,10 +279,10 @@ impl Process {
         decided_on: &WhatsAppPhoneNumber,
         status: WhatsAppPhoneNumberStatus,
         around: &mut Around,
-    ) -> Result<WhatsAppPhoneNumber, Refusal> {
+    ) -> Input {
         let mut written = decided_on.clone();
         written.status = Some(status);
-        match self.faults.pop_front() {
+        let stored = match self.faults.pop_front() {
             None => store(&written, around),
             Some(Fault::Refused) => Err(Refusal::Failed),
             Some(Fault::AnswerLost) => store(&written, around).and(Err(Refusal::Failed)),
@@ -348,106 +290,98 @@ impl Process {
                 around.cluster.late.push(written);
                 Err(Refusal::Failed)
             }
-        }
+        };
+        Input::Written(stored.map(Arc::new).map_err(|refusal| match refusal {
+            Refusal::Conflict => WriteFault::Conflict,
+            Refusal::Gone => WriteFault::Gone,
+            Refusal::Failed => WriteFault::Unclear,
+        }))
     }
 
-    /// Takes the attempt under way one step further.
+    /// Takes the attempt under way one step further: up to where the process may die.
     pub(crate) fn step(&mut self, around: &mut Around) {
-        let Some(flight) = self.flight.take() else {
+        let Some(mut flight) = self.flight.take() else {
             return;
         };
-        self.flight = match flight.phase {
-            Phase::Claiming => self.write_claim(flight, around),
-            Phase::Stored => Some(self.send(flight, around)),
-            Phase::Sent => Some(self.take_answer(flight, around)),
-            Phase::Answered => self.record(flight, around),
-            Phase::Recorded => {
-                // The pass goes on with what was recorded.
-                match &flight.held {
-                    Some(held) if held.uid() == flight.resource.uid() => {
-                        self.pass_over(held.clone(), around);
+        let mut effect = match flight.next.take() {
+            Some(Next::Perform(effect)) => effect,
+            Some(Next::Hear(input)) => flight.machine.step(input, &mut Host(self, around)),
+            None => return,
+        };
+        loop {
+            let resource = Arc::clone(flight.machine.resource());
+            let input = match effect {
+                Effect::Write {
+                    on,
+                    status,
+                    purpose: Purpose::Claim,
+                } => {
+                    around.witness.claims(self.incarnation, &flight.entry.id);
+                    let written = self.put_status(&on, *status, around);
+                    if matches!(written, Input::Written(Ok(_))) {
+                        flight.phase = Phase::Stored;
+                        break flight.next = Some(Next::Hear(written));
                     }
-                    Some(held) => self.wait_for_watch(name_of(held), around),
-                    None => {}
+                    written
                 }
-                self.flight.take()
-            }
-        };
-    }
-
-    fn write_claim(&mut self, mut flight: Flight, around: &mut Around) -> Option<Flight> {
-        around.witness.claims(self.incarnation, &flight.id);
-        let name = name_of(&flight.resource);
-        let status = flight.claim.status.clone();
-        let refused = match self.put_status(&flight.resource, status, around) {
-            Ok(held) => return Some(self.hold(flight, held)),
-            Err(refused) => refused,
-        };
-        let newest = around.cluster.newest(name).cloned();
-        if let Some(newest) = &newest
-            && holds_claim(newest, &flight.resource, &flight.id)
-        {
-            return Some(self.hold(flight, newest.clone()));
-        }
-        self.memory.notes.note_unsent(&flight.id);
-        match (refused, newest) {
-            (Refusal::Conflict, Some(newest)) => {
-                around.witness.seen(self.incarnation, &newest);
-                flight.held = Some(newest);
-                flight.phase = Phase::Recorded; // Decide again, on the newest.
-                Some(flight)
-            }
-            (_, None) => None,
-            (_, Some(_)) => {
-                self.fail(&flight.resource, around);
-                None
-            }
-        }
-    }
-
-    fn hold(&self, mut flight: Flight, held: WhatsAppPhoneNumber) -> Flight {
-        self.memory.notes.note_written(&held);
-        let number = &flight.resource.spec.phone_number_id;
-        let entry = flight.claim.status.attempts.first();
-        self.memory
-            .history
-            .note(number, entry.map(std::slice::from_ref).unwrap_or_default());
-        flight.held = Some(held);
-        flight.phase = Phase::Stored;
-        flight
-    }
-
-    fn send(&mut self, mut flight: Flight, around: &mut Around) -> Flight {
-        let (uptime, now) = (around.clock.uptime(), around.clock.now());
-        let own = name_of(&flight.resource);
-        let rival = self.view.keys().any(|name| *name != own) && {
-            let mut others = super::cluster::NAMES
-                .into_iter()
-                .filter(|name| *name != own);
-            let called = |other| twins::is_called_for(other, policy().confirm_window, now);
-            others.any(|name| around.cluster.newest(name).is_some_and(called))
-        };
-        flight.phase = Phase::Sent;
-        flight.answer_at = uptime;
-        if rival || uptime >= flight.started + TTL / 2 {
-            let why = if rival {
-                "another has a call"
-            } else {
-                "too late"
+                Effect::SettleClaim { .. } => {
+                    flight.phase = Phase::Stored;
+                    break flight.next = Some(Next::Hear(self.newest(&resource, around)));
+                }
+                Effect::ListPeers => {
+                    let all = super::cluster::NAMES.into_iter();
+                    let all = all.filter_map(|name| around.cluster.newest(name).cloned());
+                    Input::Peers(Ok(all.collect()))
+                }
+                Effect::Register => {
+                    let outcome = self.send(&mut flight, around);
+                    flight.outcome = Some(outcome.clone());
+                    flight.phase = Phase::Sent;
+                    break flight.next = Some(Next::Hear(Input::Called(Box::new(outcome))));
+                }
+                Effect::Write { .. } if flight.phase != Phase::Answered => {
+                    flight.phase = Phase::Answered;
+                    break flight.next = Some(Next::Perform(effect));
+                }
+                Effect::Write { on, status, .. } => {
+                    let written = self.put_status(&on, *status, around);
+                    if let Input::Written(Ok(after)) = &written {
+                        flight.is_recorded(after, around);
+                        flight.phase = Phase::Recorded;
+                        break flight.next = Some(Next::Hear(written));
+                    }
+                    written
+                }
+                Effect::ReadResource { .. } => {
+                    break flight.next = Some(Next::Hear(self.newest(&resource, around)));
+                }
+                Effect::Lock => {
+                    if flight.phase == Phase::Answered {
+                        flight.is_recorded(&resource, around);
+                    }
+                    return self.round(flight.machine, around);
+                }
+                Effect::End(end) => return self.end(&resource, end, around),
+                effect => panic!("{effect:?} in a flight of {resource:#?}"),
             };
-            flight.outcome = Some(RegisterOutcome::without_answer(Reason::NotSent, why));
-            return flight;
+            effect = flight.machine.step(input, &mut Host(self, around));
         }
+        self.flight = Some(flight);
+    }
+
+    /// The one call.
+    fn send(&mut self, flight: &mut Flight, around: &mut Around) -> RegisterOutcome {
+        let (uptime, now) = (around.clock.uptime(), around.clock.now());
         let registered = around.graph.registered;
         let (arrived, outcome, takes) = around.graph.post(flight.inputs, uptime, now);
         if arrived {
             let sending = Sending {
-                id: &flight.id,
+                id: &flight.entry.id,
                 incarnation: self.incarnation,
                 at: uptime,
-                request: flight.claim.status.attempts[0].request.as_deref(),
+                request: flight.entry.request.as_deref(),
                 inputs: flight.inputs,
-                decided_on: &flight.resource,
+                decided_on: flight.machine.resource(),
                 reading: flight.reading,
                 registered,
                 rate_limited: outcome.reason == Reason::RateLimited,
@@ -455,85 +389,76 @@ impl Process {
             around.witness.posts(&sending, &around.cluster, &self.view);
         }
         flight.answer_at = uptime + takes.min(TIMEOUT);
-        flight.outcome = Some(outcome);
         if takes >= TIMEOUT && arrived {
-            let lost = RegisterOutcome::without_answer(Reason::OutcomeUnknown, "no answer in 30 s");
-            flight.outcome = Some(lost);
+            return RegisterOutcome::without_answer(Reason::OutcomeUnknown, "no answer in 30 s");
         }
-        flight
-    }
-
-    /// Takes note of the outcome in the process, as `Attempt::remember` does.
-    fn take_answer(&mut self, mut flight: Flight, around: &mut Around) -> Flight {
-        flight.phase = Phase::Answered;
-        let Some(outcome) = &flight.outcome else {
-            return flight;
-        };
-        let policy = policy();
-        let result = result(&flight, outcome);
-        let concluded = apply_outcome(
-            flight.claim.status.clone(),
-            &result,
-            &self.apply_context(&policy, 0, around),
-        );
-        let number = &flight.resource.spec.phone_number_id;
-        self.memory
-            .history
-            .note(number, concluded.attempts.get(..1).unwrap_or_default());
-        if let (Reason::RateLimited, Some(next)) = (outcome.reason, concluded.next_attempt_time) {
-            self.memory
-                .cooldowns
-                .start(&flight.inputs.digests().token, next.0);
-        }
-        flight
-    }
-
-    fn record(&mut self, mut flight: Flight, around: &mut Around) -> Option<Flight> {
-        let known = flight.held.take();
-        let before = known.or_else(|| around.cluster.same(&flight.resource).cloned());
-        let (Some(before), Some(outcome)) = (before, flight.outcome.clone()) else {
-            return None; // The resource is gone.
-        };
-        let status = before.status_or_unseen();
-        let policy = policy();
-        let at = self.apply_context(&policy, status.observed_generation.max(0), around);
-        let concluded = apply_outcome(status.clone(), &result(&flight, &outcome), &at);
-        let after = if concluded == status {
-            Ok(before)
-        } else {
-            self.put_status(&before, concluded, around)
-        };
-        if let Ok(after) = after {
-            self.memory.notes.note_written(&after);
-            around
-                .witness
-                .records(&flight.id, &after, &outcome, flight.inputs);
-            flight.held = Some(after);
-            flight.phase = Phase::Recorded;
-        }
-        Some(flight)
-    }
-
-    fn apply_context<'a>(
-        &self,
-        policy: &'a Policy,
-        generation: i64,
-        around: &Around,
-    ) -> ApplyContext<'a> {
-        ApplyContext {
-            policy,
-            generation,
-            jitter: self.jitter,
-            now: around.clock.now(),
-        }
+        outcome
     }
 }
 
-fn result<'a>(flight: &'a Flight, outcome: &'a RegisterOutcome) -> CallResult<'a> {
-    CallResult {
-        id: &flight.id,
-        outcome,
-        handled_before: flight.claim.handled_before.as_deref(),
+impl Flight {
+    fn is_recorded(&self, after: &WhatsAppPhoneNumber, around: &mut Around) {
+        let not_sent = RegisterOutcome::without_answer(Reason::NotSent, "not sent");
+        let outcome = self.outcome.as_ref().unwrap_or(&not_sent);
+        let id = &self.entry.id;
+        around.witness.records(id, after, outcome, self.inputs);
+    }
+}
+
+/// The process as its machine sees it.
+struct Host<'a>(&'a mut Process, &'a Around);
+
+impl machine::Process for Host<'_> {
+    fn policy(&self) -> &Policy {
+        &self.0.policy
+    }
+
+    fn now(&self) -> Timestamp {
+        self.1.clock.now()
+    }
+
+    fn uptime(&self) -> Duration {
+        self.1.clock.uptime()
+    }
+
+    fn fresh_id(&mut self) -> String {
+        format!("claim-{}-{}", self.0.incarnation, self.0.claims)
+    }
+
+    fn jitter(&mut self) -> f64 {
+        self.0.jitter
+    }
+
+    fn is_stale(&self, resource: &WhatsAppPhoneNumber) -> bool {
+        self.0.memory.notes.is_stale(resource)
+    }
+
+    fn peers(&self, resource: &WhatsAppPhoneNumber) -> Peers {
+        let own = name_of(resource);
+        let others = self.0.view.iter().filter(|(name, _)| **name != own);
+        let others: Vec<_> = others.map(|(_, other)| other).collect();
+        self.0.memory.peers(resource, &others)
+    }
+
+    fn has_peers(&self, resource: &WhatsAppPhoneNumber) -> bool {
+        self.0.view.keys().any(|name| *name != name_of(resource))
+    }
+
+    fn open_claim(&mut self, resource: &WhatsAppPhoneNumber) -> OpenClaim {
+        self.0.memory.open_claim(resource)
+    }
+
+    fn last_read(&self, resource: &WhatsAppPhoneNumber) -> Option<Timestamp> {
+        let uid = resource.uid().unwrap_or_default();
+        self.0.memory.notes.last_read(&uid)
+    }
+
+    fn cooldown_until(&self, token: &str) -> Option<Timestamp> {
+        self.0.memory.cooldowns.until(token)
+    }
+
+    fn note(&mut self, note: Note<'_>) {
+        self.0.memory.note(note);
     }
 }
 

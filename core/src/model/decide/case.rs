@@ -75,7 +75,7 @@ impl<'a> Case<'a> {
     /// The status, updated with the read of this reconciliation.
     pub(super) fn status_with_reading(&self) -> WhatsAppPhoneNumberStatus {
         let mut status = self.status.clone();
-        if let Some(reading) = &self.observed.reading {
+        if let Some(reading) = self.observed.reading {
             apply::note_reading(&mut status, reading, self.version(), self.now);
         }
         status

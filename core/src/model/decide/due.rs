@@ -9,6 +9,7 @@ use crate::api::conditions::{self, is_registered, reason_of};
 use crate::api::reason::Disposition;
 use crate::api::{LedgerEntry, Reason, WhatsAppPhoneNumberStatus, explain};
 use crate::graph::{ReadOutcome, RegistrationState};
+use crate::model::decision::Inputs;
 use crate::model::policy::Policy;
 use crate::model::render::{Phase, Summary};
 use crate::model::schedule::{ConfirmWindow, later};
@@ -23,7 +24,7 @@ impl Case<'_> {
 
     /// Whether a planned read of the confirm window is due.
     pub(super) fn confirming_read_due(&self) -> bool {
-        let sound = matches!(self.observed.inputs, None | Some(Ok(_)));
+        let sound = matches!(self.observed.inputs, Inputs::Unread | Inputs::Ready(_));
         let window = self.window().filter(|window| window.end > self.now);
         sound
             && self.status.read_failures == 0
@@ -78,7 +79,7 @@ impl Case<'_> {
     pub(super) fn read_too_early(&self) -> bool {
         let length = self.observed.policy.confirm_window;
         let window = ledger::unclear_window(&self.status.attempts, length, self.now);
-        let read = self.observed.reading.as_ref().and(self.observed.last_read);
+        let read = self.observed.reading.and(self.observed.last_read);
         read.zip(window)
             .is_some_and(|(read, window)| read < window.end)
     }

@@ -268,13 +268,13 @@ impl Case<'_> {
             status.last_handled_register_request = Some(request.to_owned());
         }
         let policy = self.observed.policy;
-        let claim = LedgerEntry::open(
+        let entry = LedgerEntry::open(
             self.observed.fresh_id,
             policy.claim_ttl,
             self.request,
             self.now,
         );
-        ledger::push(&mut status.attempts, claim, self.now);
+        ledger::push(&mut status.attempts, entry.clone(), self.now);
         if !self.refuses(digests) {
             // A verdict on other inputs must not apply to these, if the call gets no answer.
             status.last_error = None;
@@ -288,6 +288,7 @@ impl Case<'_> {
         let summary = Summary::new(Phase::Registering, reason, message);
         render::set(&mut status, &summary, self.generation(), self.now);
         Decision::Register(Box::new(Claim {
+            entry,
             status,
             handled_before,
         }))

@@ -6,7 +6,7 @@ use super::case::Case;
 use crate::api::{Disposition, Reason, explain};
 use crate::credentials::Digests;
 use crate::model::apply::note_inputs;
-use crate::model::decision::{Decision, Requeue};
+use crate::model::decision::{Decision, Inputs, Requeue};
 use crate::model::ledger;
 use crate::model::render::{Phase, Summary};
 use crate::model::schedule::{ConfirmWindow, META_LIMIT, later, until};
@@ -18,18 +18,18 @@ impl Case<'_> {
         let due = self.earliest_call().filter(|due| *due > self.now)?;
         if self.terminal_reason().is_some() {
             // A stalled resource has no time. If a change has lifted the stall, the time is that of a failed read since.
-            match &self.observed.inputs {
+            match self.observed.inputs {
                 _ if self.request.is_some() => return None,
-                None => return Some(Decision::LoadSecrets),
-                Some(Ok(digests)) if self.is_lifted(digests) => {}
-                Some(_) => return None,
+                Inputs::Unread => return Some(Decision::LoadSecrets),
+                Inputs::Ready(digests) if self.is_lifted(digests) => {}
+                Inputs::Ready(_) | Inputs::Faulty(_) => return None,
             }
         }
         if self.waits_for_token() {
-            match &self.observed.inputs {
-                None => return Some(Decision::LoadSecrets),
-                Some(Ok(digests)) if self.token_changed(digests) => return None,
-                Some(_) => {}
+            match self.observed.inputs {
+                Inputs::Unread => return Some(Decision::LoadSecrets),
+                Inputs::Ready(digests) if self.token_changed(digests) => return None,
+                Inputs::Ready(_) | Inputs::Faulty(_) => {}
             }
         }
         // A read in the confirm window is handled like any other read.

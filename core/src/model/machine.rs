@@ -1,0 +1,636 @@
+//! One reconciliation as a machine without I/O: [`Machine::step`] takes what came of the last effect, and returns the next.
+//!
+//! Everything that the protocol asks for around the decisions is here: the claim before the call, the doubt about it, the last
+//! check, the record. Whoever drives the machine performs its effects, one at a time and in order; a fault is an input. The operator
+//! drives it with real effects, the tests with others.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube_core::ResourceExt as _;
+
+use super::apply::{ApplyContext, CallResult, apply_outcome};
+use super::decide::{cooldown_until, decide};
+use super::decision::{Claim, Decision, Inputs, Observed, OpenClaim, Requeue};
+use super::ledger::holds_claim;
+use super::policy::Policy;
+use super::twins::{Peers, blocks_call, registered_meanwhile};
+use crate::api::{LedgerEntry, Reason, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
+use crate::credentials::{Digests, SecretFault};
+use crate::graph::{ReadOutcome, RegisterOutcome};
+
+/// The wait for the watch after a resource was found gone or recreated.
+const AFTER_GONE: Duration = Duration::from_secs(1);
+
+/// The wait after a record that was not stored, doubled each time up to [`RECORD_CAP`].
+const RECORD_BASE: Duration = Duration::from_millis(100);
+const RECORD_CAP: Duration = Duration::from_secs(5);
+
+/// What the machine asks its driver to do.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Lock the number, after giving up the lock held before: a round of decisions begins. Answered by [`Input::Locked`].
+    Lock,
+    /// After this wait, read the resource from the API server. Answered by [`Input::Newest`].
+    ReadResource { wait: Duration },
+    /// Read the resource from the API server, again and again until this time of [`Process::uptime`] if it does not answer.
+    /// Answered by [`Input::Newest`].
+    SettleClaim { until: Duration },
+    /// Read the Secrets. Answered by [`Input::Secrets`].
+    LoadSecrets,
+    /// Read the number from Graph. Answered by [`Input::Reading`].
+    ReadNumber,
+    /// Write this status on this version of the resource, if it is still the newest. Answered by [`Input::Written`].
+    ///
+    /// From a claim on, the driver must run to the next [`Effect::Lock`] or [`Effect::End`], even when the reconciliation is
+    /// cancelled.
+    Write {
+        on: Arc<WhatsAppPhoneNumber>,
+        status: Box<WhatsAppPhoneNumberStatus>,
+        purpose: Purpose,
+    },
+    /// List the resources of the number from the API server. Answered by [`Input::Peers`].
+    ListPeers,
+    /// Make the one register call of the claim. Nothing may come between the step that asked for it and the call. Answered by
+    /// [`Input::Called`].
+    Register,
+    /// The reconciliation is over.
+    End(Result<Requeue, Failure>),
+}
+
+/// Why a status is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// It ends a round of decisions.
+    Settle,
+    /// It claims a call.
+    Claim,
+    /// It records the outcome of one.
+    Record,
+}
+
+/// What came of an effect.
+#[derive(Clone, Debug)]
+pub enum Input {
+    Locked,
+    /// The newest version; `Ok(None)` where the resource is gone.
+    Newest(Result<Option<Arc<WhatsAppPhoneNumber>>, Unavailable>),
+    Secrets(Result<Result<Digests, SecretFault>, Unavailable>),
+    Reading(Box<ReadOutcome>),
+    Written(Result<Arc<WhatsAppPhoneNumber>, WriteFault>),
+    /// The resources of the number, this one included, or why they are not known.
+    Peers(Result<Vec<WhatsAppPhoneNumber>, String>),
+    Called(Box<RegisterOutcome>),
+}
+
+/// The API server did not answer, or refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unavailable;
+
+/// Why a write is not known to be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteFault {
+    /// Another writer came first: it is not stored.
+    Conflict,
+    /// The resource is gone.
+    Gone,
+    /// It failed, or was not answered: it may still be stored later.
+    Unclear,
+}
+
+/// Why a reconciliation failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// An effect failed; its driver knows how.
+    Effect,
+    /// The resource is gone.
+    Gone,
+    /// Other writers came first, twice.
+    Contended,
+    /// The decisions did not settle: a bug.
+    Unsettled,
+}
+
+/// The process that the machine is a part of: its clocks and settings, chance, and what it remembers. None of it is I/O.
+pub trait Process {
+    fn policy(&self) -> &Policy;
+    /// The time of day.
+    fn now(&self) -> Timestamp;
+    /// The time by a clock that only moves forward.
+    fn uptime(&self) -> Duration;
+    /// A random ID for a claim.
+    fn fresh_id(&mut self) -> String;
+    /// A random number from 0 to 1.
+    fn jitter(&mut self) -> f64;
+
+    /// Whether this version may be older than the newest that the process knows of.
+    fn is_stale(&self, resource: &WhatsAppPhoneNumber) -> bool;
+    fn peers(&self, resource: &WhatsAppPhoneNumber) -> Peers;
+    /// Whether another resource of the number is known.
+    fn has_peers(&self, resource: &WhatsAppPhoneNumber) -> bool;
+    fn open_claim(&mut self, resource: &WhatsAppPhoneNumber) -> OpenClaim;
+    /// The time of the last read of the number for the resource.
+    fn last_read(&self, resource: &WhatsAppPhoneNumber) -> Option<Timestamp>;
+    /// The end of a token's cool-down, by the token's digest.
+    fn cooldown_until(&self, token: &str) -> Option<Timestamp>;
+    fn note(&mut self, note: Note<'_>);
+}
+
+/// What a process has to remember, or to tell.
+#[derive(Clone, Copy, Debug)]
+pub enum Note<'a> {
+    /// The number is about to be read for the resource: the answer may be as old as this.
+    Read(&'a WhatsAppPhoneNumber),
+    /// This version is the newest, by this process or as found.
+    Written(&'a WhatsAppPhoneNumber),
+    /// The call of this claim will never be made, although the claim may still be stored.
+    Unsent(&'a str),
+    /// A call for a number began or ended.
+    Call(&'a str, &'a LedgerEntry),
+    /// A token, by its digest, may not be used before this time.
+    Cooldown(&'a str, Timestamp),
+    /// A claim ended with this outcome, which is not recorded yet.
+    Outcome(&'a RegisterOutcome),
+    /// The resource is gone: an outcome is not recorded.
+    Unrecorded,
+}
+
+/// One reconciliation of one resource: a round of decisions, and another one after a claim.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// The version that the round began with, then the one that is decided on.
+    resource: Arc<WhatsAppPhoneNumber>,
+    /// Whether this is the round after a claim.
+    second: bool,
+    state: State,
+}
+
+/// What the machine waits for.
+#[derive(Clone, Debug)]
+enum State {
+    /// The lock of the number.
+    Locking,
+    /// The newest version of the resource, as the known one may be outdated.
+    Refreshing,
+    /// The Secrets or a read of the number.
+    Deciding(Box<Round>),
+    /// The write that ends the round.
+    Settling(Requeue),
+    /// The write of the claim.
+    Claiming(Box<Call>),
+    /// The newest version, to find out whether the claim is stored.
+    Doubting(Box<Call>, WriteFault),
+    /// The other resources of the number, for the last check before the call.
+    Checking(Box<Call>, Arc<WhatsAppPhoneNumber>),
+    /// The answer to the call.
+    Calling(Box<Call>, Arc<WhatsAppPhoneNumber>),
+    /// The write of the outcome, or the newest version to write it on.
+    Recording(Box<Record>),
+    Ended,
+}
+
+/// The findings of one round so far.
+#[derive(Clone, Debug)]
+struct Round {
+    peers: Peers,
+    open_claim: OpenClaim,
+    jitter: f64,
+    inputs: Inputs,
+    reading: Option<ReadOutcome>,
+}
+
+/// A claim and its call.
+#[derive(Clone, Debug)]
+struct Call {
+    claim: Claim,
+    /// The digest of the token, for its cool-down.
+    token: String,
+    /// The time of [`Process::uptime`] after which another process may soon consider the claim abandoned. Its clock started before
+    /// the claim was written.
+    send_before: Duration,
+}
+
+/// An outcome to record.
+#[derive(Clone, Debug)]
+struct Record {
+    call: Call,
+    outcome: RegisterOutcome,
+    jitter: f64,
+    wait: Duration,
+}
+
+impl Machine {
+    /// A reconciliation of this version of a resource, which begins with [`Effect::Lock`].
+    pub fn new(resource: Arc<WhatsAppPhoneNumber>) -> Self {
+        Self {
+            resource,
+            second: false,
+            state: State::Locking,
+        }
+    }
+
+    /// The version of the resource that is decided on.
+    pub fn resource(&self) -> &Arc<WhatsAppPhoneNumber> {
+        &self.resource
+    }
+
+    /// Returns the next effect. An input that does not answer the last effect ends the reconciliation.
+    pub fn step(&mut self, input: Input, process: &mut impl Process) -> Effect {
+        let state = std::mem::replace(&mut self.state, State::Ended);
+        match (state, input) {
+            (State::Locking, Input::Locked) => self.begin(process),
+            (State::Refreshing, Input::Newest(newest)) => self.refreshed(newest, process),
+            (State::Deciding(mut round), Input::Secrets(Ok(found))) => {
+                round.inputs = found.into();
+                self.decide(round, process)
+            }
+            (State::Deciding(mut round), Input::Reading(reading)) => {
+                round.reading = Some(*reading);
+                self.decide(round, process)
+            }
+            (State::Settling(requeue), Input::Written(Ok(after))) => {
+                process.note(Note::Written(&after));
+                self.resource = after;
+                Effect::End(Ok(requeue))
+            }
+            (State::Claiming(call), Input::Written(Ok(held))) => self.hold(call, held, process),
+            (State::Claiming(call), Input::Written(Err(fault))) => {
+                let until = call.send_before;
+                self.state = State::Doubting(call, fault);
+                Effect::SettleClaim { until }
+            }
+            (State::Doubting(call, fault), Input::Newest(newest)) => {
+                self.settle_claim(call, fault, newest, process)
+            }
+            (State::Checking(call, held), Input::Peers(peers)) => {
+                self.check_peers(call, held, peers, process)
+            }
+            (State::Calling(call, held), Input::Called(outcome)) => {
+                self.conclude(*call, held, *outcome, process)
+            }
+            (State::Recording(record), Input::Written(Ok(after))) => {
+                drop(record);
+                self.recorded(after, process)
+            }
+            (State::Recording(record), Input::Written(Err(_)) | Input::Newest(Err(_))) => {
+                self.record_later(record)
+            }
+            (State::Recording(record), Input::Newest(Ok(newest))) => {
+                let newest = newest.filter(|newest| newest.uid() == self.resource.uid());
+                let Some(newest) = newest else {
+                    process.note(Note::Unrecorded);
+                    return gone();
+                };
+                self.record(record, newest, process)
+            }
+            (State::Settling(_), Input::Written(Err(WriteFault::Gone))) => {
+                Effect::End(Err(Failure::Gone))
+            }
+            (State::Deciding(_), Input::Secrets(Err(Unavailable)))
+            | (State::Settling(_), Input::Written(Err(_))) => Effect::End(Err(Failure::Effect)),
+            _ => Effect::End(Err(Failure::Unsettled)),
+        }
+    }
+
+    // === A round of decisions ===
+
+    fn begin(&mut self, process: &mut impl Process) -> Effect {
+        if process.is_stale(&self.resource) {
+            self.state = State::Refreshing;
+            return Effect::ReadResource {
+                wait: Duration::ZERO,
+            };
+        }
+        self.observe(process)
+    }
+
+    fn refreshed(
+        &mut self,
+        newest: Result<Option<Arc<WhatsAppPhoneNumber>>, Unavailable>,
+        process: &mut impl Process,
+    ) -> Effect {
+        match newest {
+            Err(Unavailable) => Effect::End(Err(Failure::Effect)),
+            Ok(None) => Effect::End(Err(Failure::Gone)),
+            // Recreated, and possibly for another number, which the lock does not cover.
+            Ok(Some(newest)) if newest.uid() != self.resource.uid() => gone(),
+            Ok(Some(newest)) => {
+                self.resource = newest;
+                self.observe(process)
+            }
+        }
+    }
+
+    fn observe(&mut self, process: &mut impl Process) -> Effect {
+        let round = Round {
+            peers: process.peers(&self.resource),
+            open_claim: process.open_claim(&self.resource),
+            jitter: process.jitter(),
+            inputs: Inputs::Unread,
+            reading: None,
+        };
+        self.decide(Box::new(round), process)
+    }
+
+    fn decide(&mut self, round: Box<Round>, process: &mut impl Process) -> Effect {
+        let fresh_id = process.fresh_id();
+        let observed = round.observed(&self.resource, &fresh_id, process);
+        let decision = decide(&observed, process.now());
+        match decision {
+            // Each is asked for at most once.
+            Decision::LoadSecrets if matches!(round.inputs, Inputs::Unread) => {
+                self.state = State::Deciding(round);
+                Effect::LoadSecrets
+            }
+            Decision::Read if round.reading.is_none() => {
+                process.note(Note::Read(&self.resource));
+                self.state = State::Deciding(round);
+                Effect::ReadNumber
+            }
+            Decision::LoadSecrets | Decision::Read => Effect::End(Err(Failure::Unsettled)),
+            Decision::Register(claim) => self.claim(&round, *claim, process),
+            Decision::Settle(status, requeue) => self.settle(&round, status, requeue, process),
+        }
+    }
+
+    fn settle(
+        &mut self,
+        round: &Round,
+        status: Box<WhatsAppPhoneNumberStatus>,
+        requeue: Requeue,
+        process: &mut impl Process,
+    ) -> Effect {
+        if self.resource.status.as_ref() == Some(&*status) {
+            return Effect::End(Ok(requeue));
+        }
+        if let (Some(reading), Inputs::Ready(digests)) = (&round.reading, &round.inputs)
+            && let Some(until) = cooldown_until(reading, &status, process.policy(), process.now())
+        {
+            process.note(Note::Cooldown(&digests.token, until));
+        }
+        self.state = State::Settling(requeue);
+        self.write(&self.resource, status, Purpose::Settle)
+    }
+
+    // === The claim ===
+
+    fn claim(&mut self, round: &Round, claim: Claim, process: &mut impl Process) -> Effect {
+        let Inputs::Ready(digests) = &round.inputs else {
+            return Effect::End(Err(Failure::Unsettled));
+        };
+        let status = Box::new(claim.status.clone());
+        let call = Call {
+            send_before: process.uptime() + claim.entry.ttl() / 2,
+            token: digests.token.clone(),
+            claim,
+        };
+        self.state = State::Claiming(Box::new(call));
+        self.write(&self.resource, status, Purpose::Claim)
+    }
+
+    /// Any answer to the claim but success is settled by the newest version: if that shows the claim's ID, the claim is held.
+    fn settle_claim(
+        &mut self,
+        call: Box<Call>,
+        fault: WriteFault,
+        newest: Result<Option<Arc<WhatsAppPhoneNumber>>, Unavailable>,
+        process: &mut impl Process,
+    ) -> Effect {
+        let id = &call.claim.entry.id;
+        let newest = match newest {
+            Ok(Some(newest)) if holds_claim(&newest, &self.resource, id) => {
+                return self.hold(call, newest, process);
+            }
+            newest => newest,
+        };
+        process.note(Note::Unsent(id));
+        match (fault, newest) {
+            (_, Ok(None)) => gone(),
+            (WriteFault::Conflict, Ok(Some(newest))) => {
+                self.next_round(newest, Err(Failure::Contended))
+            }
+            (WriteFault::Gone | WriteFault::Unclear, Ok(Some(_))) | (_, Err(Unavailable)) => {
+                Effect::End(Err(Failure::Effect))
+            }
+        }
+    }
+
+    /// The claim is stored: no other process makes the call.
+    fn hold(
+        &mut self,
+        call: Box<Call>,
+        held: Arc<WhatsAppPhoneNumber>,
+        process: &mut impl Process,
+    ) -> Effect {
+        process.note(Note::Written(&held));
+        let number = &self.resource.spec.phone_number_id;
+        process.note(Note::Call(number, &call.claim.entry));
+        if registered_meanwhile(&held, &call.claim.entry) {
+            let why = "the number was registered after the claim was decided on";
+            return self.not_sent(*call, held, why, process);
+        }
+        if process.has_peers(&held) {
+            self.state = State::Checking(call, held);
+            return Effect::ListPeers;
+        }
+        self.send(call, held, process)
+    }
+
+    fn check_peers(
+        &mut self,
+        call: Box<Call>,
+        held: Arc<WhatsAppPhoneNumber>,
+        peers: Result<Vec<WhatsAppPhoneNumber>, String>,
+        process: &mut impl Process,
+    ) -> Effect {
+        let (now, window) = (process.now(), process.policy().confirm_window);
+        let blocks = |peer: &&WhatsAppPhoneNumber| {
+            peer.uid() != held.uid() && blocks_call(&held, peer, window, now)
+        };
+        let why = match peers {
+            Err(why) => format!("failed to list the other resources of the number: {why}"),
+            Ok(peers) => match peers.iter().find(blocks) {
+                None => return self.send(call, held, process),
+                Some(peer) => format!(
+                    "{} has the same phone number and is registered, or a call for it is in flight or was made moments ago",
+                    peer.qualified_name()
+                ),
+            },
+        };
+        self.not_sent(*call, held, &why, process)
+    }
+
+    fn send(
+        &mut self,
+        call: Box<Call>,
+        held: Arc<WhatsAppPhoneNumber>,
+        process: &mut impl Process,
+    ) -> Effect {
+        if process.uptime() >= call.send_before {
+            let why =
+                "the API server took so long that another process may consider the claim abandoned";
+            return self.not_sent(*call, held, why, process);
+        }
+        self.state = State::Calling(call, held);
+        Effect::Register
+    }
+
+    // === The record ===
+
+    fn not_sent(
+        &mut self,
+        call: Call,
+        held: Arc<WhatsAppPhoneNumber>,
+        why: &str,
+        process: &mut impl Process,
+    ) -> Effect {
+        let outcome = RegisterOutcome::without_answer(Reason::NotSent, why);
+        self.conclude(call, held, outcome, process)
+    }
+
+    /// Notes the outcome in memory, as the record may follow much later, and begins to record it.
+    fn conclude(
+        &mut self,
+        call: Call,
+        held: Arc<WhatsAppPhoneNumber>,
+        outcome: RegisterOutcome,
+        process: &mut impl Process,
+    ) -> Effect {
+        let record = Record {
+            call,
+            outcome,
+            jitter: process.jitter(),
+            wait: RECORD_BASE,
+        };
+        process.note(Note::Outcome(&record.outcome));
+        let applied = record.applied_to(&record.call.claim.status, process);
+        if let Some(entry) = applied.attempts.first() {
+            process.note(Note::Call(&self.resource.spec.phone_number_id, entry));
+        }
+        if let (Reason::RateLimited, Some(next)) =
+            (record.outcome.reason, applied.next_attempt_time)
+        {
+            process.note(Note::Cooldown(&record.call.token, next.0));
+        }
+        self.record(Box::new(record), held, process)
+    }
+
+    fn record(
+        &mut self,
+        record: Box<Record>,
+        newest: Arc<WhatsAppPhoneNumber>,
+        process: &mut impl Process,
+    ) -> Effect {
+        // A status that was wiped since looks unseen, and the request in the resource counts as handled.
+        let status = newest.status_or_unseen();
+        let applied = record.applied_to(&status, process);
+        if applied == status {
+            return self.recorded(newest, process);
+        }
+        self.state = State::Recording(record);
+        self.write(&newest, Box::new(applied), Purpose::Record)
+    }
+
+    /// Another try: on the newest version, until it is stored or the resource is gone.
+    fn record_later(&mut self, mut record: Box<Record>) -> Effect {
+        let wait = record.wait;
+        record.wait = (wait * 2).min(RECORD_CAP);
+        self.state = State::Recording(record);
+        Effect::ReadResource { wait }
+    }
+
+    fn recorded(&mut self, after: Arc<WhatsAppPhoneNumber>, process: &mut impl Process) -> Effect {
+        process.note(Note::Written(&after));
+        self.next_round(after, Ok(Requeue::After(Duration::ZERO)))
+    }
+
+    /// Another round on this version; `otherwise` after the second one.
+    fn next_round(
+        &mut self,
+        newest: Arc<WhatsAppPhoneNumber>,
+        otherwise: Result<Requeue, Failure>,
+    ) -> Effect {
+        if newest.uid() != self.resource.uid() {
+            return gone();
+        }
+        if self.second {
+            return Effect::End(otherwise);
+        }
+        *self = Self {
+            second: true,
+            ..Self::new(newest)
+        };
+        Effect::Lock
+    }
+
+    fn write(
+        &self,
+        on: &Arc<WhatsAppPhoneNumber>,
+        status: Box<WhatsAppPhoneNumberStatus>,
+        purpose: Purpose,
+    ) -> Effect {
+        Effect::Write {
+            on: Arc::clone(on),
+            status,
+            purpose,
+        }
+    }
+}
+
+/// A resource that is gone or recreated has to wait for the watch: until then, each read and claim of it fails. The watch also
+/// brings the last ledger of the old one, which counts.
+fn gone() -> Effect {
+    Effect::End(Ok(Requeue::After(AFTER_GONE)))
+}
+
+// === impl Round ===
+
+impl Round {
+    fn observed<'a>(
+        &'a self,
+        resource: &'a WhatsAppPhoneNumber,
+        fresh_id: &'a str,
+        process: &'a impl Process,
+    ) -> Observed<'a> {
+        let token = match &self.inputs {
+            Inputs::Ready(digests) => Some(&digests.token),
+            Inputs::Unread | Inputs::Faulty(_) => None,
+        };
+        Observed {
+            resource,
+            policy: process.policy(),
+            peers: &self.peers,
+            open_claim: self.open_claim,
+            last_read: process.last_read(resource),
+            inputs: &self.inputs,
+            cool_down: token.and_then(|token| process.cooldown_until(token)),
+            reading: self.reading.as_ref(),
+            fresh_id,
+            jitter: self.jitter,
+        }
+    }
+}
+
+// === impl Record ===
+
+impl Record {
+    fn applied_to(
+        &self,
+        status: &WhatsAppPhoneNumberStatus,
+        process: &impl Process,
+    ) -> WhatsAppPhoneNumberStatus {
+        let result = CallResult {
+            id: &self.call.claim.entry.id,
+            outcome: &self.outcome,
+            handled_before: self.call.claim.handled_before.as_deref(),
+        };
+        let context = ApplyContext {
+            policy: process.policy(),
+            generation: status.observed_generation.max(0),
+            jitter: self.jitter,
+            now: process.now(),
+        };
+        apply_outcome(status.clone(), &result, &context)
+    }
+}

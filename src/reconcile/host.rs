@@ -1,0 +1,87 @@
+//! What the process gives the machine without I/O: clocks, chance, settings and memory.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+use operator_core::api::WhatsAppPhoneNumber;
+use operator_core::model::machine::{Note, Process};
+use operator_core::model::{OpenClaim, Peers, Policy};
+use tracing::info;
+
+use super::context::Context;
+use crate::memory::key_of;
+
+pub struct Host<'a>(pub &'a Context);
+
+impl Process for Host<'_> {
+    fn policy(&self) -> &Policy {
+        &self.0.policy
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+
+    fn uptime(&self) -> Duration {
+        self.0.memory.uptime()
+    }
+
+    /// 128 random bits.
+    fn fresh_id(&mut self) -> String {
+        format!("{:032x}", rand::random::<u128>())
+    }
+
+    fn jitter(&mut self) -> f64 {
+        rand::random()
+    }
+
+    fn is_stale(&self, resource: &WhatsAppPhoneNumber) -> bool {
+        self.0.memory.notes.is_stale(resource)
+    }
+
+    fn peers(&self, resource: &WhatsAppPhoneNumber) -> Peers {
+        let number = &resource.spec.phone_number_id;
+        let watched = self.0.store.others(number, &key_of(resource));
+        let others: Vec<&WhatsAppPhoneNumber> = watched
+            .iter()
+            .filter_map(|other| other.0.as_ref().ok())
+            .collect();
+        self.0.memory.peers(resource, &others)
+    }
+
+    fn has_peers(&self, resource: &WhatsAppPhoneNumber) -> bool {
+        let number = &resource.spec.phone_number_id;
+        !self.0.store.others(number, &key_of(resource)).is_empty()
+    }
+
+    fn open_claim(&mut self, resource: &WhatsAppPhoneNumber) -> OpenClaim {
+        self.0.memory.open_claim(resource)
+    }
+
+    fn last_read(&self, resource: &WhatsAppPhoneNumber) -> Option<Timestamp> {
+        let uid = resource.uid().unwrap_or_default();
+        self.0.memory.notes.last_read(&uid)
+    }
+
+    fn cooldown_until(&self, token: &str) -> Option<Timestamp> {
+        self.0.memory.cooldowns.until(token)
+    }
+
+    fn note(&mut self, note: Note<'_>) {
+        match note {
+            Note::Outcome(outcome) => {
+                self.0.metrics.registration_attempt(outcome.reason);
+                info!(
+                    reason = outcome.reason.as_str(),
+                    trace = outcome.fbtrace_id.as_deref(),
+                    "{}",
+                    outcome.message
+                );
+            }
+            Note::Unrecorded => info!("The resource is gone; the outcome is not recorded"),
+            _ => {}
+        }
+        self.0.memory.note(note);
+    }
+}
