@@ -260,7 +260,7 @@ async fn a_claim_that_was_answered_too_late_sends_nothing() {
             status
                 .attempts
                 .first()
-                .is_some_and(|attempt| attempt.outcome == Some(AttemptOutcome::NotSent))
+                .is_some_and(|attempt| attempt.outcome() == Some(AttemptOutcome::NotSent))
         })
         .await;
     let id = |number: &WhatsAppPhoneNumber| {
@@ -337,7 +337,7 @@ async fn the_claim_of_a_living_process_is_left_alone() {
         .await;
     let attempts = number.status.expect("a status").attempts;
     assert_eq!(attempts.len(), 1);
-    assert_eq!(attempts[0].outcome, Some(AttemptOutcome::Succeeded));
+    assert_eq!(attempts[0].outcome(), Some(AttemptOutcome::Succeeded));
     assert!(!finder.log().contains("OutcomeUnknown"), "{}", finder.log());
     assert_eq!(bed.posts("3012"), 1);
 }

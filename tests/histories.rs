@@ -16,11 +16,13 @@ mod invariants;
 mod model;
 
 use self::model::{Event, Fault, Inputs, Model, NAMES, Name, Phase, Plan, Reply, Trap};
-use operator_core::api::Reason;
+use operator_core::api::Operation;
 use operator_core::api::{
-    AttemptOutcome, GraphErrorStatus, LedgerEntry, WhatsAppPhoneNumberStatus,
+    AttemptEnd, AttemptOutcome, GraphErrorStatus, Hold, LedgerEntry, Reason, Registration, Stall,
+    Wait, WhatsAppPhoneNumberStatus,
 };
-use operator_core::model::render::{self, Summary, set};
+use operator_core::model::phase::State;
+use operator_core::model::render::render;
 use testkit::world::{START, TTL, graph_error, secs};
 
 const CODES: [i64; 17] = [
@@ -128,14 +130,6 @@ fn events(clock_jumps: bool) -> impl Strategy<Value = Event> {
 }
 
 fn statuses() -> impl Strategy<Value = WhatsAppPhoneNumberStatus> {
-    let phases = vec![
-        render::Phase::Registered,
-        render::Phase::Registering,
-        render::Phase::Confirming,
-        render::Phase::Waiting,
-        render::Phase::Stalled,
-        render::Phase::Suspended,
-    ];
     let odd_time = || {
         prop_oneof![
             -300_i64 * 3600..300 * 3600,
@@ -149,12 +143,12 @@ fn statuses() -> impl Strategy<Value = WhatsAppPhoneNumberStatus> {
             Just("OfAnotherVersion".to_owned()),
         ])
     };
-    let outcome = prop::option::of(prop::sample::select(vec![
+    let outcome = prop::sample::select(vec![
         AttemptOutcome::Succeeded,
         AttemptOutcome::Failed,
         AttemptOutcome::Unknown,
         AttemptOutcome::NotSent,
-    ]));
+    ]);
     let entry = (
         odd_time(),
         prop::option::weighted(0.9, odd_time()),
@@ -168,34 +162,81 @@ fn statuses() -> impl Strategy<Value = WhatsAppPhoneNumberStatus> {
     let entry = entry.prop_map(
         |(start_time, finish_time, ttl, outcome, reason, http_status, count, request)| {
             LedgerEntry {
-                finish_time,
+                end: finish_time.map(|time| AttemptEnd {
+                    time,
+                    outcome,
+                    reason,
+                    http_status,
+                    ..AttemptEnd::unknown(Timestamp::UNIX_EPOCH)
+                }),
                 ttl_seconds: ttl.unwrap_or(60),
-                outcome,
-                reason,
-                http_status,
                 count,
-                ..LedgerEntry::open("", TTL, request.as_deref(), start_time.0)
+                ..LedgerEntry::open(
+                    Operation::Register,
+                    "",
+                    TTL,
+                    request.as_deref(),
+                    start_time.0,
+                )
             }
         },
     );
+    let reason = || prop::sample::select(Reason::ALL);
+    let message = || "found so".to_owned();
+    let registration = reason().prop_map(move |reason| Registration {
+        reason,
+        message: message(),
+    });
+    let wait = (reason(), odd_time(), any::<bool>());
+    let wait = wait.prop_map(move |(reason, until, confirming)| Wait {
+        confirming,
+        ..Wait::new(reason, message(), until.0)
+    });
+    let stall = (reason(), any::<bool>());
+    let stall = stall.prop_map(move |(reason, token_changed)| Stall {
+        token_changed,
+        ..Stall::new(reason, message())
+    });
+    let hold = (reason(), prop::option::of(odd_time()));
+    let hold = hold.prop_map(move |(reason, until)| Hold {
+        reason,
+        message: message(),
+        until,
+    });
+    let phase = (
+        prop::option::weighted(0.3, registration),
+        prop::option::of(wait),
+        prop::option::of(stall),
+        prop::option::of(hold),
+        prop::option::of(reason()),
+    );
     (
         prop::collection::vec(entry, 0..9),
-        prop::option::of(odd_time()),
-        prop::sample::select(phases),
-        prop::sample::select(Reason::ALL),
+        phase,
         prop::option::of(errors()),
         prop::option::of((0_u8..2, 0_u8..2)),
         prop::sample::select(vec![i32::MIN, 0, 1, i32::MAX]),
         -1_i64..2,
     )
         .prop_map(
-            |(mut attempts, next, phase, reason, error, inputs, reads, seen)| {
+            |(
+                mut attempts,
+                (registration, wait, stall, hold, verdict),
+                error,
+                inputs,
+                reads,
+                seen,
+            )| {
                 for (i, attempt) in attempts.iter_mut().enumerate() {
                     attempt.id = format!("found-{i}");
                 }
                 let mut status = WhatsAppPhoneNumberStatus {
                     attempts,
-                    next_attempt_time: next,
+                    registration,
+                    wait,
+                    stall,
+                    hold,
+                    verdict,
                     last_error: error,
                     read_failures: reads,
                     ..WhatsAppPhoneNumberStatus::default()
@@ -212,15 +253,8 @@ fn statuses() -> impl Strategy<Value = WhatsAppPhoneNumberStatus> {
                     status.token_digest = Some(digests.token.clone());
                     status.inputs_digest = Some(digests.inputs.clone());
                 }
-                let message = "found so".to_owned();
-                let summary = Summary {
-                    phase,
-                    reason,
-                    message,
-                };
                 let now = Timestamp::from_second(START).unwrap();
-                set(&mut status, &summary, seen, now);
-                status
+                render(&State::parse(&status), seen, now)
             },
         )
 }

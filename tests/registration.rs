@@ -22,7 +22,8 @@ async fn a_fresh_number_is_registered_with_one_call() {
     assert_eq!(status.observed_generation, 1);
     assert_eq!(status.attempts.len(), 1);
     assert_eq!(status.graph_api_version.as_deref(), Some("v23.0"));
-    assert_eq!(status.fbtrace_id, status.attempts[0].fbtrace_id);
+    let end = status.attempts[0].end.as_ref().expect("it has ended");
+    assert_eq!(status.fbtrace_id, end.fbtrace_id);
     assert!(status.fbtrace_id.is_some() && status.registration_time.is_some());
     assert!(status.next_attempt_time.is_none() && status.last_error.is_none());
     let types: Vec<_> = status.conditions.iter().map(|c| c.type_.as_str()).collect();
@@ -248,7 +249,7 @@ async fn the_annotation_asks_for_one_call() {
             && status
                 .attempts
                 .first()
-                .is_some_and(|attempt| attempt.finish_time.is_some())
+                .is_some_and(|attempt| attempt.end.is_some())
     })
     .await;
     assert_eq!(bed.posts("1011"), 2);

@@ -11,7 +11,7 @@ mod witness;
 
 use kube::api::{Patch, PatchParams};
 use operator_core::api::conditions::is_registered;
-use operator_core::api::{AttemptOutcome, WhatsAppPhoneNumberStatus};
+use operator_core::api::{AttemptOutcome, LedgerEntry, WhatsAppPhoneNumberStatus};
 use serde_json::{Value, json};
 
 use testkit::bed::Bed;
@@ -64,9 +64,5 @@ async fn until_any_registered(bed: &Bed, name: &str) -> WhatsAppPhoneNumberStatu
 
 /// How the entries of a ledger ended, newest first.
 fn outcomes(status: &WhatsAppPhoneNumberStatus) -> Vec<Option<AttemptOutcome>> {
-    status
-        .attempts
-        .iter()
-        .map(|attempt| attempt.outcome)
-        .collect()
+    status.attempts.iter().map(LedgerEntry::outcome).collect()
 }

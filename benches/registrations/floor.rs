@@ -1,13 +1,16 @@
 //! The floor: a program without a watch, a decision or a care, which does for each number what no operator can leave out.
 
+use std::time::Duration;
+
 use clap::Args;
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ListParams, PostParams};
 use kube::{Api, Client, ResourceExt};
-use operator_core::api::Reason;
-use operator_core::api::WhatsAppPhoneNumber;
-use operator_core::model::render::{Phase, Summary, set};
+use operator_core::api::Operation;
+use operator_core::api::{LedgerEntry, Reason, WhatsAppPhoneNumber};
+use operator_core::model::phase::{Phase, State};
+use operator_core::model::render::render;
 use serde_json::{Value, json};
 
 /// What the floor works on. Given to this program by itself.
@@ -66,7 +69,18 @@ impl Clients {
             String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned()
         };
         let number = self
-            .write(number, Phase::Registering, Reason::Registering)
+            .write(number, |state| {
+                let ttl = Duration::from_secs(60);
+                let entry = LedgerEntry::open(
+                    Operation::Register,
+                    "floor",
+                    ttl,
+                    None,
+                    jiff::Timestamp::now(),
+                );
+                state.record.attempts.push(entry.clone());
+                state.phase = Phase::InFlight(Box::new(entry));
+            })
             .await?;
         let id = &number.spec.phone_number_id;
         let answer = self
@@ -82,25 +96,24 @@ impl Clients {
         if answer["success"] != true {
             return Err(format!("{id} is not registered: {answer}").into());
         }
-        self.write(number, Phase::Registered, Reason::RegistrationSucceeded)
-            .await?;
+        self.write(number, |state| {
+            state.record.attempts.clear();
+            let message = "the floor was here".to_owned();
+            state.register(Reason::RegistrationSucceeded, message);
+        })
+        .await?;
         Ok(())
     }
 
     async fn write(
         &self,
         mut number: WhatsAppPhoneNumber,
-        phase: Phase,
-        reason: Reason,
+        change: impl FnOnce(&mut State),
     ) -> kube::Result<WhatsAppPhoneNumber> {
-        let summary = Summary {
-            phase,
-            reason,
-            message: "The floor was here.".to_owned(),
-        };
         let generation = number.metadata.generation.unwrap_or_default();
-        let status = number.status.get_or_insert_default();
-        set(status, &summary, generation, jiff::Timestamp::now());
+        let mut state = State::parse(&number.status_or_unseen());
+        change(&mut state);
+        number.status = Some(render(&state, generation, jiff::Timestamp::now()));
         number.metadata.managed_fields = None;
         self.numbers
             .replace_status(&number.name_any(), &PostParams::default(), &number)

@@ -4,13 +4,15 @@ use jiff::Timestamp;
 
 use std::time::Duration;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use operator_core::api::Operation;
 use operator_core::api::conditions;
 use operator_core::api::conditions::{is_registered, is_true};
 use operator_core::api::*;
 use operator_core::graph::*;
 use operator_core::model::apply::*;
 use operator_core::model::ledger;
+use operator_core::model::phase::State;
+use operator_core::model::render::render;
 use operator_core::model::schedule::plus;
 use testkit::world::{
     START, attempt, pin_mismatch, policy, rate_limited, refused, success, unknown, unreachable,
@@ -28,6 +30,7 @@ fn apply_at(
 ) -> WhatsAppPhoneNumberStatus {
     let policy = policy();
     let result = CallResult {
+        operation: Operation::Register,
         id,
         outcome,
         handled_before: None,
@@ -38,22 +41,28 @@ fn apply_at(
         jitter: 0.0,
         now: at(second),
     };
-    apply_outcome(status.clone(), &result, &course)
+    apply_outcome(status, &result, &course)
 }
 
 fn claimed(ids: &[&str]) -> WhatsAppPhoneNumberStatus {
     let mut status = WhatsAppPhoneNumberStatus::default();
     for id in ids {
-        let claim = LedgerEntry::open(id, Duration::from_secs(60), None, at(0));
+        let claim = LedgerEntry::open(
+            Operation::Register,
+            id,
+            Duration::from_secs(60),
+            None,
+            at(0),
+        );
         ledger::push(&mut status.attempts, claim, at(0));
     }
-    status
+    render(&State::parse(&status), 1, at(0))
 }
 
 fn outcomes(status: &WhatsAppPhoneNumberStatus) -> Vec<(&str, Option<AttemptOutcome>)> {
     let entry = |a| -> (&str, Option<AttemptOutcome>) {
         let a: &LedgerEntry = a;
-        (a.id.as_str(), a.outcome)
+        (a.id.as_str(), a.outcome())
     };
     status.attempts.iter().map(entry).collect()
 }
@@ -62,9 +71,9 @@ fn outcomes(status: &WhatsAppPhoneNumberStatus) -> Vec<(&str, Option<AttemptOutc
 fn an_outcome_completes_its_own_entry() {
     let outcome = refused(400, 100, Some(33));
     let status = apply_at(&claimed(&["a"]), "a", &outcome, 5);
-    let entry = &status.attempts[0];
-    assert_eq!(entry.finish_time.as_ref().unwrap().0, at(5));
-    assert_eq!(entry.outcome, Some(AttemptOutcome::Failed));
+    let entry = status.attempts[0].end.as_ref().unwrap();
+    assert_eq!(entry.time.0, at(5));
+    assert_eq!(entry.outcome, AttemptOutcome::Failed);
     assert_eq!(entry.reason.as_deref(), Some("PhoneNumberNotFound"));
     assert_eq!(
         (entry.http_status, entry.code, entry.subcode),
@@ -123,7 +132,7 @@ fn what_is_known_is_not_overwritten_and_what_is_unknown_is() {
     }
     let given_up = apply_at(&claimed(&["a"]), "a", &unknown(), 60);
     let late = apply_at(&given_up, "a", &pin_mismatch(), 70);
-    assert_eq!(late.attempts[0].outcome, Some(AttemptOutcome::Failed));
+    assert_eq!(late.attempts[0].outcome(), Some(AttemptOutcome::Failed));
     assert!(is_true(&late, conditions::STALLED));
     let late = apply_at(&given_up, "a", &success(), 70);
     assert!(is_registered(&late));
@@ -134,8 +143,10 @@ fn what_is_known_is_not_overwritten_and_what_is_unknown_is() {
 fn of_two_entries_with_one_id_the_open_one_ends() {
     let mut status = claimed(&["a", "a"]);
     if let Some(first) = status.attempts.first_mut() {
-        first.finish_time = Some(Time(at(0)));
-        first.outcome = Some(AttemptOutcome::Failed);
+        first.end = Some(AttemptEnd {
+            outcome: AttemptOutcome::Failed,
+            ..AttemptEnd::unknown(at(0))
+        });
     }
     let outcome = RegisterOutcome::without_answer(Reason::OutcomeUnknown, "gone");
     let after = apply_at(&status, "a", &outcome, 9);
@@ -152,6 +163,7 @@ fn a_record_made_twice_changes_nothing() {
 fn an_unanswered_call_gives_no_verdict_and_takes_none_away() {
     let mut status = claimed(&["a"]);
     status.last_error = pin_mismatch().error;
+    status.verdict = Some(Reason::PinMismatch);
     let html = RegisterOutcome {
         error: refused(502, 0, None).error,
         http_status: Some(502),
@@ -160,16 +172,15 @@ fn an_unanswered_call_gives_no_verdict_and_takes_none_away() {
     for outcome in [unknown(), html, unreachable()] {
         let after = apply_at(&status, "a", &outcome, 5);
         assert_eq!(after.last_error, status.last_error);
+        assert_eq!(after.verdict, status.verdict);
     }
 }
 
 #[test]
 fn the_time_after_the_last_attempt_follows_from_the_ledger_alone() {
     let due = |reason, http_status| {
-        let entry = LedgerEntry {
-            http_status,
-            ..attempt("a", at(0), reason)
-        };
+        let mut entry = attempt("a", at(0), reason);
+        entry.end.as_mut().unwrap().http_status = http_status;
         due_after(&[entry], &policy())
     };
     let after = |seconds| Some(plus(at(0), Duration::from_secs(seconds)));

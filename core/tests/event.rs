@@ -1,57 +1,80 @@
 //! Which changes are worth an event.
 
-use jiff::Timestamp;
+use std::time::Duration;
 
+use jiff::Timestamp;
 use kube_core::ResourceExt as _;
+use operator_core::api::Operation;
 use operator_core::api::{
-    REGISTER_REQUESTED_AT, Reason, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus,
+    Hold, LedgerEntry, REGISTER_REQUESTED_AT, Reason, Stall, WhatsAppPhoneNumber,
+    WhatsAppPhoneNumberStatus,
 };
 use operator_core::model::event::{of_change, of_request};
-use operator_core::model::render::{Phase, Summary, set};
+use operator_core::model::phase::{Phase, State};
+use operator_core::model::render::render;
 use testkit::builders::spec;
 
-fn status(summaries: &[(Phase, Reason)]) -> WhatsAppPhoneNumberStatus {
-    let mut status = WhatsAppPhoneNumberStatus::unseen();
-    for (phase, reason) in summaries {
-        let summary = Summary {
-            phase: *phase,
-            reason: *reason,
-            message: format!("about {reason}"),
-        };
-        set(&mut status, &summary, 1, Timestamp::UNIX_EPOCH);
-    }
-    status
+fn status(change: impl FnOnce(&mut State)) -> WhatsAppPhoneNumberStatus {
+    let mut state = State::parse(&WhatsAppPhoneNumberStatus::unseen());
+    change(&mut state);
+    render(&state, 1, Timestamp::UNIX_EPOCH)
 }
 
 fn change(
-    before: &[(Phase, Reason)],
-    after: &[(Phase, Reason)],
+    before: &WhatsAppPhoneNumberStatus,
+    after: &WhatsAppPhoneNumberStatus,
 ) -> Option<(bool, String, &'static str)> {
-    let notice = of_change(&status(before), &status(after))?;
-    assert_eq!(notice.note, format!("about {}", notice.reason));
-    Some((notice.warning, notice.reason, notice.action))
+    let draft = of_change(before, after)?;
+    assert!(draft.note.starts_with("What happened."), "{}", draft.note);
+    Some((draft.warning, draft.reason, draft.action))
 }
 
-const REGISTERED: (Phase, Reason) = (Phase::Registered, Reason::RegistrationSucceeded);
-const CLAIMED: (Phase, Reason) = (Phase::Registering, Reason::Registering);
-const WRONG_PIN: (Phase, Reason) = (Phase::Stalled, Reason::PinMismatch);
+fn wrong_pin(state: &mut State) {
+    state.phase = Phase::Stalled(Stall::new(Reason::PinMismatch, "what happened".to_owned()));
+}
 
 #[test]
 fn a_change_is_worth_one_event_and_a_claim_none() {
-    assert_eq!(change(&[], &[CLAIMED]), None);
-    assert_eq!(change(&[WRONG_PIN], &[WRONG_PIN]), None);
-    let adopted = (Phase::Registered, Reason::AlreadyRegistered);
-    let expected = Some((false, "AlreadyRegistered".to_owned(), "Read"));
-    assert_eq!(change(&[], &[adopted]), expected);
-    let missing = (Phase::Waiting, Reason::SecretNotFound);
+    let unseen = status(|_| {});
+    let claimed = status(|state| {
+        let entry = LedgerEntry::open(
+            Operation::Register,
+            "a",
+            Duration::ZERO,
+            None,
+            Timestamp::UNIX_EPOCH,
+        );
+        state.phase = Phase::InFlight(Box::new(entry));
+    });
+    assert_eq!(
+        change(&unseen, &status(wrong_pin)),
+        Some((true, "PinMismatch".to_owned(), "Read"))
+    );
+    assert_eq!(change(&status(wrong_pin), &status(wrong_pin)), None);
+    let missing = status(|state| {
+        state.hold = Some(Hold {
+            reason: Reason::SecretNotFound,
+            message: "What happened.".to_owned(),
+            until: None,
+        });
+    });
     let expected = Some((true, "SecretNotFound".to_owned(), "Validate"));
-    assert_eq!(change(&[], &[missing]), expected);
+    assert_eq!(change(&unseen, &missing), expected);
+    assert!(of_change(&unseen, &claimed).is_none());
 }
 
 #[test]
-fn a_failed_request_of_a_registered_number_is_told() {
-    let notice = change(&[REGISTERED], &[REGISTERED, WRONG_PIN]);
-    assert_eq!(notice, Some((true, "PinMismatch".to_owned(), "Read")));
+fn an_adoption_and_a_failed_request_of_a_registered_number_are_told() {
+    let adopted = |state: &mut State| state.register(Reason::AlreadyRegistered, "it is".to_owned());
+    let told = of_change(&status(|_| {}), &status(adopted));
+    let told = told.map(|draft| (draft.warning, draft.reason, draft.action));
+    assert_eq!(told, Some((false, "AlreadyRegistered".to_owned(), "Read")));
+    let failed = status(|state| {
+        adopted(state);
+        wrong_pin(state);
+    });
+    let expected = Some((true, "PinMismatch".to_owned(), "Read"));
+    assert_eq!(change(&status(adopted), &failed), expected);
 }
 
 #[test]

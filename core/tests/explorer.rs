@@ -200,7 +200,10 @@ impl Model for Checker {
             let attempts: Vec<String> = status
                 .attempts
                 .iter()
-                .map(|a| format!("{} {}", a.id, a.reason.as_deref().unwrap_or("open")))
+                .map(|a| {
+                    let reason = a.known_reason().map_or("open", |reason| reason.as_str());
+                    format!("{} {reason}", a.id)
+                })
                 .collect();
             text += &format!(
                 "{} v{} {} {attempts:?}; ",

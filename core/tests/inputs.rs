@@ -79,6 +79,13 @@ fn tokens_that_cannot_be_one_are_refused() {
 }
 
 #[test]
+fn a_token_of_eight_kib_is_taken() {
+    let longest = "E".repeat(8 * 1024);
+    assert!(read(&spec(), &secrets(longest.as_bytes(), PIN.as_bytes())).is_ok());
+    assert_eq!(MAX_TOKEN_BYTES, longest.len());
+}
+
+#[test]
 fn pins_that_are_not_six_ascii_digits_are_refused() {
     let cases: [(&[u8], &str); 8] = [
         (b"", "is empty"),

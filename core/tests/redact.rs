@@ -102,6 +102,29 @@ fn other_secrets_go_in_all_their_forms() {
 }
 
 #[test]
+fn the_beginning_of_a_long_secret_goes_and_that_of_a_shorter_one_stays() {
+    for (length, expected) in [
+        (32, "it begins [redacted]."),
+        (31, "it begins 0123456789abcdef."),
+    ] {
+        let mut inputs = inputs();
+        inputs.app_secret = Some("0123456789abcdefghijklmnopqrstuv"[..length].into());
+        let echo = "it begins 0123456789abcdef.";
+        assert_eq!(Scrubber::new(&inputs).scrub(echo), expected, "{length}");
+    }
+}
+
+#[test]
+fn a_password_of_blanks_hides_no_blank() {
+    let mut inputs = inputs();
+    inputs.backup = Some(Backup {
+        password: " ".into(),
+        data: "x".repeat(20).into(),
+    });
+    assert_eq!(Scrubber::new(&inputs).scrub("so. - so"), "so. - so");
+}
+
+#[test]
 fn the_result_is_one_short_line() {
     assert_eq!(scrub(" a\r\nb\tc\u{1b}[31m\u{202e}d\0 "), "a  b c[31md");
     assert_eq!(scrub(&"x".repeat(512)).len(), 512);

@@ -20,6 +20,8 @@ mod event;
 mod explorer;
 /// From Secrets to inputs.
 mod inputs;
+/// From a status to a state and back.
+mod phases;
 /// No secret gets through.
 mod redact;
 /// The two requests, byte by byte.
@@ -30,3 +32,5 @@ mod response;
 mod twins;
 /// Properties about everything that others wrote.
 mod untrusted_input;
+/// What reasons say to people, and what a resource says of itself.
+mod words;

@@ -9,3 +9,5 @@ mod generators;
 mod resources;
 mod sizes;
 mod texts;
+
+pub(crate) use resources::{resource, status};

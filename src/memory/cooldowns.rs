@@ -5,8 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
-use operator_core::api::conditions::{self, reason_of};
-use operator_core::api::{Reason, WhatsAppPhoneNumber};
+use operator_core::api::WhatsAppPhoneNumber;
 use operator_core::model::schedule::sane_next;
 
 use super::clock::Clock;
@@ -62,11 +61,8 @@ impl TokenCooldowns {
 
 /// The cool-down in the status of a resource: the digest of the token, and the end.
 fn cooldown_of(resource: &WhatsAppPhoneNumber, now: Timestamp) -> Option<(&str, Timestamp)> {
-    let status = resource.status.as_ref()?;
-    let limited = reason_of(status, conditions::FAILED) == Some(Reason::RateLimited);
-    let until = sane_next(status.next_attempt_time.as_ref()?, now).0;
-    let digest = status.token_digest.as_deref().filter(|_| limited)?;
-    Some((digest, until))
+    let wait = resource.status.as_ref()?.token_wait.as_ref()?;
+    Some((&wait.digest, sane_next(&wait.until, now).0))
 }
 
 #[cfg(test)]

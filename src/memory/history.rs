@@ -76,7 +76,9 @@ impl CallHistory {
         forget_old(known, now);
         for entry in known.iter_mut() {
             entry.start_time = sane_past(&entry.start_time, now);
-            entry.finish_time = entry.finish_time.as_ref().map(|t| sane_past(t, now));
+            if let Some(end) = &mut entry.end {
+                end.time = sane_past(&end.time, now);
+            }
         }
         known.clone()
     }
@@ -128,8 +130,7 @@ fn forget_old(entries: &mut Vec<LedgerEntry>, now: Timestamp) {
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-    use operator_core::api::Reason;
+    use operator_core::api::{AttemptEnd, Operation, Reason};
 
     use super::*;
 
@@ -137,7 +138,13 @@ mod tests {
     fn a_call_from_the_future_is_put_to_now_once() {
         let history = CallHistory::default();
         let ahead = Timestamp::now() + Duration::from_secs(7200);
-        let open = LedgerEntry::open("a", Duration::from_secs(60), None, ahead);
+        let open = LedgerEntry::open(
+            Operation::Register,
+            "a",
+            Duration::from_secs(60),
+            None,
+            ahead,
+        );
         history.note("1", &[open]);
         let first = history.of("1");
         assert!(first[0].start_time.0 <= Timestamp::now());
@@ -150,8 +157,8 @@ mod tests {
         let now = Timestamp::now();
         let ahead = now + Duration::from_secs(7200);
         let entry = |id: &str, at| LedgerEntry {
-            finish_time: Some(Time(at)),
-            ..LedgerEntry::open(id, Duration::from_secs(60), None, at)
+            end: Some(AttemptEnd::unknown(at)),
+            ..LedgerEntry::open(Operation::Register, id, Duration::from_secs(60), None, at)
         };
         let (early, late) = (entry("early", ahead), entry("late", ahead));
         let first = history.with_ledgers("1", &[&early]);
@@ -168,7 +175,7 @@ mod tests {
         let history = CallHistory::default();
         let claimed = |ago| {
             let at = Timestamp::now() - Duration::from_secs(ago);
-            LedgerEntry::open("a", Duration::from_secs(60), None, at)
+            LedgerEntry::open(Operation::Register, "a", Duration::from_secs(60), None, at)
         };
         history.note("1", &[claimed(71 * 3600)]);
         history.note("2", &[claimed(73 * 3600)]);
@@ -180,10 +187,12 @@ mod tests {
     fn an_older_version_does_not_open_an_attempt_again() {
         let history = CallHistory::default();
         let now = Timestamp::now();
-        let open = LedgerEntry::open("a", Duration::from_secs(60), None, now);
+        let open = LedgerEntry::open(Operation::Register, "a", Duration::from_secs(60), None, now);
         let ended = LedgerEntry {
-            finish_time: Some(Time(now)),
-            reason: Some(Reason::RegistrationBlocked.to_string()),
+            end: Some(AttemptEnd {
+                reason: Some(Reason::RegistrationBlocked.to_string()),
+                ..AttemptEnd::unknown(now)
+            }),
             ..open.clone()
         };
         history.note("1", std::slice::from_ref(&open));

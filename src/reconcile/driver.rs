@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kube::runtime::controller::Action;
-use operator_core::api::WhatsAppPhoneNumber;
+use operator_core::api::{self, WhatsAppPhoneNumber};
 use operator_core::credentials::CallInputs;
 use operator_core::graph::Call;
 use operator_core::model::machine::{
@@ -199,7 +199,7 @@ impl Driver {
                 let peers = self.context.list_peers(self.machine.resource()).await;
                 Input::Peers(peers.map_err(|error| Chain(&error).to_string()))
             }
-            Effect::Register => self.register().await,
+            Effect::Call(operation) => self.call_graph(operation).await,
             // The caller takes it before.
             Effect::End(_) => Input::Locked,
         }
@@ -220,12 +220,14 @@ impl Driver {
     }
 
     /// Makes the one call.
-    async fn register(&mut self) -> Input {
+    async fn call_graph(&mut self, operation: api::Operation) -> Input {
         let Some(call) = self.graph_call() else {
             return Input::Secrets(Err(Unavailable));
         };
         let started = Instant::now();
-        let outcome = self.context.graph.register(&call).await;
+        let outcome = match operation {
+            api::Operation::Register => self.context.graph.register(&call).await,
+        };
         let label = GraphOutcome::of_register(outcome.reason);
         self.context
             .metrics

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use operator_core::api::Operation;
 use operator_core::api::{
     LedgerEntry, Reason, WhatsAppPhoneNumber, WhatsAppPhoneNumberSpec, WhatsAppPhoneNumberStatus,
 };
 use operator_core::credentials::CallInputs;
-use operator_core::model::render::{Phase, Summary, set};
+use operator_core::model::phase::State;
+use operator_core::model::render::render;
 use serde_json::json;
 
 /// An access token as Meta's begin.
@@ -48,20 +50,16 @@ pub fn resource(name: &str, created: i64) -> WhatsAppPhoneNumber {
 
 /// The resource, registered.
 pub fn registered(mut resource: WhatsAppPhoneNumber) -> WhatsAppPhoneNumber {
-    let summary = Summary {
-        phase: Phase::Registered,
-        reason: Reason::AlreadyRegistered,
-        message: String::new(),
-    };
-    let status = resource.status.get_or_insert_default();
-    set(status, &summary, 1, Timestamp::UNIX_EPOCH);
+    let mut state = State::parse(&resource.status_or_unseen());
+    state.register(Reason::AlreadyRegistered, String::new());
+    resource.status = Some(render(&state, 1, Timestamp::UNIX_EPOCH));
     resource
 }
 
 /// The resource with an open claim.
 pub fn claimed(mut resource: WhatsAppPhoneNumber) -> WhatsAppPhoneNumber {
     let ttl = Duration::from_secs(60);
-    let claim = LedgerEntry::open("a", ttl, None, Timestamp::UNIX_EPOCH);
+    let claim = LedgerEntry::open(Operation::Register, "a", ttl, None, Timestamp::UNIX_EPOCH);
     resource.status.get_or_insert_default().attempts.push(claim);
     resource
 }

@@ -8,12 +8,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use operator_core::api::Operation;
 use operator_core::api::Reason;
 use operator_core::api::conditions;
 use operator_core::api::conditions::{find, is_true, reason_of};
 use operator_core::api::{
-    AttemptOutcome, GraphErrorStatus, LedgerEntry, PhoneNumberStatus, REGISTER_REQUESTED_AT,
-    WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus,
+    AttemptEnd, AttemptOutcome, GraphErrorStatus, LedgerEntry, PhoneNumberStatus,
+    REGISTER_REQUESTED_AT, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus,
 };
 use operator_core::credentials::Digests;
 use operator_core::credentials::SecretFault;
@@ -212,7 +213,7 @@ impl World {
                     Some(Fate::Conflict) => Ok(Some(Arc::new(self.resource.clone()))),
                     _ => Err(Unavailable),
                 }),
-                Effect::Register => match self.fate.take() {
+                Effect::Call(Operation::Register) => match self.fate.take() {
                     Some(Fate::Answered(outcome)) => {
                         let shown = steps.contains(&Step::Read).then_some(self.reading.state);
                         assert_ne!(shown, Some(RegistrationState::Registered));
@@ -298,6 +299,7 @@ impl World {
     /// Records the outcome of a claim whose process has lost it.
     pub fn record(&mut self, id: &str, before: Option<&str>, outcome: &RegisterOutcome) {
         let result = CallResult {
+            operation: Operation::Register,
             id,
             outcome,
             handled_before: before,
@@ -308,7 +310,7 @@ impl World {
             jitter: self.jitter,
             now: self.now,
         };
-        let status = apply_outcome(self.status().clone(), &result, &course);
+        let status = apply_outcome(self.status(), &result, &course);
         if let (Reason::RateLimited, Some(next), Ok(digests)) =
             (outcome.reason, &status.next_attempt_time, &self.secrets)
         {
@@ -325,6 +327,12 @@ impl World {
 
     pub fn status_mut(&mut self) -> &mut WhatsAppPhoneNumberStatus {
         self.resource.status.as_mut().expect("a status")
+    }
+
+    /// Sets the end of the wait that is stored.
+    pub fn waits_until(&mut self, until: Timestamp) {
+        let wait = self.status_mut().wait.as_mut().expect("a wait");
+        wait.until = Time(until);
     }
 
     pub fn is(&self, type_: &str) -> bool {
@@ -397,7 +405,7 @@ impl World {
                 .status()
                 .attempts
                 .first()
-                .is_some_and(|a| a.finish_time.is_some())
+                .is_some_and(|a| a.end.is_some())
     }
 }
 
@@ -620,9 +628,11 @@ pub fn failed_reading(state: RegistrationState, error: GraphErrorStatus) -> Read
 /// An ended call, for a ledger.
 pub fn attempt(id: &str, at: Timestamp, reason: Reason) -> LedgerEntry {
     LedgerEntry {
-        finish_time: Some(Time(at)),
-        outcome: Some(AttemptOutcome::Failed),
-        reason: Some(reason.to_string()),
-        ..LedgerEntry::open(id, TTL, None, at)
+        end: Some(AttemptEnd {
+            outcome: AttemptOutcome::Failed,
+            reason: Some(reason.to_string()),
+            ..AttemptEnd::unknown(at)
+        }),
+        ..LedgerEntry::open(Operation::Register, id, TTL, None, at)
     }
 }

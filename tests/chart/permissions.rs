@@ -79,10 +79,7 @@ async fn does_all_of_its_work(bed: &Bed, release: &Release<'_>, id: &str) {
         bed.request("modest", request).await;
         bed.until("modest", "registered anew", |status| {
             status.last_handled_register_request.as_deref() == Some(request)
-                && status
-                    .attempts
-                    .iter()
-                    .all(|attempt| attempt.finish_time.is_some())
+                && status.attempts.iter().all(|attempt| attempt.end.is_some())
         })
         .await;
     }

@@ -287,7 +287,7 @@ impl Judge<'_> {
             };
             let entry = last.attempts().iter().find(|attempt| attempt.id == id);
             let certain = !self.plan.graph_fails && !self.is_requested(post);
-            let recorded = match entry.and_then(|entry| entry.outcome) {
+            let recorded = match entry.and_then(|entry| entry.outcome()) {
                 Some(AttemptOutcome::Succeeded) => true,
                 Some(AttemptOutcome::Failed | AttemptOutcome::Unknown) => !certain,
                 Some(AttemptOutcome::NotSent) | None => false,
@@ -555,7 +555,7 @@ fn unsettled(resource: &WhatsAppPhoneNumber) -> Option<&'static str> {
 }
 
 fn succeeded(attempt: &LedgerEntry) -> bool {
-    attempt.outcome == Some(AttemptOutcome::Succeeded)
+    attempt.outcome() == Some(AttemptOutcome::Succeeded)
 }
 
 fn is_stalled_by_graph(resource: &WhatsAppPhoneNumber) -> bool {

@@ -177,14 +177,20 @@ impl Journey {
         let listed = numbers.list(&ListParams::default()).await;
         for mut number in listed.expect("the numbers") {
             let status = number.status.as_mut().expect("a status");
-            let finished = status
-                .attempts
-                .iter_mut()
-                .filter_map(|a| a.finish_time.as_mut());
-            finished.for_each(|time| *time = Time(time.0 - back));
-            let started = status.attempts.iter_mut().map(|a| &mut a.start_time);
-            started.for_each(|time| *time = Time(time.0 - back));
-            status.next_attempt_time = status.next_attempt_time.take().map(|t| Time(t.0 - back));
+            let attempts = status.attempts.iter_mut();
+            let called = attempts.flat_map(|entry| {
+                let end = entry.end.as_mut().map(|end| &mut end.time);
+                end.into_iter().chain([&mut entry.start_time])
+            });
+            let waits = [
+                status.wait.as_mut().map(|wait| &mut wait.until),
+                status.hold.as_mut().and_then(|hold| hold.until.as_mut()),
+                status.token_wait.as_mut().map(|wait| &mut wait.until),
+                status.next_attempt_time.as_mut(),
+            ];
+            for time in called.chain(waits.into_iter().flatten()) {
+                *time = Time(time.0 - back);
+            }
             let (name, params) = (number.name_any(), PostParams::default());
             let stored = numbers.replace_status(&name, &params, &number);
             stored

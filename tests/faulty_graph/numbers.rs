@@ -57,7 +57,6 @@ async fn every_number_keeps_to_the_guarantees_whatever_its_graph_does() {
     let bed = Bed::new().await;
     prepare(&bed, &scenarios).await;
     let operator = start(&bed).await;
-    declare(&bed, &scenarios).await;
     let statuses = settle(&bed, &scenarios).await;
     let ended = Timestamp::now();
     let written = everything_written(&bed).await;
@@ -122,7 +121,8 @@ async fn declare(bed: &Bed, scenarios: &[Scenario]) {
     declared.await;
 }
 
-/// Waits until every number is at rest; releases held calls meanwhile.
+/// Declares the numbers and waits until every one is at rest. Held calls are released meanwhile, from the first one on: those are
+/// held while others are still being declared.
 async fn settle(bed: &Bed, scenarios: &[Scenario]) -> BTreeMap<String, WhatsAppPhoneNumberStatus> {
     let releases = async {
         loop {
@@ -130,8 +130,12 @@ async fn settle(bed: &Bed, scenarios: &[Scenario]) -> BTreeMap<String, WhatsAppP
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
+    let settled = async {
+        declare(bed, scenarios).await;
+        until_at_rest(bed, scenarios).await
+    };
     tokio::select! {
-        statuses = until_at_rest(bed, scenarios) => statuses,
+        statuses = settled => statuses,
         () = releases => unreachable!("releases go on"),
     }
 }

@@ -209,7 +209,7 @@ fn counts_every_post(case: &Case<'_>) -> Held {
         let confirmed = entry.known_reason() == Some(Reason::OutcomeConfirmed);
         check(
             confirmed && is_settled_by_read(post) || entry.known_reason() == post.reason(),
-            format!("{:?} is noted for {post:?}", entry.reason),
+            format!("{:?} is noted for {post:?}", entry.known_reason()),
         )?;
     }
     Ok(())
@@ -277,7 +277,7 @@ impl Case<'_> {
     fn shows_too_late(&self, read: &Call) -> bool {
         let entries = self.status.attempts.iter().rev().filter(|a| a.counts());
         self.posts().zip(entries).any(|(post, entry)| {
-            let finished = entry.finish_time.as_ref().map(|time| later(time.0, WINDOW));
+            let finished = entry.end.as_ref().map(|end| later(end.time.0, WINDOW));
             let window_over = finished.is_some_and(|end| end <= read.time);
             window_over && post.shown_time.is_some_and(|shown| shown > read.time)
         })

@@ -182,10 +182,7 @@ async fn the_actions_of_argo_cd_do_what_they_say() {
     let number = bed
         .until("works", "called again", |status| {
             status.last_handled_register_request.is_some()
-                && status
-                    .attempts
-                    .iter()
-                    .all(|attempt| attempt.finish_time.is_some())
+                && status.attempts.iter().all(|attempt| attempt.end.is_some())
         })
         .await;
     assert_eq!(bed.posts("9031"), 2);

@@ -13,7 +13,6 @@ use operator_core::api::conditions::{is_registered, is_true, reason_of};
 use operator_core::api::{Disposition, Reason};
 use operator_core::api::{LedgerEntry, WhatsAppPhoneNumber};
 use operator_core::graph::{RegisterOutcome, RegistrationState};
-use operator_core::model::apply::terminal_reason;
 use operator_core::model::schedule::{META_LIMIT, META_WINDOW};
 use testkit::world::{WINDOW, policy};
 
@@ -389,8 +388,7 @@ impl Witness {
             .filter(|_| status.last_error.is_some())
             .map(|reason| {
                 // A verdict outlasts what a requested call met in passing, and gives way to another verdict.
-                let newest =
-                    terminal_reason(status.last_error.as_ref(), &status.attempts) == Some(reason);
+                let newest = status.verdict == Some(reason);
                 let first = kept.map(|(first, _)| first).filter(|_| !newest);
                 (first.unwrap_or(reason), inputs)
             });

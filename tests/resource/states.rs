@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use operator_core::api::Operation;
 use operator_core::api::{LedgerEntry, PhoneNumberStatus, WhatsAppPhoneNumberStatus};
 use operator_core::credentials::Scrubber;
 use operator_core::graph::response::{Answer, Exchange, register_outcome};
@@ -35,6 +36,7 @@ pub fn after(http_status: u16, body: &str, generation: i64) -> WhatsAppPhoneNumb
     };
     let outcome = register_outcome(&Exchange::Answered(answer), &Scrubber::default(), now);
     let result = CallResult {
+        operation: Operation::Register,
         id: "claim",
         outcome: &outcome,
         handled_before: None,
@@ -45,11 +47,17 @@ pub fn after(http_status: u16, body: &str, generation: i64) -> WhatsAppPhoneNumb
         jitter: 0.0,
         now,
     };
-    apply_outcome(claimed(now), &result, &course)
+    apply_outcome(&claimed(now), &result, &course)
 }
 
 fn claimed(now: Timestamp) -> WhatsAppPhoneNumberStatus {
-    let claim = LedgerEntry::open("claim", Duration::from_secs(60), None, now);
+    let claim = LedgerEntry::open(
+        Operation::Register,
+        "claim",
+        Duration::from_secs(60),
+        None,
+        now,
+    );
     let shown = PhoneNumberStatus {
         display_phone_number: Some("+49 30 901820".to_owned()),
         verified_name: Some("Lucky Shrub".to_owned()),

@@ -29,6 +29,17 @@ const ROOMS: [&str; 11] = [
 /// The crates; as rooms they hold `main.rs` and `lib.rs` alone.
 const CRATES: [&str; 2] = ["src", "core/src"];
 
+/// Conditions are for people: in the rooms that decide they are written here, and read nowhere. Whoever looks at them imports
+/// the module that knows their types.
+const CONDITIONS: &str = "core/src/api/conditions";
+const DECIDES: [&str; 4] = [
+    "core/src/model",
+    "core/src/graph",
+    "src/reconcile",
+    "src/memory",
+];
+const RENDERS: &str = "core/src/model/render";
+
 /// Texts by path.
 type Sources = BTreeMap<String, String>;
 
@@ -81,6 +92,12 @@ fn check(sources: &Sources) -> Vec<String> {
             problems.push(format!("{path}: no //! line says what may enter the room"));
         }
         for (to, place) in imports.get(module).into_iter().flatten() {
+            let decides = DECIDES.iter().any(|room| is_inside(module, room));
+            if decides && is_inside(to, CONDITIONS) && *module != RENDERS {
+                problems.push(format!(
+                    "{place}: conditions are read by nothing that decides"
+                ));
+            }
             if let Some(above) = room_of(to).filter(|above| *above < room) {
                 problems.push(format!(
                     "{place}: {} is above {}",
@@ -304,6 +321,29 @@ mod tests {
             assert!(up.starts_with("src/config/args.rs:2: "), "{found}");
             assert!(up.ends_with("src/memory is above src/config"), "{found}");
         }
+    }
+
+    #[test]
+    fn decisions_that_read_a_condition() {
+        let conditions = ("core/src/api/conditions.rs".to_owned(), String::new());
+        let found = |path: &str| {
+            let text = "//! X\nuse crate::api::conditions::find;".to_owned();
+            let api = (
+                "core/src/api/mod.rs".to_owned(),
+                "//! X\npub mod conditions;".to_owned(),
+            );
+            check(&Sources::from([
+                conditions.clone(),
+                api,
+                (path.to_owned(), text),
+            ]))
+        };
+        let [problem] = &found("core/src/model/decide.rs")[..] else {
+            panic!("one problem");
+        };
+        let place = "core/src/model/decide.rs:2: crate::api::conditions::find: conditions are read";
+        assert!(problem.starts_with(place), "{problem}");
+        assert_eq!(found("core/src/model/render.rs"), Vec::<String>::new());
     }
 
     #[test]

@@ -44,10 +44,6 @@ pub fn is_true(status: &WhatsAppPhoneNumberStatus, type_: &str) -> bool {
     find(status, type_).is_some_and(|condition| condition.status == TRUE)
 }
 
-pub fn is_unknown(status: &WhatsAppPhoneNumberStatus, type_: &str) -> bool {
-    find(status, type_).is_some_and(|condition| condition.status == UNKNOWN)
-}
-
 pub fn find<'a>(status: &'a WhatsAppPhoneNumberStatus, type_: &str) -> Option<&'a Condition> {
     status
         .conditions

@@ -20,7 +20,8 @@ pub use spec::{
     WhatsAppPhoneNumberSpec,
 };
 pub use status::{
-    AttemptOutcome, GraphErrorStatus, LedgerEntry, PhoneNumberStatus, WhatsAppPhoneNumberStatus,
+    AttemptEnd, AttemptOutcome, GraphErrorStatus, Hold, LedgerEntry, Operation, PhoneNumberStatus,
+    Registration, Stall, TokenWait, Wait, WhatsAppPhoneNumberStatus,
 };
 
 /// The name under which the operator writes to the API server: field manager, event reporter.

@@ -5,6 +5,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Serialize, Serializer};
+
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])+ $name:ident => $advice:literal,)+) => {
         /// The reason of a condition, an attempt or an event.
@@ -207,9 +209,28 @@ impl Reason {
         }
     }
 
+    /// Whether a Secret is missing or wrong.
+    pub const fn is_secret_fault(self) -> bool {
+        matches!(
+            self,
+            Self::SecretNotFound
+                | Self::SecretKeyMissing
+                | Self::SecretForbidden
+                | Self::InvalidToken
+                | Self::InvalidPin
+                | Self::InvalidBackup
+        )
+    }
+
     /// Whether the number counts as registered with this reason.
     pub const fn is_registered(self) -> bool {
         matches!(self.disposition(), Disposition::Done)
+    }
+}
+
+impl Serialize for Reason {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
     }
 }
 

@@ -1,8 +1,11 @@
 //! The status: what the operator reports, and what it remembers between two reconciliations. There is no other store.
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
+
+use super::reason::Reason;
 
 /// The observed state of the phone number. Only the operator writes it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -26,15 +29,46 @@ pub struct WhatsAppPhoneNumberStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registration_time: Option<Time>,
 
+    /// How the number came to be registered. Absent while it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registration: Option<Registration>,
+
     /// The ledger of the register calls of the last 72 hours, newest first. An entry without finishTime is an open claim:
     /// its call may be in flight.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(with = "Vec<AttemptStatus>", extend("x-kubernetes-list-type" = "atomic"))]
     pub attempts: Vec<LedgerEntry>,
 
     /// The time of the next automatic attempt. Absent while the operator waits for a change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_attempt_time: Option<Time>,
+
+    /// What the operator waits for after the last call or read failed. Absent while it does not wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait: Option<Wait>,
+
+    /// What stalled the last call or read, so that no other follows until something changes. Absent while nothing does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stall: Option<Stall>,
+
+    /// The reason why Graph refuses a call with the inputs of the last attempt. It outlasts a requested call that fails for a
+    /// reason that passes.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "reasons::of_verdict"
+    )]
+    #[schemars(with = "Option<String>")]
+    pub verdict: Option<Reason>,
+
+    /// What holds the number back that Graph has no part in, such as a missing Secret. It lies over the wait or the stall and
+    /// takes nothing from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Hold>,
+
+    /// The rate limit of a token that this resource met.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_wait: Option<TokenWait>,
 
     /// The last error from the Graph API, with secrets removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -80,57 +114,283 @@ impl WhatsAppPhoneNumberStatus {
     }
 }
 
-/// One register call, or several that were never sent.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// How a number came to be registered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+pub struct Registration {
+    /// RegistrationSucceeded, AlreadyRegistered or OutcomeConfirmed.
+    #[serde(deserialize_with = "reasons::of_registration")]
+    #[schemars(with = "String")]
+    pub reason: Reason,
+    /// What happened.
+    pub message: String,
+}
+
+/// A wait after a call or read that failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Wait {
+    /// The reason, as in the conditions.
+    #[serde(deserialize_with = "reasons::of_wait")]
+    #[schemars(with = "String")]
+    pub reason: Reason,
+    /// What happened.
+    pub message: String,
+    /// The end of the wait.
+    pub until: Time,
+    /// Whether the outcome of the last call is not known, and reads are to confirm it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub confirming: bool,
+}
+
+/// A failure that stays until something changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Stall {
+    /// The reason, as in the conditions.
+    #[serde(deserialize_with = "reasons::of_stall")]
+    #[schemars(with = "String")]
+    pub reason: Reason,
+    /// What happened.
+    pub message: String,
+    /// Whether the token changed since, so that the operator cannot tell whether the PIN changed as well.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub token_changed: bool,
+}
+
+/// A reason not to call that Graph has no part in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Hold {
+    /// The reason, as in the conditions.
+    #[serde(deserialize_with = "reasons::of_wait")]
+    #[schemars(with = "String")]
+    pub reason: Reason,
+    /// What happened.
+    pub message: String,
+    /// The end of the hold, where it ends by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Time>,
+}
+
+/// The rate limit of a token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenWait {
+    /// The SHA-256 digest of the token.
+    pub digest: String,
+    /// The end of the wait.
+    pub until: Time,
+}
+
+impl Wait {
+    /// A wait in which nothing is to be confirmed.
+    pub fn new(reason: Reason, message: String, until: Timestamp) -> Self {
+        Self {
+            reason,
+            message,
+            until: Time(until),
+            confirming: false,
+        }
+    }
+}
+
+impl Stall {
+    pub fn new(reason: Reason, message: String) -> Self {
+        Self {
+            reason,
+            message,
+            token_changed: false,
+        }
+    }
+}
+
+impl TokenWait {
+    pub fn new(digest: &str, until: Timestamp) -> Self {
+        Self {
+            digest: digest.to_owned(),
+            until: Time(until),
+        }
+    }
+}
+
+/// Reasons that were stored by any version: one that this version does not know reads as one with the same consequence.
+mod reasons {
+    use serde::{Deserialize, Deserializer};
+
+    use super::Reason;
+
+    pub fn of_registration<'de, D: Deserializer<'de>>(from: D) -> Result<Reason, D::Error> {
+        known_or(Reason::AlreadyRegistered, from)
+    }
+
+    pub fn of_wait<'de, D: Deserializer<'de>>(from: D) -> Result<Reason, D::Error> {
+        known_or(Reason::GraphUnavailable, from)
+    }
+
+    pub fn of_stall<'de, D: Deserializer<'de>>(from: D) -> Result<Reason, D::Error> {
+        known_or(Reason::InvalidRequest, from)
+    }
+
+    pub fn of_verdict<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Reason>, D::Error> {
+        let stored = Option::<String>::deserialize(from)?;
+        Ok(stored.map(|stored| stored.parse().unwrap_or(Reason::InvalidRequest)))
+    }
+
+    fn known_or<'de, D: Deserializer<'de>>(other: Reason, from: D) -> Result<Reason, D::Error> {
+        Ok(String::deserialize(from)?.parse().unwrap_or(other))
+    }
+}
+
+/// A kind of call that changes a number, and that Meta counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Operation {
+    /// `POST /{version}/{phone-number-id}/register`.
+    #[default]
+    Register,
+}
+
+/// One call, or several that were never sent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(from = "AttemptStatus", into = "AttemptStatus")]
 pub struct LedgerEntry {
     /// A random ID. Only the process that wrote it may make the call.
     pub id: String,
-
+    pub operation: Operation,
     /// The time of the claim.
     pub start_time: Time,
+    /// How long, in seconds, no other process may consider this attempt abandoned.
+    pub ttl_seconds: i64,
+    /// The value of the annotation that requested this attempt.
+    pub request: Option<String>,
+    /// The number of attempts that share this entry, where none of them was sent.
+    pub count: Option<i32>,
+    /// The end. Without one this is an open claim: its call may be in flight.
+    pub end: Option<AttemptEnd>,
+}
+
+/// The end of an attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AttemptEnd {
+    /// The time at which the outcome was known.
+    pub time: Time,
+    pub outcome: AttemptOutcome,
+    /// The reason as it is stored; another version may have stored one that this version does not know.
+    pub reason: Option<String>,
+    /// The HTTP status of the answer.
+    pub http_status: Option<i32>,
+    /// The error code from the Graph API.
+    pub code: Option<i64>,
+    /// The error subcode from the Graph API.
+    pub subcode: Option<i64>,
+    /// The trace ID of the answer.
+    pub fbtrace_id: Option<String>,
+}
+
+/// One call, or several that were never sent.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct AttemptStatus {
+    /// A random ID. Only the process that wrote it may make the call.
+    id: String,
+
+    /// The kind of call: Register.
+    #[serde(default)]
+    #[schemars(with = "Operation")] // a reference to the type would lose the text above
+    operation: Operation,
+
+    /// The time of the claim.
+    start_time: Time,
 
     /// The time at which the outcome was known. Absent while the call may be in flight.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub finish_time: Option<Time>,
+    finish_time: Option<Time>,
 
     /// How long, in seconds, no other process may consider this attempt abandoned.
     #[schemars(range(min = 0))]
-    pub ttl_seconds: i64,
+    ttl_seconds: i64,
 
     /// The outcome: Succeeded, Failed, Unknown (no readable answer) or NotSent (costs nothing at Meta).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "AttemptOutcome")] // an optional enum would lose the text above
-    pub outcome: Option<AttemptOutcome>,
+    outcome: Option<AttemptOutcome>,
 
     /// The reason of the outcome, as in the conditions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
+    reason: Option<String>,
 
     /// The value of the annotation whatsapp-operator.dev/register-requested-at that requested this attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub request: Option<String>,
+    request: Option<String>,
 
     /// The HTTP status of the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub http_status: Option<i32>,
+    http_status: Option<i32>,
 
     /// The error code from the Graph API.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub code: Option<i64>,
+    code: Option<i64>,
 
     /// The error subcode from the Graph API.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub subcode: Option<i64>,
+    subcode: Option<i64>,
 
     /// The trace ID of the answer.
     #[serde(rename = "fbtraceID", default, skip_serializing_if = "Option::is_none")]
-    pub fbtrace_id: Option<String>,
+    fbtrace_id: Option<String>,
 
     /// The number of attempts that share this entry, where none of them was sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
-    pub count: Option<i32>,
+    count: Option<i32>,
+}
+
+impl From<AttemptStatus> for LedgerEntry {
+    /// An end without an outcome is one of another writer's: it counts, and is as clear as its reason.
+    fn from(stored: AttemptStatus) -> Self {
+        let end = stored.finish_time.map(|time| AttemptEnd {
+            time,
+            outcome: stored.outcome.unwrap_or(match stored.reason {
+                Some(_) => AttemptOutcome::Failed,
+                None => AttemptOutcome::Unknown,
+            }),
+            reason: stored.reason,
+            http_status: stored.http_status,
+            code: stored.code,
+            subcode: stored.subcode,
+            fbtrace_id: stored.fbtrace_id,
+        });
+        Self {
+            id: stored.id,
+            operation: stored.operation,
+            start_time: stored.start_time,
+            ttl_seconds: stored.ttl_seconds,
+            request: stored.request,
+            count: stored.count,
+            end,
+        }
+    }
+}
+
+impl From<LedgerEntry> for AttemptStatus {
+    fn from(entry: LedgerEntry) -> Self {
+        let end = entry.end.as_ref();
+        Self {
+            finish_time: end.map(|end| end.time.clone()),
+            outcome: end.map(|end| end.outcome),
+            reason: end.and_then(|end| end.reason.clone()),
+            http_status: end.and_then(|end| end.http_status),
+            code: end.and_then(|end| end.code),
+            subcode: end.and_then(|end| end.subcode),
+            fbtrace_id: end.and_then(|end| end.fbtrace_id.clone()),
+            id: entry.id,
+            operation: entry.operation,
+            start_time: entry.start_time,
+            ttl_seconds: entry.ttl_seconds,
+            request: entry.request,
+            count: entry.count,
+        }
+    }
 }
 
 /// The outcome of an attempt.
@@ -208,6 +468,10 @@ pub struct PhoneNumberStatus {
 
 fn never_observed() -> i64 {
     -1
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 fn is_zero(n: &i32) -> bool {

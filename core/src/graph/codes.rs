@@ -175,6 +175,13 @@ mod tests {
     }
 
     #[test]
+    fn a_request_that_graph_calls_invalid_is_so_with_any_status() {
+        for code in [131_008, 131_009, 2_500] {
+            assert_eq!(reason(500, code, None), Reason::InvalidRequest);
+        }
+    }
+
+    #[test]
     fn subcodes_of_100() {
         assert_eq!(reason(400, 100, Some(33)), Reason::PhoneNumberNotFound);
         assert_eq!(

@@ -1,7 +1,7 @@
-//! The status after a register call.
+//! The status after a call.
 //!
 //! An outcome is written by the ID of its claim, into the newest version of the status. It completes only its own entry;
-//! the conditions follow the newest entry, and a success is never lost.
+//! the phase follows the newest entry, and a success is never lost.
 
 use std::time::Duration;
 
@@ -9,16 +9,15 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::ledger;
+use super::phase::{Phase, State};
 use super::policy::Policy;
-use super::render::{self, Phase, Summary};
+use super::render::render;
 use super::schedule::{META_WINDOW, later, whole_seconds, with_jitter};
-use crate::api::conditions::is_registered;
 use crate::api::{
-    AttemptOutcome, Disposition, GraphErrorStatus, LedgerEntry, Reason, WhatsAppPhoneNumberStatus,
-    explain, explain_requested,
+    AttemptEnd, AttemptOutcome, Disposition, LedgerEntry, Operation, Reason, Stall, TokenWait,
+    Wait, WhatsAppPhoneNumberStatus,
 };
-use crate::credentials::Digests;
-use crate::graph::{ReadOutcome, RegisterOutcome, classify};
+use crate::graph::{ReadOutcome, RegisterOutcome};
 
 /// The wait after a deregistration, which takes Meta a few minutes (error 133015: "wait 5 minutes").
 const AFTER_DEREGISTRATION: Duration = Duration::from_secs(5 * 60);
@@ -32,6 +31,7 @@ const AFTER_CERTIFICATE: Duration = Duration::from_secs(2 * 3600);
 /// The result of one claim.
 #[derive(Clone, Copy, Debug)]
 pub struct CallResult<'a> {
+    pub operation: Operation,
     /// The claim's ID.
     pub id: &'a str,
     /// The outcome of its call.
@@ -53,25 +53,35 @@ pub struct ApplyContext<'a> {
 
 /// Returns the newest status with the outcome of one claim in it.
 pub fn apply_outcome(
-    mut status: WhatsAppPhoneNumberStatus,
+    status: &WhatsAppPhoneNumberStatus,
     result: &CallResult<'_>,
     context: &ApplyContext<'_>,
 ) -> WhatsAppPhoneNumberStatus {
+    let mut status = status.clone();
+    let outcome = result.outcome;
     let position = position_of(&status.attempts, result.id);
     if let Some(attempt) = position.and_then(|position| status.attempts.get_mut(position)) {
-        if !attempt.is_open() && attempt.outcome != Some(AttemptOutcome::Unknown) {
+        if !matches!(attempt.outcome(), None | Some(AttemptOutcome::Unknown)) {
             return status; // The outcome of this one is known.
         }
-        complete(attempt, result.outcome, context.now);
+        attempt.end = Some(end_of(result, context.now));
     }
-    if result.outcome.reason.is_registered() {
-        succeed(&mut status, result.outcome, context);
+    let operation = result.operation;
+    let succeeded = operation.outcome(outcome.reason) == AttemptOutcome::Succeeded;
+    if position.is_none() && !succeeded {
+        return status;
+    }
+    let mut state = State::parse(&status);
+    if succeeded {
+        operation.succeed(&mut state, outcome.reason, outcome.message.clone());
+        state.record.registration_time = Some(Time(whole_seconds(context.now)));
+        note_trace(&mut state, outcome);
     } else if position == Some(0) {
-        fail(&mut status, result, context);
+        fail(&mut state, result, context);
     }
-    ledger::join_unsent(&mut status.attempts);
-    ledger::prune(&mut status.attempts, context.now);
-    status
+    ledger::join_unsent(&mut state.record.attempts);
+    ledger::prune(&mut state.record.attempts, context.now);
+    render(&state, context.generation, context.now)
 }
 
 /// The position of a claim in the ledger; that of the open one where another writer has repeated its ID.
@@ -80,36 +90,29 @@ fn position_of(attempts: &[LedgerEntry], id: &str) -> Option<usize> {
     open.or_else(|| attempts.iter().position(|a| a.id == id))
 }
 
-/// Notes that the number is registered, which ends all waits.
-pub fn registered(status: &mut WhatsAppPhoneNumberStatus, now: Timestamp) {
-    status
-        .registration_time
-        .get_or_insert_with(|| Time(whole_seconds(now)));
-    status.last_error = None;
-    status.next_attempt_time = None;
-    status.read_failures = 0;
-}
-
 /// Notes that a call with an unclear outcome took effect.
 pub fn confirm(attempt: &mut LedgerEntry) {
-    attempt.outcome = Some(AttemptOutcome::Succeeded);
-    attempt.reason = Some(Reason::OutcomeConfirmed.to_string());
+    let reason = attempt.operation.confirmed();
+    if let Some(end) = &mut attempt.end {
+        end.outcome = AttemptOutcome::Succeeded;
+        end.reason = Some(reason.to_string());
+    }
 }
 
 /// Notes a read of the number.
 pub fn note_reading(
-    status: &mut WhatsAppPhoneNumberStatus,
+    record: &mut WhatsAppPhoneNumberStatus,
     reading: &ReadOutcome,
     version: &str,
     now: Timestamp,
 ) {
-    note_read_trace(status, reading);
-    status.read_failures = 0;
-    status.graph_api_version = Some(version.to_owned());
+    note_read_trace(record, reading);
+    record.read_failures = 0;
+    record.graph_api_version = Some(version.to_owned());
     let Some(phone_number) = &reading.phone_number else {
         return;
     };
-    let previous = status.phone_number.as_ref().map(|previous| {
+    let previous = record.phone_number.as_ref().map(|previous| {
         let mut previous = previous.clone();
         previous.observed_time = None;
         previous
@@ -117,51 +120,28 @@ pub fn note_reading(
     if previous.as_ref() != Some(phone_number) {
         let mut phone_number = phone_number.clone();
         phone_number.observed_time = Some(Time(whole_seconds(now)));
-        status.phone_number = Some(phone_number);
+        record.phone_number = Some(phone_number);
     }
 }
 
 /// Notes the trace ID of a read, as long as there is none of a register call.
-pub fn note_read_trace(status: &mut WhatsAppPhoneNumberStatus, reading: &ReadOutcome) {
-    if status.attempts.is_empty() && reading.fbtrace_id.is_some() {
-        status.fbtrace_id.clone_from(&reading.fbtrace_id);
+pub fn note_read_trace(record: &mut WhatsAppPhoneNumberStatus, reading: &ReadOutcome) {
+    if record.attempts.is_empty() && reading.fbtrace_id.is_some() {
+        record.fbtrace_id.clone_from(&reading.fbtrace_id);
     }
 }
 
-/// Notes the inputs of an attempt, or of the read that stalls the resource.
-pub fn note_inputs(status: &mut WhatsAppPhoneNumberStatus, digests: &Digests) {
-    status.token_digest = Some(digests.token.clone());
-    status.inputs_digest = Some(digests.inputs.clone());
-}
-
-/// The time of the next automatic attempt as it follows from the newest one that ended, where no time is stored.
+/// The time before which no automatic call follows the newest one that ended.
 pub fn due_after(attempts: &[LedgerEntry], policy: &Policy) -> Option<Timestamp> {
     let last = attempts.iter().find(|attempt| !attempt.is_open())?;
-    let wait = wait_after(
-        last.known_reason()?,
-        last.http_status,
-        attempts,
-        policy,
-        None,
-    )?;
-    Some(later(last.finish_time.as_ref()?.0, wait))
-}
-
-/// The reason why no attempt follows the last error until something changes, if there is one.
-pub fn terminal_reason(
-    error: Option<&GraphErrorStatus>,
-    attempts: &[LedgerEntry],
-) -> Option<Reason> {
-    let reason = classify(error?);
-    match reason.disposition() {
-        Disposition::Stall | Disposition::ConfirmThenStall => Some(reason),
-        Disposition::RetryN(limit) => {
-            // An empty ledger means that 72 hours have passed and nothing has changed.
-            let made = ledger::in_a_row(attempts, reason);
-            (made == 0 || made >= limit).then_some(reason)
-        }
-        Disposition::Done | Disposition::Retry | Disposition::Confirm => None,
-    }
+    let end = last.end.as_ref()?;
+    let ended = Ended {
+        operation: last.operation,
+        reason: end.known_reason()?,
+        http_status: end.http_status,
+    };
+    let wait = wait_after(&ended, attempts, policy, None)?;
+    Some(later(end.time.0, wait))
 }
 
 /// Whether a requested attempt has used up the value of the annotation: it may have taken effect.
@@ -169,164 +149,174 @@ pub fn is_spent(attempt: &LedgerEntry) -> bool {
     attempt.counts() && attempt.known_reason() != Some(Reason::RateLimited)
 }
 
-/// The outcome of an attempt with this reason.
-fn outcome_of(reason: Reason) -> AttemptOutcome {
-    match reason {
-        Reason::NotSent | Reason::GraphUnreachable => AttemptOutcome::NotSent,
-        Reason::OutcomeUnknown => AttemptOutcome::Unknown,
-        reason if reason.is_registered() => AttemptOutcome::Succeeded,
-        _ => AttemptOutcome::Failed,
-    }
-}
-
-fn complete(attempt: &mut LedgerEntry, outcome: &RegisterOutcome, now: Timestamp) {
-    let error = outcome.error.as_ref();
-    attempt.finish_time = Some(Time(later(now, Duration::ZERO)));
-    attempt.outcome = Some(outcome_of(outcome.reason));
-    attempt.reason = Some(outcome.reason.to_string());
-    attempt.http_status = outcome.http_status.map(i32::from);
-    attempt.code = error.and_then(|error| error.code);
-    attempt.subcode = error.and_then(|error| error.subcode);
-    attempt.fbtrace_id.clone_from(&outcome.fbtrace_id);
-}
-
-fn succeed(
-    status: &mut WhatsAppPhoneNumberStatus,
-    outcome: &RegisterOutcome,
-    context: &ApplyContext<'_>,
-) {
-    registered(status, context.now);
-    status.registration_time = Some(Time(whole_seconds(context.now)));
-    note_trace(status, outcome);
-    let summary = Summary::new(
-        Phase::Registered,
-        outcome.reason,
-        format!("The number is registered: {}.", outcome.message),
-    );
-    render::set(status, &summary, context.generation, context.now);
-}
-
-fn fail(
-    status: &mut WhatsAppPhoneNumberStatus,
-    result: &CallResult<'_>,
-    context: &ApplyContext<'_>,
-) {
-    let ApplyContext {
-        policy,
-        generation,
-        jitter,
-        now,
-    } = *context;
+/// The end of an attempt in the ledger.
+fn end_of(result: &CallResult<'_>, now: Timestamp) -> AttemptEnd {
     let outcome = result.outcome;
-    let reason = outcome.reason;
-    let request = status
-        .attempts
-        .first()
-        .and_then(|attempt| attempt.request.clone());
-    let handed_back = request.is_some() && hand_back(status, request.as_deref(), result);
-    let spent = request.is_some() && !handed_back;
-    let earlier = status.attempts.get(1..).unwrap_or_default();
-    let was_stalled = terminal_reason(status.last_error.as_ref(), earlier).is_some();
-    note_trace(status, outcome);
-    // Only an answer from Graph gives a verdict; neither a lost answer nor a temporary fault lifts one.
-    let temporary = !matches!(
-        reason.disposition(),
-        Disposition::Stall | Disposition::ConfirmThenStall
-    );
-    if outcome.error.is_some() && reason != Reason::OutcomeUnknown && !(was_stalled && temporary) {
-        status.last_error.clone_from(&outcome.error);
+    let error = outcome.error.as_ref();
+    AttemptEnd {
+        time: Time(later(now, Duration::ZERO)),
+        outcome: result.operation.outcome(outcome.reason),
+        reason: Some(outcome.reason.to_string()),
+        http_status: outcome.http_status.map(i32::from),
+        code: error.and_then(|error| error.code),
+        subcode: error.and_then(|error| error.subcode),
+        fbtrace_id: outcome.fbtrace_id.clone(),
     }
+}
+
+/// The newest call failed, or its outcome is not known.
+fn fail(state: &mut State, result: &CallResult<'_>, context: &ApplyContext<'_>) {
+    let outcome = result.outcome;
+    let requested = hand_back(state, result);
+    note_trace(state, outcome);
+    let was_refused = state.verdict.is_some();
+    let attempts = ledger::of(&state.record.attempts, result.operation);
+    note_verdict(state, result, &attempts);
+    let ended = Ended {
+        operation: result.operation,
+        reason: outcome.reason,
+        http_status: outcome.http_status.map(i32::from),
+    };
     // A requested call is not retried automatically, but an unknown outcome is confirmed first.
-    let phase = match phase_after(reason, outcome.http_status, &status.attempts) {
-        _ if spent && is_registered(status) => Phase::Stalled,
-        Phase::Waiting if spent && was_stalled && reason.disposition() != Disposition::Stall => {
-            Phase::Stalled
+    let next = match (requested, next_after(&ended, &attempts)) {
+        (Requested::Spent, _) if state.is_registered() => Next::Stall,
+        (Requested::Spent, Next::Wait) if was_refused && !ended.asks_for_check() => Next::Stall,
+        (Requested::No | Requested::HandedBack | Requested::Spent, next) => next,
+    };
+    let due = wait_after(&ended, &attempts, context.policy, outcome.retry_after);
+    let (reason, message) = (outcome.reason, outcome.message.clone());
+    state.hold = None;
+    state.record.token_wait = None;
+    state.phase = match (next, due) {
+        (Next::Wait, Some(wait)) => {
+            let until = later(context.now, with_jitter(wait, context.jitter));
+            if let (Reason::RateLimited, Some(digest)) = (reason, &state.record.token_digest) {
+                state.record.token_wait = Some(TokenWait::new(digest, until));
+            }
+            Phase::waits(Wait::new(reason, message, until), false)
         }
-        phase => phase,
-    };
-    let due = match phase {
-        Phase::Stalled => None,
-        _ => {
-            let status_code = outcome.http_status.map(i32::from);
-            wait_after(
-                reason,
-                status_code,
-                &status.attempts,
-                policy,
-                outcome.retry_after,
-            )
-            .map(|wait| match phase {
-                Phase::Confirming => wait,
-                _ => with_jitter(wait, jitter),
-            })
-            .map(|wait| later(now, wait))
+        (Next::Confirm, Some(wait)) => {
+            Phase::waits(Wait::new(reason, message, later(context.now, wait)), true)
+        }
+        (Next::Stall, _) | (Next::Wait | Next::Confirm, None) => {
+            Phase::Stalled(Stall::new(reason, message))
         }
     };
-    status.next_attempt_time = due.map(Time);
-    let message = if spent && is_registered(status) {
-        explain_requested(&outcome.message, reason)
-    } else {
-        explain(&outcome.message, reason, due)
-    };
-    render::set(
-        status,
-        &Summary::new(phase, reason, message),
-        generation,
-        now,
-    );
 }
 
-/// Hands the value of the annotation back where nothing was sent for it that may have taken effect. Returns whether it did.
-fn hand_back(
-    status: &mut WhatsAppPhoneNumberStatus,
-    request: Option<&str>,
-    result: &CallResult<'_>,
-) -> bool {
-    let spent = !matches!(
-        result.outcome.reason,
-        Reason::NotSent | Reason::GraphUnreachable | Reason::RateLimited
-    );
-    if !spent && status.last_handled_register_request.as_deref() == request {
-        status.last_handled_register_request = result.handled_before.map(str::to_owned);
-    }
-    !spent
-}
-
-fn phase_after(reason: Reason, http_status: Option<u16>, attempts: &[LedgerEntry]) -> Phase {
-    match reason.disposition() {
-        // 422 may mean "already registered": a read settles it.
-        Disposition::Stall if http_status == Some(422) && reason == Reason::InvalidRequest => {
-            Phase::Waiting
-        }
-        Disposition::Stall => Phase::Stalled,
-        Disposition::RetryN(limit) if ledger::in_a_row(attempts, reason) >= limit => Phase::Stalled,
-        Disposition::Retry | Disposition::RetryN(_) => Phase::Waiting,
-        Disposition::Confirm | Disposition::ConfirmThenStall => Phase::Confirming,
-        Disposition::Done => Phase::Registered,
-    }
-}
-
-/// The wait after an attempt with this reason; `None` where it is not retried.
-fn wait_after(
+/// How a call ended that did not succeed.
+struct Ended {
+    operation: Operation,
     reason: Reason,
     http_status: Option<i32>,
+}
+
+impl Ended {
+    fn disposition(&self) -> Disposition {
+        self.operation.disposition(self.reason)
+    }
+
+    fn asks_for_check(&self) -> bool {
+        let Self {
+            operation,
+            reason,
+            http_status,
+        } = self;
+        operation.asks_for_check(Some(*reason), *http_status)
+    }
+}
+
+/// What follows a call that did not succeed.
+#[derive(Clone, Copy)]
+enum Next {
+    Wait,
+    Confirm,
+    Stall,
+}
+
+/// Whether a call was requested, and what became of the value that requested it.
+#[derive(Clone, Copy)]
+enum Requested {
+    No,
+    /// Nothing was sent for it that may have taken effect.
+    HandedBack,
+    Spent,
+}
+
+/// Hands the value of the annotation back where nothing was sent for it that may have taken effect.
+fn hand_back(state: &mut State, result: &CallResult<'_>) -> Requested {
+    let Some(request) = state
+        .record
+        .attempts
+        .first()
+        .and_then(|a| a.request.clone())
+    else {
+        return Requested::No;
+    };
+    match result.outcome.reason {
+        Reason::NotSent | Reason::GraphUnreachable | Reason::RateLimited => {
+            let handled = &mut state.record.last_handled_register_request;
+            if handled.as_ref() == Some(&request) {
+                *handled = result.handled_before.map(str::to_owned);
+            }
+            Requested::HandedBack
+        }
+        _ => Requested::Spent,
+    }
+}
+
+/// Only an answer from Graph gives a verdict; neither a lost answer nor a fault that passes lifts one.
+fn note_verdict(state: &mut State, result: &CallResult<'_>, attempts: &[LedgerEntry]) {
+    let (outcome, reason) = (result.outcome, result.outcome.reason);
+    if outcome.error.is_none() || reason == Reason::OutcomeUnknown {
+        return;
+    }
+    let verdict = match result.operation.disposition(reason) {
+        Disposition::Stall | Disposition::ConfirmThenStall => Some(reason),
+        Disposition::RetryN(_) | Disposition::Retry | Disposition::Confirm | Disposition::Done
+            if state.verdict.is_some() =>
+        {
+            return;
+        }
+        Disposition::RetryN(limit) => {
+            (ledger::in_a_row(attempts, reason) >= limit).then_some(reason)
+        }
+        Disposition::Retry | Disposition::Confirm | Disposition::Done => None,
+    };
+    state.verdict = verdict;
+    state.record.last_error.clone_from(&outcome.error);
+}
+
+fn next_after(ended: &Ended, attempts: &[LedgerEntry]) -> Next {
+    match ended.disposition() {
+        Disposition::Stall if ended.asks_for_check() => Next::Wait,
+        Disposition::Stall => Next::Stall,
+        Disposition::RetryN(limit) if ledger::in_a_row(attempts, ended.reason) >= limit => {
+            Next::Stall
+        }
+        Disposition::Retry | Disposition::RetryN(_) | Disposition::Done => Next::Wait,
+        Disposition::Confirm | Disposition::ConfirmThenStall => Next::Confirm,
+    }
+}
+
+/// The wait after a call; `None` where it is not retried. `attempts` are those of its kind.
+fn wait_after(
+    ended: &Ended,
     attempts: &[LedgerEntry],
     policy: &Policy,
     retry_after: Option<Duration>,
 ) -> Option<Duration> {
-    match reason.disposition() {
-        Disposition::Done => return None,
-        Disposition::Stall if http_status == Some(422) && reason == Reason::InvalidRequest => {
-            return Some(Duration::ZERO);
-        }
-        Disposition::Stall => return None,
+    let reason = ended.reason;
+    match ended.disposition() {
+        Disposition::Stall if ended.asks_for_check() => return Some(Duration::ZERO),
+        Disposition::Done | Disposition::Stall => return None,
         Disposition::Retry
         | Disposition::RetryN(_)
         | Disposition::Confirm
         | Disposition::ConfirmThenStall => {}
     }
     let backoff = policy.backoff.after(ledger::failures_in_a_row(attempts));
-    let server_fault = http_status.is_some_and(|status| status >= 500);
+    let server_fault = ended.http_status.is_some_and(|status| status >= 500);
     Some(match reason {
         Reason::RecentlyDeregistered => backoff.max(AFTER_DEREGISTRATION),
         Reason::PinLocked => backoff.max(AFTER_PIN_LOCK),
@@ -348,8 +338,8 @@ fn wait_after(
     })
 }
 
-fn note_trace(status: &mut WhatsAppPhoneNumberStatus, outcome: &RegisterOutcome) {
+fn note_trace(state: &mut State, outcome: &RegisterOutcome) {
     if outcome.fbtrace_id.is_some() {
-        status.fbtrace_id.clone_from(&outcome.fbtrace_id);
+        state.record.fbtrace_id.clone_from(&outcome.fbtrace_id);
     }
 }

@@ -1,81 +1,67 @@
 //! The next step for a resource: `decide(&Observed, now) -> Decision`.
 //!
-//! A reconciliation calls it repeatedly until it gets a [`Decision::Settle`] or a [`Decision::Register`]. Every other decision names the one thing
-//! that is missing (the Secrets, a read of the number). [`Observed`] holds what is
-//! known so far; what is missing is `None`. The order of the steps in [`decide`] and `Case::proceed` puts what costs
-//! nothing first and the call last.
+//! A round calls it repeatedly until it gets a [`Decision::Settle`] or a [`Decision::Register`]. Every other decision names the one
+//! thing that is missing (the Secrets, a read of the number). [`Observed`] holds what is known so far. What costs nothing comes
+//! first, the call last.
 //!
-//! The files below this one, each built on the one before: `case` reads the status, `due` computes when a call may be
-//! made, `settle` builds the next status, `wait` says why a call is held back.
+//! `facts` is what is known, and the times that follow from it; `settle` builds the status that ends a round.
 
-mod case;
-mod due;
+mod facts;
 mod settle;
-mod wait;
 
 use jiff::Timestamp;
 
-use self::case::Case;
-pub use self::due::cooldown_until;
-use super::decision::{Decision, Inputs, Observed, Requeue};
-use crate::api::conditions::is_registered;
-use crate::graph::RegistrationState;
+use self::facts::Facts;
+pub use self::facts::cooldown_until;
+use super::decision::{Decision, Inputs, Observed};
+use super::goal::Goal;
+use super::ledger;
+use super::phase::Phase;
+use crate::api::{Operation, Reason};
+use crate::credentials::Digests;
+use crate::graph::{ReadOutcome, RegistrationState};
 
 /// Returns the next step for a resource.
 pub fn decide(observed: &Observed<'_>, now: Timestamp) -> Decision {
-    let case = Case::new(observed, now);
-    if observed.resource.metadata.deletion_timestamp.is_some() {
-        return Decision::Settle(Box::new(case.status), Requeue::OnChange);
+    use Phase::{Idle, InFlight, Stalled, Unconfirmed, Waiting};
+    let facts = Facts::new(observed, now);
+    match (&facts.state.phase, facts.goal) {
+        (Idle | InFlight(_) | Unconfirmed(_) | Waiting(_) | Stalled(_), Goal::Retain) => {
+            facts.leave()
+        }
+        (
+            InFlight(claim),
+            Goal::Suspend | Goal::Rest | Goal::Yield(_) | Goal::Register | Goal::Call(_),
+        ) => facts.await_claim(claim),
+        (Idle | Unconfirmed(_) | Waiting(_) | Stalled(_), Goal::Suspend) => facts.suspend(),
+        (Idle | Unconfirmed(_) | Waiting(_) | Stalled(_), Goal::Rest) => facts.rest(),
+        (Idle | Unconfirmed(_) | Waiting(_) | Stalled(_), Goal::Yield(owner)) => {
+            facts.yield_to(owner)
+        }
+        (Idle | Unconfirmed(_) | Waiting(_) | Stalled(_), Goal::Register | Goal::Call(_)) => {
+            facts.proceed(Operation::Register)
+        }
     }
-    if let Some(claim) = case
-        .status
-        .attempts
-        .iter()
-        .find(|attempt| attempt.is_open())
-    {
-        return case.open_claim(claim);
-    }
-    if observed.resource.spec.suspend {
-        return case.suspend();
-    }
-    if is_registered(&case.status) && case.request.is_none() {
-        return case.rest();
-    }
-    if let Some(owner) = &observed.peers.owner {
-        return case.yield_to(owner);
-    }
-    case.proceed()
 }
 
-impl Case<'_> {
-    fn proceed(self) -> Decision {
+impl Facts<'_> {
+    /// Works toward a call: its time, its inputs, a read of the number, and at last the claim.
+    fn proceed(self, operation: Operation) -> Decision {
         if let Some(decision) = self.wait_for_its_time() {
             return decision;
         }
-        let digests = match &self.observed.inputs {
+        let digests = match self.observed.inputs {
             Inputs::Unread => return Decision::LoadSecrets,
             Inputs::Ready(digests) => digests,
-            Inputs::Faulty(fault) => return self.fault(fault),
+            Inputs::Faulty(fault) => return self.hold_for_secret(fault),
         };
         if let Some(decision) = self.stay_stalled(digests) {
             return decision;
         }
         let must_read = self.must_read();
         let reading = self.observed.reading.filter(|_| must_read);
-        if let Some(reading) = reading {
-            match reading.state {
-                RegistrationState::Registered => return self.adopt(reading, digests),
-                RegistrationState::Wait(reason) => {
-                    return self.wait_by_read(reason, reading, digests);
-                }
-                RegistrationState::Stall(reason) if self.request.is_none() => {
-                    return self.stall_by_read(reason, reading, digests);
-                }
-                // `Stall` gets here only for a requested call. Otherwise the call may follow.
-                RegistrationState::Stall(_)
-                | RegistrationState::NotRegistered
-                | RegistrationState::Unknown => {}
-            }
+        if let Some(decision) = reading.and_then(|reading| self.heed(operation, reading, digests)) {
+            return decision;
         }
         // After the read: the token may have met a rate limit elsewhere since, which does not invalidate Graph's answer.
         if let Some(end) = self.observed.cool_down.filter(|end| *end > self.now) {
@@ -84,7 +70,95 @@ impl Case<'_> {
         if must_read && reading.is_none() {
             return Decision::Read;
         }
-        self.hold_back(digests)
-            .unwrap_or_else(|| self.claim(digests))
+        self.hold_back(operation, digests)
+            .unwrap_or_else(|| self.claim(operation, digests))
+    }
+
+    /// Waits until the earliest time of a call; in the confirm window the number is read in between.
+    fn wait_for_its_time(&self) -> Option<Decision> {
+        let due = self.earliest_call().filter(|due| *due > self.now)?;
+        if self.refused().is_some() {
+            // A stalled resource has no time. If a change has lifted the stall, the time is that of a failed read since.
+            match self.observed.inputs {
+                _ if self.request().is_some() => return None,
+                Inputs::Unread => return Some(Decision::LoadSecrets),
+                Inputs::Ready(digests) if self.is_lifted(digests) => {}
+                Inputs::Ready(_) | Inputs::Faulty(_) => return None,
+            }
+        }
+        if self.waits_for_token() || self.lacks_secret() {
+            match self.observed.inputs {
+                Inputs::Unread => return Some(Decision::LoadSecrets),
+                Inputs::Ready(digests) if self.is_other_token(digests) => return None,
+                Inputs::Faulty(_) if self.lacks_secret() => return None,
+                Inputs::Ready(_) | Inputs::Faulty(_) => {}
+            }
+        }
+        // A read in the confirm window is handled like any other read.
+        if self.confirming_read_due() || self.observed.reading.is_some() {
+            return None;
+        }
+        Some(self.wait_on(due))
+    }
+
+    /// What a read decides; `None` where a call may follow.
+    fn heed(
+        &self,
+        operation: Operation,
+        reading: &ReadOutcome,
+        digests: &Digests,
+    ) -> Option<Decision> {
+        match reading.state {
+            state if operation.is_shown_by(state) => Some(self.adopt(operation, reading, digests)),
+            RegistrationState::Wait(reason) => Some(self.wait_by_read(reason, reading, digests)),
+            RegistrationState::Stall(reason) if self.request().is_none() => {
+                Some(self.stall_by_read(reason, reading, digests))
+            }
+            // `Stall` gets here only for a requested call.
+            RegistrationState::Stall(_)
+            | RegistrationState::Registered
+            | RegistrationState::NotRegistered
+            | RegistrationState::Unknown => None,
+        }
+    }
+
+    /// Holds the call back, if there is a reason to.
+    fn hold_back(&self, operation: Operation, digests: &Digests) -> Option<Decision> {
+        if let Some(window) = self.window().filter(|window| window.end > self.now) {
+            return Some(self.wait_for_window(window));
+        }
+        if self.read_too_early() {
+            return Some(self.read_again());
+        }
+        if self.request().is_none()
+            && let Some(decision) = self.stall_unconfirmed(digests)
+        {
+            return Some(decision);
+        }
+        let due = self.earliest_call().filter(|due| *due > self.now);
+        if let Some(due) = due
+            && !(self.waits_for_token() && self.is_other_token(digests))
+        {
+            return Some(self.wait_on(due));
+        }
+        let attempts = self.all_attempts(operation);
+        if let Some(end) = ledger::blocked_until(&attempts, self.now) {
+            return Some(self.hold_until(
+                Reason::RegistrationBlocked,
+                "Meta has blocked register calls for this number",
+                end,
+            ));
+        }
+        let most = operation.limit();
+        let limit = match self.request() {
+            Some(_) => most,
+            None => self.observed.policy.attempt_limit.min(most),
+        };
+        let opens = ledger::budget_opens(&attempts, limit, self.now)?;
+        let message = format!(
+            "{limit} {}s were made in 72 hours: the limit is reached (Meta blocks a number after {most})",
+            operation.noun()
+        );
+        Some(self.hold_until(Reason::AttemptBudgetExhausted, &message, opens))
     }
 }

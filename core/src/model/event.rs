@@ -2,7 +2,8 @@
 
 use kube_core::ResourceExt as _;
 
-use crate::api::conditions::{self, find, reason_of};
+use super::phase::State;
+use super::render::{Shown, Summary};
 use crate::api::{
     DeletionPolicy, REGISTER_REQUEST_MAX_BYTES, REGISTER_REQUESTED_AT, Reason, Source,
     WhatsAppPhoneNumber, WhatsAppPhoneNumberSpec, WhatsAppPhoneNumberStatus,
@@ -26,12 +27,18 @@ pub fn of_change(
     before: &WhatsAppPhoneNumberStatus,
     after: &WhatsAppPhoneNumberStatus,
 ) -> Option<EventDraft> {
-    let types = [conditions::READY, conditions::FAILED];
-    let changed = types
-        .iter()
-        .find(|type_| reason_of(before, type_) != reason_of(after, type_))?;
-    let condition = find(after, changed)?;
-    let reason: Reason = condition.reason.parse().ok()?;
+    let [old, new] = [before, after].map(|status| Shown::of(&State::parse(status)));
+    let reason = |summary: &Option<Summary>| summary.as_ref().map(|summary| summary.reason);
+    let changed = if reason(&old.ready) != reason(&new.ready) {
+        new.ready
+    } else if reason(&old.failed) != reason(&new.failed) {
+        new.failed
+    } else {
+        None
+    };
+    let Summary {
+        reason, message, ..
+    } = changed?;
     if reason == Reason::Registering {
         return None; // The outcome follows within a minute.
     }
@@ -44,7 +51,7 @@ pub fn of_change(
         warning: !reason.is_registered() && reason != Reason::Suspended,
         reason: reason.to_string(),
         action: action_of(reason, called),
-        note: condition.message.clone(),
+        note: message,
     })
 }
 

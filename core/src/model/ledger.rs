@@ -7,31 +7,34 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube_core::ResourceExt as _;
 
-use super::schedule::{ConfirmWindow, META_LIMIT, META_WINDOW, plus, sane_past, whole_seconds};
-use crate::api::{AttemptOutcome, Disposition, LedgerEntry, Reason, WhatsAppPhoneNumber};
+use super::schedule::{ConfirmWindow, META_WINDOW, plus, sane_past, whole_seconds};
+use crate::api::{
+    AttemptEnd, AttemptOutcome, Disposition, LedgerEntry, Operation, Reason, WhatsAppPhoneNumber,
+};
 
 impl LedgerEntry {
     /// A new claim: an open entry.
-    pub fn open(id: &str, ttl: Duration, request: Option<&str>, now: Timestamp) -> Self {
+    pub fn open(
+        operation: Operation,
+        id: &str,
+        ttl: Duration,
+        request: Option<&str>,
+        now: Timestamp,
+    ) -> Self {
         Self {
             id: id.to_owned(),
+            operation,
             start_time: Time(whole_seconds(now)),
-            finish_time: None,
             ttl_seconds: i64::try_from(ttl.as_secs_f64().ceil() as u64).unwrap_or(i64::MAX),
-            outcome: None,
-            reason: None,
             request: request.map(str::to_owned),
-            http_status: None,
-            code: None,
-            subcode: None,
-            fbtrace_id: None,
             count: None,
+            end: None,
         }
     }
 
     /// Whether the call may be in flight, as far as the entry tells.
     pub fn is_open(&self) -> bool {
-        self.finish_time.is_none()
+        self.end.is_none()
     }
 
     /// How long an open entry must be seen unchanged before it counts as abandoned.
@@ -39,36 +42,92 @@ impl LedgerEntry {
         Duration::from_secs(u64::try_from(self.ttl_seconds).unwrap_or(0))
     }
 
+    /// The outcome, if the entry has ended.
+    pub fn outcome(&self) -> Option<AttemptOutcome> {
+        self.end.as_ref().map(|end| end.outcome)
+    }
+
     /// The reason of the outcome; `None` where this version does not know it.
     pub fn known_reason(&self) -> Option<Reason> {
-        self.reason.as_deref()?.parse().ok()
+        self.end.as_ref()?.known_reason()
     }
 
     /// Whether Meta may have counted the call: every call that may have been sent, open claims included.
     pub fn counts(&self) -> bool {
-        self.outcome != Some(AttemptOutcome::NotSent)
+        self.outcome() != Some(AttemptOutcome::NotSent)
     }
 
     /// The end of the attempt, or its start while it is open; never later than now.
     pub fn time(&self, now: Timestamp) -> Timestamp {
-        self.finish_time
-            .as_ref()
-            .unwrap_or(&self.start_time)
-            .0
-            .min(now)
+        let end = self.end.as_ref().map(|end| &end.time);
+        end.unwrap_or(&self.start_time).0.min(now)
     }
 
-    /// Whether the number may be registered although the answer did not confirm it: there is no readable answer, one
-    /// without success, or a fault inside Graph, which is any 5xx.
+    /// Whether the call may have taken effect although its answer did not confirm it.
     pub fn is_unclear(&self) -> bool {
-        let server_fault = self.http_status.is_some_and(|status| status >= 500);
-        match (self.outcome, self.known_reason().map(Reason::disposition)) {
-            (Some(AttemptOutcome::Succeeded | AttemptOutcome::NotSent), _) => false,
-            (Some(AttemptOutcome::Unknown), _) => true,
-            (_, Some(Disposition::Confirm | Disposition::ConfirmThenStall)) => true,
-            (_, reason) => server_fault || reason.is_none() && !self.is_open(),
+        self.end
+            .as_ref()
+            .is_some_and(|end| end.is_unclear(self.operation))
+    }
+
+    /// Whether the answer may mean that the call was not needed: a read settles it.
+    pub fn is_unchecked(&self) -> bool {
+        let end = self.end.as_ref();
+        end.is_some_and(|end| {
+            self.operation
+                .asks_for_check(end.known_reason(), end.http_status)
+        })
+    }
+}
+
+impl AttemptEnd {
+    /// The end of an attempt of which nothing else is known.
+    pub fn unknown(time: Timestamp) -> Self {
+        Self {
+            time: Time(time),
+            outcome: AttemptOutcome::Unknown,
+            reason: None,
+            http_status: None,
+            code: None,
+            subcode: None,
+            fbtrace_id: None,
         }
     }
+
+    /// The reason; `None` where this version does not know it.
+    pub fn known_reason(&self) -> Option<Reason> {
+        self.reason.as_deref()?.parse().ok()
+    }
+
+    /// There is no readable answer, one without success, or a fault inside Graph, which is any 5xx.
+    fn is_unclear(&self, operation: Operation) -> bool {
+        let server_fault = self.http_status.is_some_and(|status| status >= 500);
+        let disposition = self
+            .known_reason()
+            .map(|reason| operation.disposition(reason));
+        match (self.outcome, disposition) {
+            (AttemptOutcome::Succeeded | AttemptOutcome::NotSent, _) => false,
+            (AttemptOutcome::Unknown, _) | (AttemptOutcome::Failed, None) => true,
+            (
+                AttemptOutcome::Failed,
+                Some(Disposition::Confirm | Disposition::ConfirmThenStall),
+            ) => true,
+            (
+                AttemptOutcome::Failed,
+                Some(
+                    Disposition::Done
+                    | Disposition::Retry
+                    | Disposition::RetryN(_)
+                    | Disposition::Stall,
+                ),
+            ) => server_fault,
+        }
+    }
+}
+
+/// The open claim, if there is one.
+pub fn open(attempts: &[LedgerEntry]) -> Option<&LedgerEntry> {
+    attempts.iter().find(|entry| entry.is_open())
 }
 
 /// Whether the newest version is of the same resource and holds the open claim.
@@ -84,10 +143,10 @@ pub fn holds_claim(newest: &WhatsAppPhoneNumber, claimed: &WhatsAppPhoneNumber, 
 pub fn with_sane_times(attempts: &[LedgerEntry], now: Timestamp) -> Vec<LedgerEntry> {
     let sane = |attempt: &LedgerEntry| LedgerEntry {
         start_time: sane_past(&attempt.start_time, now),
-        finish_time: attempt
-            .finish_time
-            .as_ref()
-            .map(|time| sane_past(time, now)),
+        end: attempt.end.as_ref().map(|end| AttemptEnd {
+            time: sane_past(&end.time, now),
+            ..end.clone()
+        }),
         ..attempt.clone()
     };
     attempts
@@ -98,7 +157,8 @@ pub fn with_sane_times(attempts: &[LedgerEntry], now: Timestamp) -> Vec<LedgerEn
 
 /// Whether the entry has a time in the future, by a clock fault.
 pub fn is_ahead(attempt: &LedgerEntry, now: Timestamp) -> bool {
-    let time = attempt.finish_time.as_ref().unwrap_or(&attempt.start_time);
+    let end = attempt.end.as_ref().map(|end| &end.time);
+    let time = end.unwrap_or(&attempt.start_time);
     sane_past(time, now) != *time
 }
 
@@ -108,12 +168,20 @@ pub fn push(attempts: &mut Vec<LedgerEntry>, claim: LedgerEntry, now: Timestamp)
     prune(attempts, now);
 }
 
-/// Removes entries older than 72 h, and the oldest of more than ten that count.
+/// The entries of one kind of call.
+pub fn of(attempts: &[LedgerEntry], operation: Operation) -> Vec<LedgerEntry> {
+    let same = attempts.iter().filter(|entry| entry.operation == operation);
+    same.cloned().collect()
+}
+
+/// Removes entries older than 72 h, and the oldest of those that count beyond the limit of their kind.
 pub fn prune(attempts: &mut Vec<LedgerEntry>, now: Timestamp) {
-    let mut counted = 0;
+    let mut counted: Vec<Operation> = Vec::new();
     attempts.retain(|attempt| {
-        counted += usize::from(attempt.counts());
-        let fits = !attempt.counts() || counted <= META_LIMIT;
+        let operation = attempt.operation;
+        counted.extend(attempt.counts().then_some(operation));
+        let same = counted.iter().filter(|known| **known == operation).count();
+        let fits = !attempt.counts() || same <= operation.limit();
         attempt.is_open() || fits && plus(attempt.time(now), META_WINDOW) > now
     });
 }
@@ -141,7 +209,7 @@ pub fn failures_in_a_row(attempts: &[LedgerEntry]) -> u32 {
     attempts
         .iter()
         .filter(|attempt| !attempt.is_open())
-        .take_while(|attempt| attempt.outcome != Some(AttemptOutcome::Succeeded))
+        .take_while(|attempt| attempt.outcome() != Some(AttemptOutcome::Succeeded))
         .map(|attempt| u32::try_from(attempt.count.unwrap_or(1)).unwrap_or(1))
         .fold(0, u32::saturating_add)
 }
@@ -234,12 +302,19 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
+    fn claim(id: &str, now: Timestamp) -> LedgerEntry {
+        let ttl = Duration::from_secs(60);
+        LedgerEntry::open(Operation::Register, id, ttl, None, now)
+    }
+
     fn ended(id: &str, second: i64, outcome: AttemptOutcome, reason: Reason) -> LedgerEntry {
         LedgerEntry {
-            finish_time: Some(Time(at(second))),
-            outcome: Some(outcome),
-            reason: Some(reason.to_string()),
-            ..LedgerEntry::open(id, Duration::from_secs(60), None, at(second))
+            end: Some(AttemptEnd {
+                outcome,
+                reason: Some(reason.to_string()),
+                ..AttemptEnd::unknown(at(second))
+            }),
+            ..claim(id, at(second))
         }
     }
 
@@ -272,7 +347,7 @@ mod tests {
     #[test]
     fn open_claims_count_and_unsent_ones_do_not() {
         let now = at(1_000_000);
-        let open = LedgerEntry::open("a", Duration::from_secs(60), None, now);
+        let open = claim("a", now);
         let unsent = ended(
             "b",
             999_990,
@@ -305,7 +380,7 @@ mod tests {
     #[test]
     fn entries_leave_after_72_hours_and_open_ones_never() {
         let mut attempts = vec![
-            LedgerEntry::open("open", Duration::from_secs(60), None, at(0)),
+            claim("open", at(0)),
             failed(0, Reason::PinMismatch),
             failed(HOUR, Reason::PinMismatch),
         ];
@@ -316,9 +391,12 @@ mod tests {
 
     #[test]
     fn which_outcomes_are_unclear() {
-        let with_status = |status, reason| LedgerEntry {
-            http_status: Some(status),
-            ..failed(0, reason)
+        let with_status = |status, reason| {
+            let mut entry = failed(0, reason);
+            if let Some(end) = &mut entry.end {
+                end.http_status = Some(status);
+            }
+            entry
         };
         assert!(with_status(500, Reason::GraphUnavailable).is_unclear());
         assert!(with_status(503, Reason::PermissionDenied).is_unclear());
@@ -327,7 +405,7 @@ mod tests {
         assert!(ended("u", 0, AttemptOutcome::Unknown, Reason::OutcomeUnknown).is_unclear());
         assert!(!ended("n", 0, AttemptOutcome::NotSent, Reason::GraphUnreachable).is_unclear());
         assert!(!ended("s", 0, AttemptOutcome::Succeeded, Reason::OutcomeConfirmed).is_unclear());
-        assert!(!LedgerEntry::open("o", Duration::ZERO, None, at(0)).is_unclear());
+        assert!(!claim("o", at(0)).is_unclear());
     }
 
     #[test]
@@ -361,7 +439,7 @@ mod tests {
                 push(&mut attempts, ended("x", clock, outcome, Reason::GraphUnavailable), at(clock));
                 join_unsent(&mut attempts);
             }
-            prop_assert!(attempts.len() <= META_LIMIT + 1);
+            prop_assert!(attempts.len() <= Operation::Register.limit() + 1);
             prop_assert!(attempts.iter().all(|a| clock - a.start_time.0.as_second() < 72 * HOUR));
         }
     }

@@ -16,7 +16,7 @@ use super::decision::{Claim, Decision, Inputs, Observed, OpenClaim, Requeue};
 use super::ledger::holds_claim;
 use super::policy::Policy;
 use super::twins::{Peers, blocks_call, registered_meanwhile};
-use crate::api::{LedgerEntry, Reason, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
+use crate::api::{LedgerEntry, Operation, Reason, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
 use crate::credentials::{Digests, SecretFault};
 use crate::graph::{ReadOutcome, RegisterOutcome};
 
@@ -52,9 +52,9 @@ pub enum Effect {
     },
     /// List the resources of the number from the API server. Answered by [`Input::Peers`].
     ListPeers,
-    /// Make the one register call of the claim. Nothing may come between the step that asked for it and the call. Answered by
+    /// Make the one call of the claim. Nothing may come between the step that asked for it and the call. Answered by
     /// [`Input::Called`].
-    Register,
+    Call(Operation),
     /// The reconciliation is over.
     End(Result<Requeue, Failure>),
 }
@@ -204,8 +204,6 @@ struct Round {
 #[derive(Clone, Debug)]
 struct Call {
     claim: Claim,
-    /// The digest of the token, for its cool-down.
-    token: String,
     /// The time of [`Process::uptime`] after which another process may soon consider the claim abandoned. Its clock started before
     /// the claim was written.
     send_before: Duration,
@@ -376,13 +374,12 @@ impl Machine {
     // === The claim ===
 
     fn claim(&mut self, round: &Round, claim: Claim, process: &mut impl Process) -> Effect {
-        let Inputs::Ready(digests) = &round.inputs else {
+        if !matches!(round.inputs, Inputs::Ready(_)) {
             return Effect::End(Err(Failure::Unsettled));
-        };
+        }
         let status = Box::new(claim.status.clone());
         let call = Call {
             send_before: process.uptime() + claim.entry.ttl() / 2,
-            token: digests.token.clone(),
             claim,
         };
         self.state = State::Claiming(Box::new(call));
@@ -472,8 +469,9 @@ impl Machine {
                 "the API server took so long that another process may consider the claim abandoned";
             return self.not_sent(*call, held, why, process);
         }
+        let operation = call.claim.entry.operation;
         self.state = State::Calling(call, held);
-        Effect::Register
+        Effect::Call(operation)
     }
 
     // === The record ===
@@ -508,10 +506,8 @@ impl Machine {
         if let Some(entry) = applied.attempts.first() {
             process.note(Note::Call(&self.resource.spec.phone_number_id, entry));
         }
-        if let (Reason::RateLimited, Some(next)) =
-            (record.outcome.reason, applied.next_attempt_time)
-        {
-            process.note(Note::Cooldown(&record.call.token, next.0));
+        if let Some(wait) = &applied.token_wait {
+            process.note(Note::Cooldown(&wait.digest, wait.until.0));
         }
         self.record(Box::new(record), held, process)
     }
@@ -621,6 +617,7 @@ impl Record {
         process: &impl Process,
     ) -> WhatsAppPhoneNumberStatus {
         let result = CallResult {
+            operation: self.call.claim.entry.operation,
             id: &self.call.claim.entry.id,
             outcome: &self.outcome,
             handled_before: self.call.claim.handled_before.as_deref(),
@@ -631,6 +628,6 @@ impl Record {
             jitter: self.jitter,
             now: process.now(),
         };
-        apply_outcome(status.clone(), &result, &context)
+        apply_outcome(status, &result, &context)
     }
 }

@@ -1,27 +1,21 @@
-//! The conditions of a status, rendered from a [`Summary`].
-//!
-//! A summary sets all five conditions together, so that they cannot contradict each other.
+//! What people see of a [`State`]: its conditions and messages. They are a function of the named fields of the status; only the time
+//! at which a condition last flipped is its own.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
+use super::phase::{Phase, Standing, State};
 use super::schedule::whole_seconds;
-use crate::api::conditions::{self, FALSE, TRUE, Truth, UNKNOWN, is_registered};
+use crate::api::conditions::{self, FALSE, TRUE, Truth, UNKNOWN};
 use crate::api::text::{MESSAGE, cut, one_line};
-use crate::api::{Reason, WhatsAppPhoneNumberStatus};
+use crate::api::{
+    Disposition, Hold, Operation, REGISTER_REQUESTED_AT, Reason, Registration, Source, Stall, Wait,
+    WhatsAppPhoneNumberStatus, explain, explain_requested,
+};
 
-/// The state of a number: its phase, the reason, and the message to the user.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Summary {
-    pub phase: Phase,
-    pub reason: Reason,
-    /// What happened, why, and what to do next, in one line.
-    pub message: String,
-}
-
-/// The phases that conditions can express.
+/// What conditions say, as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub enum View {
     /// The number is registered.
     Registered,
     /// A register call is claimed and may be in flight.
@@ -36,17 +30,185 @@ pub enum Phase {
     Suspended,
 }
 
-impl Summary {
-    pub(super) fn new(phase: Phase, reason: Reason, message: String) -> Self {
+/// A view, with the reason and the message to the user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    pub view: View,
+    pub reason: Reason,
+    /// What happened, why, and what to do next, in one line.
+    pub message: String,
+}
+
+/// What a state shows; nothing of a resource that was not reconciled yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shown {
+    /// The conditions `Registered` and `Ready`.
+    pub ready: Option<Summary>,
+    /// The conditions `Failed`, `Reconciling` and `Stalled`.
+    pub failed: Option<Summary>,
+}
+
+/// Writes a state as a status for this generation.
+pub fn render(state: &State, generation: i64, now: Timestamp) -> WhatsAppPhoneNumberStatus {
+    let State {
+        standing,
+        phase,
+        verdict,
+        hold,
+        record,
+    } = state.clone();
+    let (wait, stall) = match phase {
+        Phase::Unconfirmed(wait) | Phase::Waiting(wait) => (Some(wait), None),
+        Phase::Stalled(stall) => (None, Some(stall)),
+        Phase::Idle | Phase::InFlight(_) => (None, None),
+    };
+    let registration = match standing {
+        Standing::Registered(registration) => Some(registration),
+        Standing::Unregistered => None,
+    };
+    WhatsAppPhoneNumberStatus {
+        observed_generation: generation,
+        conditions: render_conditions(state, generation, now),
+        next_attempt_time: next_attempt(state),
+        registration,
+        wait,
+        stall,
+        verdict,
+        hold,
+        ..record
+    }
+}
+
+/// The time at which the operator comes back by itself for another attempt.
+fn next_attempt(state: &State) -> Option<Time> {
+    let wait = state.wait().map(|wait| wait.until.clone());
+    match &state.hold {
+        None => wait,
+        Some(hold) => match view_of(hold, state) {
+            View::Suspended | View::Stalled => None,
+            View::Registered | View::Registering | View::Confirming | View::Waiting => {
+                hold.until.clone().or(wait)
+            }
+        },
+    }
+}
+
+impl Shown {
+    pub fn of(state: &State) -> Self {
+        let registration = match &state.standing {
+            Standing::Registered(registration) => Some(Summary::registered(registration)),
+            Standing::Unregistered => None,
+        };
+        let progress = match (&state.phase, &state.hold) {
+            (Phase::InFlight(claim), _) => Some(Summary::in_flight(claim.operation)),
+            (_, Some(hold)) => Some(Summary::held(hold, state)),
+            (Phase::Idle, None) => None,
+            (Phase::Unconfirmed(wait), None) => Some(Summary::confirming(wait)),
+            (Phase::Waiting(wait), None) => Some(Summary::waiting(wait)),
+            (Phase::Stalled(stall), None) => Some(Summary::stalled(stall, state.is_registered())),
+        };
         Self {
-            phase,
-            reason,
-            message,
+            ready: registration.clone().or_else(|| progress.clone()),
+            failed: progress.or(registration),
         }
     }
 }
 
-impl Phase {
+impl Summary {
+    fn new(view: View, reason: Reason, message: String) -> Self {
+        Self {
+            view,
+            reason,
+            message: cut(&one_line(&message), MESSAGE),
+        }
+    }
+
+    fn registered(registration: &Registration) -> Self {
+        let Registration { reason, message } = registration;
+        let text = match reason {
+            Reason::OutcomeConfirmed => format!(
+                "The number is registered, although the register call had no clear answer. {message}."
+            ),
+            Reason::AlreadyRegistered => {
+                format!("The number was already registered; no register call was made. {message}.")
+            }
+            _ => format!("The number is registered: {message}."),
+        };
+        Self::new(View::Registered, *reason, text)
+    }
+
+    fn in_flight(operation: Operation) -> Self {
+        let reason = operation.in_flight();
+        let message = format!("A {} is in flight. {}", operation.noun(), reason.advice());
+        Self::new(View::Registering, reason, message)
+    }
+
+    /// While an outcome is being confirmed, a read that failed shows in the message only.
+    fn confirming(wait: &Wait) -> Self {
+        let reason = match wait.reason.disposition() {
+            Disposition::Confirm | Disposition::ConfirmThenStall => wait.reason,
+            Disposition::Done
+            | Disposition::Retry
+            | Disposition::RetryN(_)
+            | Disposition::Stall => Reason::OutcomeUnknown,
+        };
+        Self {
+            view: View::Confirming,
+            reason,
+            ..Self::waiting(wait)
+        }
+    }
+
+    fn waiting(wait: &Wait) -> Self {
+        let message = explain(&wait.message, wait.reason, Some(wait.until.0));
+        Self::new(View::Waiting, wait.reason, message)
+    }
+
+    fn stalled(stall: &Stall, registered: bool) -> Self {
+        let message = if stall.token_changed {
+            format!(
+                "Graph rejected the PIN under the previous token, and the operator cannot tell whether the PIN \
+                 changed with the token. If the PIN is right now, set the annotation {REGISTER_REQUESTED_AT}; \
+                 else put the right PIN into the Secret."
+            )
+        } else if registered {
+            explain_requested(&stall.message, stall.reason)
+        } else {
+            explain(&stall.message, stall.reason, None)
+        };
+        Self::new(View::Stalled, stall.reason, message)
+    }
+
+    fn held(hold: &Hold, state: &State) -> Self {
+        let Hold {
+            reason,
+            message,
+            until,
+        } = hold;
+        let text = match (reason.source(), until) {
+            (_, Some(until)) => explain(message, *reason, Some(until.0)),
+            (Source::Check, None) if !reason.is_secret_fault() => {
+                format!("{message}. {}", reason.advice())
+            }
+            (Source::Check | Source::Read | Source::Call, None) => message.clone(),
+        };
+        Self::new(view_of(hold, state), *reason, text)
+    }
+}
+
+/// An outcome that is being confirmed stays unknown while its token cools down.
+fn view_of(hold: &Hold, state: &State) -> View {
+    let unconfirmed = matches!(state.phase, Phase::Unconfirmed(_));
+    match hold.reason {
+        Reason::Suspended => View::Suspended,
+        Reason::OutcomeUnknown => View::Confirming,
+        Reason::RateLimited if unconfirmed => View::Confirming,
+        reason if reason.disposition() == Disposition::Stall => View::Stalled,
+        _ => View::Waiting,
+    }
+}
+
+impl View {
     /// The status of `Registered` and `Ready`.
     const fn registered(self) -> Truth {
         match self {
@@ -64,262 +226,53 @@ impl Phase {
     }
 
     const fn reconciling(self) -> bool {
-        matches!(self, Self::Registering | Self::Confirming | Self::Waiting)
-    }
-
-    const fn stalled(self) -> bool {
-        matches!(self, Self::Stalled)
+        match self {
+            Self::Registering | Self::Confirming | Self::Waiting => true,
+            Self::Registered | Self::Stalled | Self::Suspended => false,
+        }
     }
 }
 
-/// Sets all conditions. A registered number stays registered, whatever the outcome of a requested call: only `Failed`
-/// and `Reconciling` show that.
-pub fn set(
-    status: &mut WhatsAppPhoneNumberStatus,
-    summary: &Summary,
-    generation: i64,
-    now: Timestamp,
-) {
-    let Summary {
-        phase,
-        reason,
-        message,
-    } = summary;
-    let stays_registered = is_registered(status) && *phase != Phase::Registered;
-    let mut writer = Writer {
-        status,
-        reason: *reason,
-        message: cut(&one_line(message), MESSAGE),
-        now,
+/// The conditions, in their order; those that other writers added follow.
+fn render_conditions(state: &State, generation: i64, now: Timestamp) -> Vec<Condition> {
+    let Shown { ready, failed } = Shown::of(state);
+    let (ready, failed) = (ready.as_ref(), failed.as_ref());
+    let registered = |summary: &Summary| summary.view.registered();
+    let reconciling = failed.filter(|summary| summary.view.reconciling());
+    // A registered number is not stalled: only `Failed` tells that a requested call failed.
+    let stalled = failed.filter(|s| s.view == View::Stalled && !state.is_registered());
+    let own = [
+        (conditions::REGISTERED, ready.map(|s| (registered(s), s))),
+        (conditions::READY, ready.map(|s| (registered(s), s))),
+        (conditions::FAILED, failed.map(|s| (s.view.failed(), s))),
+        (conditions::RECONCILING, reconciling.map(|s| (TRUE, s))),
+        (conditions::STALLED, stalled.map(|s| (TRUE, s))),
+    ];
+    let known = &state.record.conditions;
+    let flipped = |type_: &str, truth: Truth| {
+        let same = known.iter().find(|c| c.type_ == type_ && c.status == truth);
+        same.map_or_else(
+            || Time(whole_seconds(now)),
+            |same| same.last_transition_time.clone(),
+        )
     };
-    if !stays_registered {
-        writer.put(conditions::REGISTERED, phase.registered());
-        writer.put(conditions::READY, phase.registered());
-    }
-    writer.put(conditions::FAILED, phase.failed());
-    writer.put_if(conditions::RECONCILING, phase.reconciling());
-    writer.put_if(conditions::STALLED, phase.stalled() && !stays_registered);
-    observe_generation(status, generation);
-}
-
-/// Sets the observed generation of the status and of every condition.
-pub fn observe_generation(status: &mut WhatsAppPhoneNumberStatus, generation: i64) {
-    status.observed_generation = generation;
-    for condition in &mut status.conditions {
-        condition.observed_generation = Some(generation);
-    }
-}
-
-struct Writer<'a> {
-    status: &'a mut WhatsAppPhoneNumberStatus,
-    reason: Reason,
-    message: String,
-    now: Timestamp,
-}
-
-impl Writer<'_> {
-    fn put(&mut self, type_: &str, truth: Truth) {
-        let reason = self.reason.as_str().to_owned();
-        let message = self.message.clone();
-        let conditions = &mut self.status.conditions;
-        if let Some(condition) = conditions
-            .iter_mut()
-            .find(|condition| condition.type_ == type_)
-        {
-            if condition.status != truth {
-                condition.last_transition_time = Time(whole_seconds(self.now));
-            }
-            truth.clone_into(&mut condition.status);
-            condition.reason = reason;
-            condition.message = message;
-        } else {
-            conditions.push(Condition {
-                type_: type_.to_owned(),
-                status: truth.to_owned(),
-                reason,
-                message,
-                observed_generation: None,
-                last_transition_time: Time(whole_seconds(self.now)),
-            });
-        }
-    }
-
-    /// Sets a condition that is absent unless True.
-    fn put_if(&mut self, type_: &str, present: bool) {
-        if present {
-            self.put(type_, TRUE);
-        } else {
-            self.status
-                .conditions
-                .retain(|condition| condition.type_ != type_);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::api::conditions::reason_of;
-
-    fn summary(phase: Phase, reason: Reason) -> Summary {
-        Summary {
-            phase,
-            reason,
-            message: "message".to_owned(),
-        }
-    }
-
-    fn conditions(status: &WhatsAppPhoneNumberStatus) -> Vec<String> {
-        let mut all: Vec<String> = status
-            .conditions
-            .iter()
-            .map(|c| format!("{}={}", c.type_, c.status))
-            .collect();
-        all.sort();
-        all
-    }
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).unwrap()
-    }
-
-    #[test]
-    fn each_situation_reads_as_kstatus_expects() {
-        let table = [
-            (
-                Phase::Registered,
-                vec!["Failed=False", "Ready=True", "Registered=True"],
-            ),
-            (
-                Phase::Registering,
-                vec![
-                    "Failed=False",
-                    "Ready=Unknown",
-                    "Reconciling=True",
-                    "Registered=Unknown",
-                ],
-            ),
-            (
-                Phase::Confirming,
-                vec![
-                    "Failed=False",
-                    "Ready=Unknown",
-                    "Reconciling=True",
-                    "Registered=Unknown",
-                ],
-            ),
-            (
-                Phase::Waiting,
-                vec![
-                    "Failed=True",
-                    "Ready=False",
-                    "Reconciling=True",
-                    "Registered=False",
-                ],
-            ),
-            (
-                Phase::Stalled,
-                vec![
-                    "Failed=True",
-                    "Ready=False",
-                    "Registered=False",
-                    "Stalled=True",
-                ],
-            ),
-            (
-                Phase::Suspended,
-                vec!["Failed=False", "Ready=False", "Registered=False"],
-            ),
-        ];
-        for (phase, expected) in table {
-            let mut status = WhatsAppPhoneNumberStatus::default();
-            set(&mut status, &summary(phase, Reason::Registering), 1, at(0));
-            assert_eq!(conditions(&status), expected, "{phase:?}");
-            assert!(
-                status
-                    .conditions
-                    .iter()
-                    .all(|c| c.observed_generation == Some(1))
-            );
-        }
-    }
-
-    #[test]
-    fn a_registered_number_stays_so_when_a_requested_call_fails() {
-        let mut status = WhatsAppPhoneNumberStatus::default();
-        set(
-            &mut status,
-            &summary(Phase::Registered, Reason::RegistrationSucceeded),
-            1,
-            at(0),
-        );
-        set(
-            &mut status,
-            &summary(Phase::Stalled, Reason::PinMismatch),
-            1,
-            at(9),
-        );
-        assert_eq!(
-            conditions(&status),
-            ["Failed=True", "Ready=True", "Registered=True"]
-        );
-        assert_eq!(
-            reason_of(&status, conditions::READY),
-            Some(Reason::RegistrationSucceeded)
-        );
-        assert_eq!(
-            reason_of(&status, conditions::FAILED),
-            Some(Reason::PinMismatch)
-        );
-    }
-
-    #[test]
-    fn transition_times_move_only_when_a_status_flips() {
-        let mut status = WhatsAppPhoneNumberStatus::default();
-        set(
-            &mut status,
-            &summary(Phase::Waiting, Reason::SecretNotFound),
-            1,
-            at(0),
-        );
-        set(
-            &mut status,
-            &summary(Phase::Waiting, Reason::GraphUnavailable),
-            1,
-            at(9),
-        );
-        assert!(
-            status
-                .conditions
-                .iter()
-                .all(|c| c.last_transition_time.0 == at(0))
-        );
-        set(
-            &mut status,
-            &summary(Phase::Registered, Reason::AlreadyRegistered),
-            1,
-            at(20),
-        );
-        assert!(
-            status
-                .conditions
-                .iter()
-                .all(|c| c.last_transition_time.0 == at(20))
-        );
-    }
-
-    #[test]
-    fn messages_are_one_bounded_line() {
-        let mut status = WhatsAppPhoneNumberStatus::default();
-        let summary = Summary {
-            message: format!("a\nb\u{2028}{}", "é".repeat(2_000)),
-            ..summary(Phase::Waiting, Reason::NotSent)
-        };
-        set(&mut status, &summary, 1, at(0));
-        for condition in &status.conditions {
-            let line = &condition.message;
-            assert!(line.starts_with("a b é") && line.ends_with('…'), "{line}");
-            assert_eq!(line.chars().count(), MESSAGE);
-        }
-    }
+    let rendered = own.iter().filter_map(|(type_, shown)| {
+        let (truth, summary) = shown.as_ref()?;
+        Some(Condition {
+            type_: (*type_).to_owned(),
+            status: (*truth).to_owned(),
+            reason: summary.reason.to_string(),
+            message: summary.message.clone(),
+            observed_generation: Some(generation),
+            last_transition_time: flipped(type_, truth),
+        })
+    });
+    let foreign = known
+        .iter()
+        .filter(|condition| own.iter().all(|(type_, _)| *type_ != condition.type_))
+        .map(|condition| Condition {
+            observed_generation: Some(generation),
+            ..condition.clone()
+        });
+    rendered.chain(foreign).collect()
 }

@@ -8,7 +8,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube_core::ResourceExt as _;
 
 use super::ledger::others_window;
-use crate::api::conditions::is_registered;
 use crate::api::{LedgerEntry, WhatsAppPhoneNumber};
 
 /// The knowledge about a phone number beyond the resource itself.
@@ -77,7 +76,10 @@ pub fn has_open_claim(resource: &WhatsAppPhoneNumber) -> bool {
 }
 
 fn registered(resource: &WhatsAppPhoneNumber) -> bool {
-    resource.status.as_ref().is_some_and(is_registered)
+    resource
+        .status
+        .as_ref()
+        .is_some_and(|status| status.registration.is_some())
 }
 
 /// Whether peers may take precedence over a resource for the first time: it was registered or claimed, and no longer is.

@@ -21,7 +21,10 @@ fn the_first_pass_reads_claims_and_registers() {
     let status = world.status();
     assert_eq!(status.registration_time.as_ref().unwrap().0, world.now);
     assert_eq!(status.fbtrace_id.as_deref(), Some("Atrace"));
-    assert_eq!(status.attempts[0].outcome, Some(AttemptOutcome::Succeeded));
+    assert_eq!(
+        status.attempts[0].outcome(),
+        Some(AttemptOutcome::Succeeded)
+    );
     assert_eq!(status.graph_api_version.as_deref(), Some("v23.0"));
     assert!(world.is_at_rest());
 }
@@ -196,7 +199,8 @@ fn a_rate_limited_read_lets_the_token_cool_down() {
     world.reading.retry_after = Some(secs(600));
     world.pass();
     assert_eq!(world.next_in(), Some(secs(600)));
-    assert_eq!(world.status().token_digest.as_deref(), Some("token"));
+    let limited = world.status().token_wait.as_ref();
+    assert_eq!(limited.map(|wait| wait.digest.as_str()), Some("token"));
     assert_eq!(world.cool_downs.len(), 1);
     world.wait(secs(600));
     world.reading = reading(RegistrationState::NotRegistered);
@@ -259,7 +263,7 @@ fn what_turns_out_registered_is_confirmed_and_not_sent_again() {
             "{outcome:?}"
         );
         let attempt = world.last_attempt();
-        assert_eq!(attempt.outcome, Some(AttemptOutcome::Succeeded));
+        assert_eq!(attempt.outcome(), Some(AttemptOutcome::Succeeded));
         assert_eq!(attempt.known_reason(), Some(Reason::OutcomeConfirmed));
         assert_eq!(world.posts.len(), 1);
         assert!(world.status().last_error.is_none());

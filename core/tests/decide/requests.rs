@@ -308,7 +308,7 @@ fn values_that_are_none() {
     world.annotate(&"x".repeat(256));
     assert!(world.pass().contains(&Step::Claim));
     assert_eq!(
-        world.last_attempt().outcome,
+        world.last_attempt().outcome(),
         Some(AttemptOutcome::Succeeded)
     );
 }

@@ -116,11 +116,12 @@ fn a_waiting_resource_observes_a_new_generation_and_writes_nothing_else() {
 #[test]
 fn a_time_too_far_ahead_counts_as_72_hours() {
     let mut world = World::after(refused(400, 2, None));
-    world.status_mut().next_attempt_time = Some(Time(plus(world.now, hours(74))));
+    world.waits_until(plus(world.now, hours(74)));
     world.pass();
     assert_eq!(world.next_in(), Some(hours(72)));
     assert!(world.is_at_rest());
-    world.status_mut().next_attempt_time = Some(Time(plus(world.now, hours(73))));
+    world.waits_until(plus(world.now, hours(73)));
+    world.pass();
     assert!(world.is_at_rest());
 }
 
@@ -130,9 +131,9 @@ fn an_entry_from_the_future_counts_as_now() {
     world.wait(hours(1));
     let ahead = Time(plus(world.now, hours(1000)));
     let status = world.status_mut();
-    status.next_attempt_time = None;
+    status.wait = None;
     status.attempts[0].start_time = ahead.clone();
-    status.attempts[0].finish_time = Some(ahead);
+    status.attempts[0].end.as_mut().unwrap().time = ahead;
     world.pass();
     assert_eq!(world.last_attempt().start_time.0, world.now);
     assert_eq!(world.next_in(), Some(hours(72)));

@@ -1,5 +1,6 @@
 //! What follows from each answer of Graph and when, the confirm window, budgets and cool-downs.
 
+use operator_core::api::Operation;
 use operator_core::api::Reason;
 use operator_core::api::conditions;
 use operator_core::api::{AttemptOutcome, LedgerEntry};
@@ -28,7 +29,7 @@ fn answers_that_stall_and_for_ever() {
         let shown = format!("Registered=False Failed=True Stalled {reason}");
         assert_eq!(world.shown(), shown);
         assert_eq!(world.next_in(), None);
-        assert_eq!(world.last_attempt().outcome, Some(AttemptOutcome::Failed));
+        assert_eq!(world.last_attempt().outcome(), Some(AttemptOutcome::Failed));
         for wait in [secs(1), hours(1), hours(100)] {
             world.wait(wait);
             assert_eq!(
@@ -121,7 +122,7 @@ fn unsent_calls_share_an_entry_and_cost_nothing() {
     let attempts = &world.status().attempts;
     assert_eq!(attempts.len(), 1);
     assert!(attempts[0].count > Some(5));
-    assert_eq!(attempts[0].outcome, Some(AttemptOutcome::NotSent));
+    assert_eq!(attempts[0].outcome(), Some(AttemptOutcome::NotSent));
 }
 
 #[test]
@@ -256,7 +257,10 @@ fn an_open_claim_waits_for_its_time_by_the_monotonic_clock() {
     assert_eq!(world.status().observed_generation, 2);
     world.wait(secs(1));
     assert_eq!(world.pass(), [Step::Settle(Requeue::After(secs(0)))]);
-    assert_eq!(world.last_attempt().outcome, Some(AttemptOutcome::Unknown));
+    assert_eq!(
+        world.last_attempt().outcome(),
+        Some(AttemptOutcome::Unknown)
+    );
     assert_eq!(
         world.shown(),
         "Registered=Unknown Failed=False Reconciling OutcomeUnknown"
@@ -312,7 +316,13 @@ fn the_budget_counts_open_claims_others_and_what_is_remembered() {
     let mut world = World::new();
     world.policy.attempt_limit = 1;
     let at = world.now - hours(1);
-    world.peers.attempts = vec![LedgerEntry::open("open", TTL, None, at)];
+    world.peers.attempts = vec![LedgerEntry::open(
+        Operation::Register,
+        "open",
+        TTL,
+        None,
+        at,
+    )];
     world.pass();
     assert_eq!(world.next_in(), Some(hours(71)));
 }

@@ -12,6 +12,7 @@ use super::state::{
     Look, Moment, NAMES, Next, Operator, Outcome, Print, Run, Seconds, State, Step, Stored,
 };
 use super::{Checker, Mutant, time};
+use operator_core::api::Operation;
 use operator_core::api::{WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
 use operator_core::model::ledger::holds_claim;
 use operator_core::model::machine::{
@@ -134,7 +135,7 @@ impl Checker {
                     let all = state.server.objects.iter().flatten();
                     Input::Peers(Ok(all.map(|stored| stored.resource().clone()).collect()))
                 }
-                Effect::Register => {
+                Effect::Call(Operation::Register) => {
                     state.operators[who].step = Step::Checked(run, state.moment());
                     return;
                 }
@@ -362,6 +363,7 @@ impl Checker {
     fn overwriting(&self, state: &State, run: &Run) -> WhatsAppPhoneNumberStatus {
         let status = run.claim.clone().unwrap_or_default().0;
         let result = CallResult {
+            operation: Operation::Register,
             id: &run.entry().id,
             outcome: self.outcome(run.outcome.unwrap_or(Outcome::NotSent)),
             handled_before: run.view.status().last_handled_register_request.as_deref(),
@@ -372,7 +374,7 @@ impl Checker {
             jitter: 0.0,
             now: time(state.now()),
         };
-        apply_outcome(status.clone(), &result, &context)
+        apply_outcome(&status, &result, &context)
     }
 }
 

@@ -106,7 +106,7 @@ fn alone(state: &mut State, run: &Run) {
     let now = state.now();
     let unsettled = |call: &&Called| {
         // Protocol, "Reading the number": what a read shows as registered is settled, and a request may follow at once.
-        let confirmed = |a: &LedgerEntry| a.outcome == Some(AttemptOutcome::Succeeded);
+        let confirmed = |a: &LedgerEntry| a.outcome() == Some(AttemptOutcome::Succeeded);
         let open = matches!(
             call.outcome,
             Outcome::NoAnswer | Outcome::Fault | Outcome::Rejected
@@ -150,9 +150,9 @@ pub(super) fn wrote(state: &mut State, _name: usize, before: &Stored, after: &St
     state.promise(kept, || "I4: a success is taken back".to_owned());
     for ended in old.attempts.iter().filter(|a| !a.is_open()) {
         let found = new.attempts.iter().find(|a| a.id == ended.id);
-        let succeeded = ended.outcome == Some(AttemptOutcome::Succeeded);
+        let succeeded = ended.outcome() == Some(AttemptOutcome::Succeeded);
         let outdated = plus(ended.time(now), META_WINDOW) <= now;
-        let lost = found.map_or(!outdated, |a| a.outcome != ended.outcome);
+        let lost = found.map_or(!outdated, |a| a.outcome() != ended.outcome());
         state.promise(!(succeeded && lost), || {
             format!("I4: the success of {} is lost", ended.id)
         });
@@ -211,6 +211,10 @@ fn shown(status: &WhatsAppPhoneNumberStatus) -> String {
         .iter()
         .map(|c| c.message.as_str())
         .collect();
+    text.extend(status.registration.as_ref().map(|r| r.message.as_str()));
+    text.extend(status.wait.as_ref().map(|wait| wait.message.as_str()));
+    text.extend(status.stall.as_ref().map(|stall| stall.message.as_str()));
+    text.extend(status.hold.as_ref().map(|hold| hold.message.as_str()));
     let error = status.last_error.as_ref();
     text.extend(error.and_then(|error| error.message.as_deref()));
     text.extend(status.fbtrace_id.as_deref());
@@ -222,6 +226,6 @@ fn shown(status: &WhatsAppPhoneNumberStatus) -> String {
 /// For the model without that line of defence: what the process takes the number for.
 pub(super) fn as_if_unregistered(resource: &mut Arc<WhatsAppPhoneNumber>) {
     if let Some(status) = &mut Arc::make_mut(resource).status {
-        status.conditions.clear();
+        status.registration = None;
     }
 }

@@ -481,9 +481,15 @@ fn hash_status<H: Hasher>(status: &WhatsAppPhoneNumberStatus, state: &mut H) -> 
     let mut times = hash_attempts(&status.attempts, state);
     status.next_attempt_time.is_some().hash(state);
     times.extend(status.next_attempt_time.as_ref().map(second));
-    let error = status.last_error.as_ref();
-    let error = error.map(|e| (e.http_status, e.code, e.subcode, e.transient));
-    (error, status.read_failures).hash(state);
+    let wait = status.wait.as_ref();
+    (wait.map(|w| (w.reason, w.confirming)), status.read_failures).hash(state);
+    times.extend(wait.map(|w| second(&w.until)));
+    let stall = status.stall.as_ref();
+    (stall.map(|s| (s.reason, s.token_changed)), status.verdict).hash(state);
+    let hold = status.hold.as_ref();
+    hold.map(|h| (h.reason, h.until.is_some())).hash(state);
+    times.extend(hold.and_then(|h| h.until.as_ref()).map(second));
+    status.registration.is_some().hash(state);
     (&status.token_digest, &status.inputs_digest).hash(state);
     status.last_handled_register_request.hash(state);
     times
@@ -494,11 +500,13 @@ fn hash_attempts<H: Hasher>(attempts: &[LedgerEntry], state: &mut H) -> Vec<i64>
     attempts.len().hash(state);
     for attempt in attempts {
         (&attempt.id, attempt.is_open()).hash(state);
-        (&attempt.reason, attempt.http_status, attempt.count).hash(state);
-        attempt.outcome.map(|outcome| outcome as u8).hash(state);
+        let end = attempt.end.as_ref();
+        end.map(|end| (&end.reason, end.http_status)).hash(state);
+        attempt.count.hash(state);
+        end.map(|end| end.outcome as u8).hash(state);
         attempt.request.hash(state);
         times.push(second(&attempt.start_time));
-        times.extend(attempt.finish_time.as_ref().map(second));
+        times.extend(end.map(|end| second(&end.time)));
     }
     times
 }

@@ -85,7 +85,7 @@ fn optional(value: impl Strategy<Value = Value>) -> impl Strategy<Value = Option
 }
 
 /// An object of those fields that are there.
-fn object<const N: usize>(fields: [(&str, Option<Value>); N]) -> Value {
+fn object<'a>(fields: impl IntoIterator<Item = (&'a str, Option<Value>)>) -> Value {
     let there = fields
         .into_iter()
         .filter_map(|(name, value)| Some((name.to_owned(), value?)));
@@ -195,8 +195,38 @@ fn error() -> impl Strategy<Value = Value> {
     )
 }
 
+/// What a decision goes by: the registration, the wait, the stall, the verdict, the hold and the token's wait.
+fn facts() -> impl Strategy<Value = [(&'static str, Option<Value>); 6]> {
+    let finding = || (reason(), text(), time(), any::<bool>());
+    let all = (
+        optional(finding().prop_map(|(reason, message, _, _)| json!({"reason": reason, "message": message}))),
+        optional(finding().prop_map(|(reason, message, until, confirming)| {
+            json!({"reason": reason, "message": message, "until": until, "confirming": confirming})
+        })),
+        optional(finding().prop_map(|(reason, message, _, changed)| {
+            json!({"reason": reason, "message": message, "tokenChanged": changed})
+        })),
+        optional(reason()),
+        optional(finding().prop_map(|(reason, message, until, ends)| match ends {
+            true => json!({"reason": reason, "message": message, "until": until}),
+            false => json!({"reason": reason, "message": message}),
+        })),
+        optional((text(), time()).prop_map(|(digest, until)| json!({"digest": digest, "until": until}))),
+    );
+    all.prop_map(|(registration, wait, stall, verdict, hold, token_wait)| {
+        [
+            ("registration", registration),
+            ("wait", wait),
+            ("stall", stall),
+            ("verdict", verdict),
+            ("hold", hold),
+            ("tokenWait", token_wait),
+        ]
+    })
+}
+
 /// A status as the CRD's schema admits it.
-fn status() -> impl Strategy<Value = Value> {
+pub(crate) fn status() -> impl Strategy<Value = Value> {
     let ledger = prop::collection::vec(attempt(), 0..14).prop_map(Value::from);
     let words = (
         optional(text()),
@@ -211,15 +241,16 @@ fn status() -> impl Strategy<Value = Value> {
         optional(error()),
         optional(failures),
     );
-    (-1..i64::MAX, conditions(), ledger, words, rest).prop_map(
+    (-1..i64::MAX, conditions(), ledger, facts(), words, rest).prop_map(
         |(
             generation,
             conditions,
             ledger,
+            facts,
             (trace, token, inputs, handled),
             (next, since, error, failures),
         )| {
-            object([
+            let told = [
                 ("observedGeneration", Some(generation.into())),
                 ("conditions", Some(conditions)),
                 ("attempts", Some(ledger)),
@@ -231,13 +262,14 @@ fn status() -> impl Strategy<Value = Value> {
                 ("registrationTime", since),
                 ("lastError", error),
                 ("readFailures", failures),
-            ])
+            ];
+            object(told.into_iter().chain(facts))
         },
     )
 }
 
 /// A resource as the API server stores it.
-fn resource() -> impl Strategy<Value = Value> {
+pub(crate) fn resource() -> impl Strategy<Value = Value> {
     let longest = format!("{}.{}", "a".repeat(126), "b".repeat(126));
     let annotation = prop::option::of(prop_oneof![
         any::<String>(),

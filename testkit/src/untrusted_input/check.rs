@@ -95,6 +95,13 @@ pub fn status(status: &WhatsAppPhoneNumberStatus) {
     takes(status);
     status.last_error.as_ref().map(error);
     status.phone_number.as_ref().map(phone_number);
+    let registration = status.registration.as_ref().map(|found| &found.message);
+    let wait = status.wait.as_ref().map(|found| &found.message);
+    let stall = status.stall.as_ref().map(|found| &found.message);
+    let hold = status.hold.as_ref().map(|found| &found.message);
+    for message in [registration, wait, stall, hold].into_iter().flatten() {
+        line(message, OUTCOME);
+    }
 }
 
 /// A status that the API server takes, with messages as they should be.

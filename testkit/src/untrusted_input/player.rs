@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use operator_core::api::{REGISTER_REQUESTED_AT, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
+use operator_core::api::{
+    Operation, REGISTER_REQUESTED_AT, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus,
+};
 use operator_core::credentials::{Digests, SecretFault};
 use operator_core::graph::{ReadOutcome, RegisterOutcome};
 use operator_core::model::machine::{Effect, Input, Machine};
@@ -83,7 +85,7 @@ impl Player {
                     self.write(*status);
                     Input::Written(Ok(Arc::new(self.world.resource.clone())))
                 }
-                Effect::Register => Input::Called(Box::new(register.clone())),
+                Effect::Call(Operation::Register) => Input::Called(Box::new(register.clone())),
                 Effect::Lock => return (None, true),
                 Effect::End(Ok(requeue)) => return (Some(requeue), false),
                 effect => panic!("{effect:?} with {:?}", self.world.resource),

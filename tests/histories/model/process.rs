@@ -12,7 +12,9 @@ use super::super::invariants::{Sending, Witness};
 use super::clock::Clock;
 use super::cluster::{Cluster, Name, Refusal, name_of};
 use super::graph::{Graph, Inputs, TIMEOUT};
-use operator_core::api::{LedgerEntry, Reason, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
+use operator_core::api::{
+    LedgerEntry, Operation, Reason, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus,
+};
 use operator_core::credentials::SecretFault;
 use operator_core::graph::{RegisterOutcome, RegistrationState};
 use operator_core::model::machine::{
@@ -333,7 +335,7 @@ impl Process {
                     let all = all.filter_map(|name| around.cluster.newest(name).cloned());
                     Input::Peers(Ok(all.collect()))
                 }
-                Effect::Register => {
+                Effect::Call(Operation::Register) => {
                     let outcome = self.send(&mut flight, around);
                     flight.outcome = Some(outcome.clone());
                     flight.phase = Phase::Sent;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use operator_core::api::Operation;
 use operator_core::api::{Disposition, LedgerEntry, Reason, WhatsAppPhoneNumberStatus};
 use operator_core::graph::RegisterOutcome;
 use operator_core::model::schedule::{Backoff, until};
@@ -78,14 +79,15 @@ fn after(reason: Reason, attempts: u32) -> WhatsAppPhoneNumberStatus {
         now: NOW,
     };
     let result = CallResult {
+        operation: Operation::Register,
         id: "claim",
         outcome: &RegisterOutcome::without_answer(reason, ""),
         handled_before: None,
     };
     (0..attempts).fold(WhatsAppPhoneNumberStatus::unseen(), |mut status, _| {
-        let claim = LedgerEntry::open(result.id, Duration::ZERO, None, NOW);
+        let claim = LedgerEntry::open(Operation::Register, result.id, Duration::ZERO, None, NOW);
         status.attempts.insert(0, claim);
-        apply_outcome(status, &result, &context)
+        apply_outcome(&status, &result, &context)
     })
 }
 

@@ -5,49 +5,37 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::case::{Case, Change};
-use super::due::wait_after_read;
-use crate::api::conditions::{self, is_registered, is_true, reason_of};
+use super::facts::{Change, Facts, wait_after_read};
 use crate::api::{
-    Disposition, GraphErrorStatus, LedgerEntry, REGISTER_REQUESTED_AT, Reason,
-    WhatsAppPhoneNumberStatus, explain,
+    Disposition, GraphErrorStatus, Hold, LedgerEntry, Operation, Reason, Stall, TokenWait, Wait,
 };
 use crate::credentials::{Digests, SecretFault};
 use crate::graph::{ReadOutcome, RegisterOutcome, classify};
-use crate::model::apply::{self, CallResult, note_inputs, note_read_trace};
+use crate::model::apply::{self, CallResult, note_read_trace};
 use crate::model::decision::{Claim, Decision, OpenClaim, Requeue};
 use crate::model::ledger;
-use crate::model::render::{self, Phase, Summary};
-use crate::model::schedule::{later, until, with_jitter};
+use crate::model::phase::{Phase, State};
+use crate::model::render::render;
+use crate::model::schedule::{ConfirmWindow, later, until, whole_seconds, with_jitter};
 
 /// How often the read of a forbidden Secret is retried.
 const FORBIDDEN_POLL: Duration = Duration::from_secs(60);
 
-impl Case<'_> {
-    /// Keeps a registered number as it is, and clears the traces of a withdrawn request.
-    pub(super) fn rest(mut self) -> Decision {
-        if is_registered(&self.status) && self.request_was_waiting() {
-            // The request was withdrawn, or the number is suspended.
-            self.status.next_attempt_time = None;
-            let summary = self.current_summary(Phase::Registered);
-            return self.settle(&summary, Requeue::OnChange);
-        }
-        let generation = self.generation();
-        render::observe_generation(&mut self.status, generation);
-        let requeue = self.poll_if(is_true(&self.status, conditions::STALLED));
-        Decision::Settle(Box::new(self.status), requeue)
+impl Facts<'_> {
+    /// Leaves the status as it is.
+    pub(super) fn leave(&self) -> Decision {
+        let status = self.observed.resource.status_or_unseen();
+        Decision::Settle(Box::new(status), Requeue::OnChange)
     }
 
     /// Waits for the process that holds the claim, or closes the claim when that process is presumed gone or this one knows that it made
     /// no call.
-    pub(super) fn open_claim(&self, claim: &LedgerEntry) -> Decision {
+    pub(super) fn await_claim(&self, claim: &LedgerEntry) -> Decision {
         let reason = match self.observed.open_claim {
             OpenClaim::Unsent => Reason::NotSent,
             OpenClaim::SeenFor(seen) if seen >= claim.ttl() => Reason::OutcomeUnknown,
             OpenClaim::SeenFor(seen) => {
-                let mut status = self.status.clone();
-                render::observe_generation(&mut status, self.generation());
-                return Decision::Settle(Box::new(status), Requeue::After(claim.ttl() - seen));
+                return self.settle(&self.state, Requeue::After(claim.ttl() - seen));
             }
         };
         let message = match reason {
@@ -56,289 +44,240 @@ impl Case<'_> {
         };
         let outcome = RegisterOutcome::without_answer(reason, message);
         let result = CallResult {
+            operation: claim.operation,
             id: &claim.id,
             outcome: &outcome,
             handled_before: self.handled_before(claim),
         };
-        let applied = apply::apply_outcome(self.status.clone(), &result, &self.apply_context());
+        let status = render(&self.state, self.generation(), self.now);
+        let applied = apply::apply_outcome(&status, &result, &self.apply_context());
         Decision::Settle(Box::new(applied), Requeue::After(Duration::ZERO))
     }
 
+    /// Keeps a registered number as it is, and clears what is left of a request that was withdrawn or may not be met.
+    pub(super) fn rest(mut self) -> Decision {
+        self.state.hold = None;
+        if self.state.wait().is_some() {
+            self.state.phase = Phase::Idle;
+        }
+        self.settle(&self.state, Requeue::OnChange)
+    }
+
     pub(super) fn suspend(mut self) -> Decision {
-        if is_registered(&self.status) {
+        if self.state.is_registered() {
             return self.rest();
         }
-        self.status.next_attempt_time = None;
-        let summary = Summary::new(
-            Phase::Suspended,
-            Reason::Suspended,
-            format!(
-                "spec.suspend is true: no call is made. {}",
-                Reason::Suspended.advice()
-            ),
-        );
-        self.settle(&summary, Requeue::OnChange)
+        self.state.hold = Some(Hold {
+            reason: Reason::Suspended,
+            message: "spec.suspend is true: no call is made".to_owned(),
+            until: None,
+        });
+        self.settle(&self.state, Requeue::OnChange)
     }
 
     pub(super) fn yield_to(mut self, owner: &str) -> Decision {
-        self.status.next_attempt_time = None;
-        let reason = Reason::DuplicatePhoneNumber;
-        let summary = Summary::new(
-            Phase::Stalled,
-            reason,
-            format!(
-                "{owner} has the same phone number ID and takes precedence. {}",
-                reason.advice()
-            ),
-        );
-        self.settle(&summary, Requeue::OnChange)
+        self.state.hold = Some(Hold {
+            reason: Reason::DuplicatePhoneNumber,
+            message: format!("{owner} has the same phone number ID and takes precedence"),
+            until: None,
+        });
+        self.settle(&self.state, Requeue::OnChange)
     }
 
     /// A Secret is missing or wrong: no call can be made.
-    pub(super) fn fault(mut self, fault: &SecretFault) -> Decision {
-        let phase = match fault.reason.disposition() {
-            Disposition::Stall => Phase::Stalled,
-            _ => Phase::Waiting,
-        };
+    pub(super) fn hold_for_secret(mut self, fault: &SecretFault) -> Decision {
         // A wait that has not ended continues beside that for the Secret.
-        let continues = |due: &Timestamp| phase == Phase::Waiting && *due > self.now;
-        self.status.next_attempt_time = self.earliest_call().filter(continues).map(Time);
-        let summary = Summary::new(phase, fault.reason, fault.message.clone());
+        let over = |wait: &Wait| wait.until.0 <= self.now;
+        if self.state.wait().is_some_and(over) {
+            self.state.phase = Phase::Idle;
+        }
+        self.state.hold = Some(Hold {
+            reason: fault.reason,
+            message: fault.message.clone(),
+            until: None,
+        });
         // No watch event announces a permission that was granted.
         let requeue = match fault.reason {
             Reason::SecretForbidden => Requeue::After(FORBIDDEN_POLL),
-            _ => self.poll_if(true),
+            _ => self.poll(),
         };
-        self.settle(&summary, requeue)
+        self.settle(&self.state, requeue)
     }
 
     /// Stays stalled while the inputs of a call have not changed.
     pub(super) fn stay_stalled(&self, digests: &Digests) -> Option<Decision> {
-        if self.request.is_some() || is_registered(&self.status) {
+        if self.request().is_some() || self.state.is_registered() {
             return None;
         }
-        let reason = self.terminal_reason()?;
+        let reason = self.refused()?;
         if self.is_lifted(digests) {
             return None;
         }
-        let mut status = self.status.clone();
-        let summary = match self.change(digests) {
+        let mut state = self.state.clone();
+        state.hold = None;
+        match self.change(digests) {
             Change::Inputs | Change::Token => {
-                note_inputs(&mut status, digests);
-                Summary::new(
-                    Phase::Stalled,
-                    reason,
-                    format!(
-                        "Graph rejected the PIN under the previous token, and the operator cannot tell whether the PIN \
-                         changed with the token. If the PIN is right now, set the annotation {REGISTER_REQUESTED_AT}; \
-                         else put the right PIN into the Secret."
-                    ),
-                )
+                note_inputs(&mut state, digests);
+                state.phase = Phase::Stalled(Stall {
+                    token_changed: true,
+                    ..Stall::new(reason, self.last_error_text())
+                });
             }
-            Change::None if self.stalled() == Some(reason) => {
-                render::observe_generation(&mut status, self.generation());
-                return Some(Decision::Settle(Box::new(status), self.poll_if(true)));
+            Change::None if self.stalled() == Some(reason) => {}
+            Change::None => {
+                state.phase = Phase::Stalled(Stall::new(reason, self.last_error_text()));
             }
-            Change::None => Summary::new(
-                Phase::Stalled,
-                reason,
-                explain(&self.last_error_text(), reason, None),
-            ),
-        };
-        status.next_attempt_time = None;
-        Some(self.settle_with(status, &summary, self.poll_if(true)))
+        }
+        Some(self.settle(&state, self.poll()))
     }
 
     /// Waits for the token, which met a rate limit in another call; a resource whose own wait ends later keeps that.
-    pub(super) fn cool_down(mut self, end: Timestamp, digests: &Digests) -> Decision {
+    pub(super) fn cool_down(&self, end: Timestamp, digests: &Digests) -> Decision {
         let end = later(end, Duration::ZERO);
-        // A wait for the previous token's rate limit does not apply to this one.
-        let obsolete = self.waits_for_token() && self.token_changed(digests);
-        if let Some(own) = self.earliest_call().filter(|own| *own > end && !obsolete) {
-            let requeue = Requeue::After(until(end, self.now));
-            return self.keep_waiting(self.status_with_reading(), own, requeue);
-        }
-        let reason = Reason::RateLimited;
-        self.status.next_attempt_time = Some(Time(end));
-        self.note_limited_token(digests);
-        let message = explain(
-            "the token has reached a rate limit of Graph",
-            reason,
-            Some(end),
-        );
-        let summary = Summary::new(self.waiting(), reason, message);
         let requeue = Requeue::After(until(end, self.now));
-        self.settle(&summary, requeue)
+        // A wait for the previous token's rate limit does not apply to this one.
+        let obsolete = self.waits_for_token() && self.is_other_token(digests);
+        if let Some(own) = self.earliest_call().filter(|own| *own > end && !obsolete) {
+            return self.keep_waiting(self.state_with_reading(), own, requeue);
+        }
+        let mut state = self.state.clone();
+        state.record.token_wait = Some(TokenWait::new(&digests.token, end));
+        state.hold = Some(Hold {
+            reason: Reason::RateLimited,
+            message: "the token has reached a rate limit of Graph".to_owned(),
+            until: Some(Time(end)),
+        });
+        self.settle(&state, requeue)
     }
 
     /// Adopts a number that Graph reports as registered: nothing is sent.
-    pub(super) fn adopt(mut self, reading: &ReadOutcome, digests: &Digests) -> Decision {
+    pub(super) fn adopt(
+        &self,
+        operation: Operation,
+        reading: &ReadOutcome,
+        digests: &Digests,
+    ) -> Decision {
+        let mut state = self.state_with_reading();
         let unclear = self.is_unconfirmed() || self.is_unchecked();
-        let reason = if unclear {
-            Reason::OutcomeConfirmed
-        } else {
-            Reason::AlreadyRegistered
+        let attempts = &mut state.record.attempts;
+        let reason = match attempts.iter_mut().find(|a| a.counts()) {
+            Some(attempt) if unclear => {
+                apply::confirm(attempt);
+                operation.confirmed()
+            }
+            _ => operation.not_needed(),
         };
-        if unclear && let Some(attempt) = self.status.attempts.iter_mut().find(|a| a.counts()) {
-            apply::confirm(attempt);
-        }
-        self.status = self.status_with_reading();
-        apply::registered(&mut self.status, self.now);
-        note_inputs(&mut self.status, digests);
-        let message = match reason {
-            Reason::OutcomeConfirmed => format!(
-                "The number is registered, although the register call had no clear answer. {}.",
-                reading.message
-            ),
-            _ => format!(
-                "The number was already registered; no register call was made. {}.",
-                reading.message
-            ),
-        };
-        let summary = Summary::new(Phase::Registered, reason, message);
-        let requeue = match self.request {
+        operation.succeed(&mut state, reason, reading.message.clone());
+        state
+            .record
+            .registration_time
+            .get_or_insert_with(|| Time(whole_seconds(self.now)));
+        note_inputs(&mut state, digests);
+        let requeue = match self.request() {
             Some(_) => Requeue::After(Duration::ZERO),
             None => Requeue::OnChange,
         };
-        self.settle(&summary, requeue)
+        self.settle(&state, requeue)
     }
 
     pub(super) fn stall_by_read(
-        mut self,
+        &self,
         reason: Reason,
         reading: &ReadOutcome,
         digests: &Digests,
     ) -> Decision {
-        let keeps_verdict = reading.error.is_none() && self.refuses(digests);
-        self.status = self.status_with_reading();
-        note_inputs(&mut self.status, digests);
-        if !keeps_verdict {
-            self.status.last_error.clone_from(&reading.error);
+        let mut state = self.state_with_reading();
+        if reading.error.is_some() || !self.refuses(digests) {
+            state.verdict = reading.error.as_ref().map(|_| reason);
+            state.record.last_error.clone_from(&reading.error);
         }
-        self.status.next_attempt_time = None;
-        let message = explain(&reading.message, reason, None);
-        let summary = Summary::new(Phase::Stalled, reason, message);
-        let requeue = self.poll_if(true);
-        self.settle(&summary, requeue)
+        note_inputs(&mut state, digests);
+        state.hold = None;
+        state.phase = Phase::Stalled(Stall::new(reason, reading.message.clone()));
+        self.settle(&state, self.poll())
     }
 
     /// Waits to repeat a read without a usable answer; no attempt is spent.
     pub(super) fn wait_by_read(
-        mut self,
+        &self,
         reason: Reason,
         reading: &ReadOutcome,
         digests: &Digests,
     ) -> Decision {
-        note_read_trace(&mut self.status, reading);
-        self.status.read_failures = self.status.read_failures.saturating_add(1);
-        let wait = wait_after_read(reading, self.status.read_failures, self.observed.policy);
+        let mut state = self.state.clone();
+        note_read_trace(&mut state.record, reading);
+        state.record.read_failures = state.record.read_failures.saturating_add(1);
+        let wait = wait_after_read(reading, state.record.read_failures, self.observed.policy);
         let due = later(self.now, with_jitter(wait, self.observed.jitter));
         let own = self.earliest_call().filter(|own| *own > due);
         if let (Some(own), Reason::RateLimited) = (own, reason) {
-            // After a restart, a rate limit with a time in the status is taken for the token's cool-down. This wait is the
-            // number's own.
+            // The token's wait is over before the number's own.
             let requeue = Requeue::After(until(own, self.now));
-            return self.keep_waiting(self.status.clone(), own, requeue);
+            return self.keep_waiting(state, own, requeue);
         }
         let due = own.unwrap_or(due);
-        self.status.next_attempt_time = Some(Time(due));
         if reason == Reason::RateLimited {
-            self.note_limited_token(digests);
+            state.record.token_wait = Some(TokenWait::new(&digests.token, due));
         }
         let passing =
             |error: &GraphErrorStatus| classify(error).disposition() == Disposition::Retry;
-        if self.terminal_error().is_none() && reading.error.as_ref().is_none_or(passing) {
+        if state.verdict.is_none() && reading.error.as_ref().is_none_or(passing) {
             // A read without a usable answer neither gives a verdict nor lifts one.
-            self.status.last_error.clone_from(&reading.error);
+            state.record.last_error.clone_from(&reading.error);
         }
-        let requeue = Requeue::After(until(due, self.now));
-        let message = explain(&reading.message, reason, Some(due));
-        let summary = match self.waiting() {
-            Phase::Confirming => Summary::new(Phase::Confirming, Reason::OutcomeUnknown, message),
-            phase => Summary::new(phase, reason, message),
-        };
-        self.settle(&summary, requeue)
+        state.hold = None;
+        let wait = Wait::new(reason, reading.message.clone(), due);
+        state.phase = Phase::waits(wait, self.is_confirming());
+        self.settle(&state, Requeue::After(until(due, self.now)))
+    }
+
+    /// Whether an outcome is being confirmed, which stays unknown while reads fail.
+    fn is_confirming(&self) -> bool {
+        matches!(self.state.phase, Phase::Unconfirmed(_)) && self.is_unconfirmed()
     }
 
     /// Builds the status with the claim. Once it is stored, only this process may make the call.
-    pub(super) fn claim(&self, digests: &Digests) -> Decision {
-        let mut status = self.status_with_reading();
-        let handled_before = status.last_handled_register_request.clone();
-        if let Some(request) = self.request {
-            status.last_handled_register_request = Some(request.to_owned());
+    pub(super) fn claim(&self, operation: Operation, digests: &Digests) -> Decision {
+        let mut state = self.state_with_reading();
+        let handled_before = state.record.last_handled_register_request.clone();
+        if let Some(request) = self.request() {
+            state.record.last_handled_register_request = Some(request.to_owned());
         }
-        let policy = self.observed.policy;
         let entry = LedgerEntry::open(
+            operation,
             self.observed.fresh_id,
-            policy.claim_ttl,
-            self.request,
+            self.observed.policy.claim_ttl,
+            self.request(),
             self.now,
         );
-        ledger::push(&mut status.attempts, entry.clone(), self.now);
+        ledger::push(&mut state.record.attempts, entry.clone(), self.now);
         if !self.refuses(digests) {
             // A verdict on other inputs must not apply to these, if the call gets no answer.
-            status.last_error = None;
+            state.verdict = None;
+            state.record.last_error = None;
         }
-        note_inputs(&mut status, digests);
-        status.graph_api_version = Some(self.version().to_owned());
-        status.next_attempt_time = None;
-        status.read_failures = 0;
-        let reason = Reason::Registering;
-        let message = format!("A register call is in flight. {}", reason.advice());
-        let summary = Summary::new(Phase::Registering, reason, message);
-        render::set(&mut status, &summary, self.generation(), self.now);
+        note_inputs(&mut state, digests);
+        state.record.graph_api_version = Some(self.version().to_owned());
+        state.record.read_failures = 0;
+        state.record.token_wait = None;
+        state.hold = None;
+        state.phase = Phase::InFlight(Box::new(entry.clone()));
         Decision::Register(Box::new(Claim {
             entry,
-            status,
+            status: render(&state, self.generation(), self.now),
             handled_before,
         }))
     }
 
-    pub(super) fn settle(self, summary: &Summary, requeue: Requeue) -> Decision {
-        self.settle_with(self.status.clone(), summary, requeue)
-    }
-
-    /// Settles with this status, of which the summary becomes the conditions.
-    pub(super) fn settle_with(
-        &self,
-        mut status: WhatsAppPhoneNumberStatus,
-        summary: &Summary,
-        requeue: Requeue,
-    ) -> Decision {
-        render::set(&mut status, summary, self.generation(), self.now);
+    /// Ends the round with this state.
+    pub(super) fn settle(&self, state: &State, requeue: Requeue) -> Decision {
+        let status = render(state, self.generation(), self.now);
         Decision::Settle(Box::new(status), requeue)
     }
 
-    /// Notes the token that met the rate limit, so that a restarted process knows it. The other digest stays that of the
-    /// last attempt, except where a verdict on the PIN applies: there the PIN would seem to have changed.
-    pub(super) fn note_limited_token(&mut self, digests: &Digests) {
-        if self.token_changed(digests) && self.is_locked_by_pin() {
-            note_inputs(&mut self.status, digests);
-        } else {
-            self.status.token_digest = Some(digests.token.clone());
-        }
-    }
-
-    /// The summary in the current conditions, with another phase.
-    pub(super) fn current_summary(&self, phase: Phase) -> Summary {
-        let ready = conditions::find(&self.status, conditions::READY);
-        let reason = reason_of(&self.status, conditions::READY);
-        Summary::new(
-            phase,
-            reason.unwrap_or(Reason::AlreadyRegistered),
-            ready
-                .map(|condition| condition.message.clone())
-                .unwrap_or_default(),
-        )
-    }
-
     /// Polls for a resource that waits for a Secret, where Secrets are not watched.
-    pub(super) fn poll_if(&self, waits_for_secret: bool) -> Requeue {
-        let poll = self
-            .observed
-            .policy
-            .secret_poll
-            .filter(|_| waits_for_secret);
+    fn poll(&self) -> Requeue {
+        let poll = self.observed.policy.secret_poll;
         poll.map_or(Requeue::OnChange, Requeue::After)
     }
 
@@ -346,41 +285,96 @@ impl Case<'_> {
     pub(super) fn wait_on(&self, due: Timestamp) -> Decision {
         let next_read = self
             .window()
-            .filter(|_| self.status.read_failures == 0)
+            .filter(|_| self.state.record.read_failures == 0)
             .and_then(|window| window.next_read(self.now))
             .unwrap_or(due);
         let requeue = Requeue::After(until(due.min(next_read), self.now));
-        self.keep_waiting(self.status_with_reading(), due, requeue)
+        self.keep_waiting(self.state_with_reading(), due, requeue)
     }
 
-    /// Keeps the wait, and restores its time where none is stored.
-    pub(super) fn keep_waiting(
-        &self,
-        mut status: WhatsAppPhoneNumberStatus,
-        due: Timestamp,
-        requeue: Requeue,
-    ) -> Decision {
-        if status.next_attempt_time.is_none() {
-            // The resource was suspended or a duplicate since: the wait is that of the last attempt.
-            status.next_attempt_time = Some(Time(due));
-            render::set(
-                &mut status,
-                &self.last_attempt(due),
-                self.generation(),
-                self.now,
-            );
+    /// Keeps the wait. A hold without an end is over by now: what it was for was looked at first.
+    fn keep_waiting(&self, mut state: State, due: Timestamp, requeue: Requeue) -> Decision {
+        if !self.has_wait() {
+            // A stall was lifted: the wait is that of the last attempt.
+            state.phase = self.last_wait(due);
         }
-        render::observe_generation(&mut status, self.generation());
-        Decision::Settle(Box::new(status), requeue)
+        state.hold = state.hold.filter(|hold| hold.until.is_some());
+        self.settle(&state, requeue)
+    }
+
+    /// The wait after the last attempt.
+    fn last_wait(&self, due: Timestamp) -> Phase {
+        let reason = self.last_ended().and_then(LedgerEntry::known_reason);
+        let reason = reason.unwrap_or(Reason::OutcomeUnknown);
+        let confirming = matches!(
+            reason.disposition(),
+            Disposition::Confirm | Disposition::ConfirmThenStall
+        );
+        Phase::waits(Wait::new(reason, self.last_error_text(), due), confirming)
+    }
+
+    /// The number was read a moment too early: another round.
+    pub(super) fn read_again(&self) -> Decision {
+        let status = self.observed.resource.status_or_unseen();
+        Decision::Settle(Box::new(status), Requeue::After(Duration::ZERO))
     }
 
     /// Waits until `end` for a reason that is not the outcome of a call.
     pub(super) fn hold_until(&self, reason: Reason, what: &str, end: Timestamp) -> Decision {
         let end = later(end, Duration::ZERO);
-        let mut status = self.status_with_reading();
-        status.next_attempt_time = Some(Time(end));
-        let message = explain(what, reason, Some(end));
-        let summary = Summary::new(Phase::Waiting, reason, message);
-        self.settle_with(status, &summary, Requeue::After(until(end, self.now)))
+        self.hold_with(reason, what, end, Requeue::After(until(end, self.now)))
     }
+
+    fn hold_with(&self, reason: Reason, what: &str, end: Timestamp, requeue: Requeue) -> Decision {
+        let mut state = self.state_with_reading();
+        state.hold = Some(Hold {
+            reason,
+            message: what.to_owned(),
+            until: Some(Time(end)),
+        });
+        self.settle(&state, requeue)
+    }
+
+    /// Waits for the confirm window of a call for this number, made for this resource or a peer.
+    pub(super) fn wait_for_window(&self, window: ConfirmWindow) -> Decision {
+        if self.request().is_none() && self.own_window().is_some() && self.has_wait() {
+            return self.wait_on(self.due().unwrap_or(window.end).max(window.end));
+        }
+        let end = later(window.end, Duration::ZERO);
+        let next_read = window
+            .next_read(self.now)
+            .filter(|_| self.must_read())
+            .unwrap_or(end);
+        let requeue = Requeue::After(until(next_read.min(end), self.now));
+        let what = "a register call for this number was made moments ago";
+        self.hold_with(Reason::OutcomeUnknown, what, end, requeue)
+    }
+
+    /// Stalls after the confirm window where the answer from Graph does not justify another attempt.
+    pub(super) fn stall_unconfirmed(&self, digests: &Digests) -> Option<Decision> {
+        let attempt = self.attempts().iter().find(|attempt| attempt.counts())?;
+        let reason = attempt.known_reason()?;
+        // A verdict can come with a 5xx; a call requested despite one can end without an answer.
+        let stalls = reason.disposition() == Disposition::ConfirmThenStall
+            || self.is_unchecked()
+            || attempt.is_unclear() && self.state.verdict.is_some();
+        if !stalls || self.is_lifted(digests) {
+            return None;
+        }
+        let mut state = self.state_with_reading();
+        note_inputs(&mut state, digests);
+        state.hold = None;
+        let message = format!(
+            "{}, and no read shows the number as registered",
+            self.last_error_text()
+        );
+        state.phase = Phase::Stalled(Stall::new(reason, message));
+        Some(self.settle(&state, self.poll()))
+    }
+}
+
+/// Notes the inputs of an attempt, or of the read that stalls the resource.
+fn note_inputs(state: &mut State, digests: &Digests) {
+    state.record.token_digest = Some(digests.token.clone());
+    state.record.inputs_digest = Some(digests.inputs.clone());
 }

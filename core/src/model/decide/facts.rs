@@ -1,0 +1,331 @@
+//! What is known of one resource in one round, and the times that follow from it. Nothing here returns a decision.
+//!
+//! A call is *unclear* while it may have acted without its answer saying so, *unconfirmed* while no read has settled that,
+//! and *unchecked* while its refusal may mean that it was not needed. A verdict is *lifted* by a change of what a call is made
+//! of.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::api::{LedgerEntry, Operation, Reason, WhatsAppPhoneNumberStatus};
+use crate::credentials::Digests;
+use crate::graph::{ReadOutcome, RegistrationState};
+use crate::model::apply::{self, ApplyContext};
+use crate::model::decision::{Inputs, Observed};
+use crate::model::goal::{Goal, goal};
+use crate::model::ledger;
+use crate::model::phase::{Phase, State};
+use crate::model::policy::Policy;
+use crate::model::schedule::{ConfirmWindow, later, sane_next};
+
+/// What was observed of a resource, and what follows from it.
+pub(super) struct Facts<'a> {
+    pub(super) observed: &'a Observed<'a>,
+    pub(super) now: Timestamp,
+    /// The resource's state, with the faults of other clocks corrected.
+    pub(super) state: State,
+    pub(super) goal: Goal<'a>,
+}
+
+/// The change of a call's inputs since the last attempt.
+pub(super) enum Change {
+    None,
+    /// Another token, under which the old digest tells nothing about the PIN.
+    Token,
+    Inputs,
+}
+
+impl<'a> Facts<'a> {
+    pub(super) fn new(observed: &'a Observed<'a>, now: Timestamp) -> Self {
+        let resource = observed.resource;
+        let mut state = State::parse(&resource.status_or_unseen());
+        state.record.attempts = ledger::with_sane_times(&state.record.attempts, now);
+        state.record.read_failures = state.record.read_failures.max(0);
+        if let Phase::Unconfirmed(wait) | Phase::Waiting(wait) = &mut state.phase {
+            wait.until = sane_next(&wait.until, now);
+        }
+        if let Some(until) = state.hold.as_mut().and_then(|hold| hold.until.as_mut()) {
+            *until = sane_next(until, now);
+        }
+        Self {
+            goal: goal(resource, &state, observed.peers),
+            observed,
+            now,
+            state,
+        }
+    }
+
+    pub(super) fn generation(&self) -> i64 {
+        let metadata = &self.observed.resource.metadata;
+        metadata.generation.unwrap_or_default()
+    }
+
+    pub(super) fn version(&self) -> &'a str {
+        self.observed.policy.version(self.observed.resource)
+    }
+
+    /// The value of the annotation that requests the call.
+    pub(super) fn request(&self) -> Option<&'a str> {
+        match self.goal {
+            Goal::Call(request) => Some(request),
+            Goal::Retain | Goal::Suspend | Goal::Rest | Goal::Yield(_) | Goal::Register => None,
+        }
+    }
+
+    pub(super) fn apply_context(&self) -> ApplyContext<'a> {
+        ApplyContext {
+            policy: self.observed.policy,
+            generation: self.generation(),
+            jitter: self.observed.jitter,
+            now: self.now,
+        }
+    }
+
+    /// The state, updated with the read of this round.
+    pub(super) fn state_with_reading(&self) -> State {
+        let mut state = self.state.clone();
+        if let Some(reading) = self.observed.reading {
+            apply::note_reading(&mut state.record, reading, self.version(), self.now);
+        }
+        state
+    }
+
+    /// The handled value of the annotation before a claim, as far as the ledger tells.
+    pub(super) fn handled_before(&self, claim: &LedgerEntry) -> Option<&str> {
+        let others = self.attempts().iter().filter(|a| a.id != claim.id);
+        others
+            .filter(|attempt| apply::is_spent(attempt))
+            .find_map(|attempt| attempt.request.as_deref())
+    }
+
+    /// This resource's ledger.
+    pub(super) fn attempts(&self) -> &[LedgerEntry] {
+        &self.state.record.attempts
+    }
+
+    /// All known calls of one kind for the number.
+    pub(super) fn all_attempts(&self, operation: Operation) -> Vec<LedgerEntry> {
+        let peers = &self.observed.peers.attempts;
+        [self.attempts(), peers]
+            .into_iter()
+            .flat_map(|attempts| ledger::of(attempts, operation))
+            .collect()
+    }
+
+    /// The newest attempt that has ended.
+    pub(super) fn last_ended(&self) -> Option<&LedgerEntry> {
+        self.attempts().iter().find(|attempt| !attempt.is_open())
+    }
+
+    // === What became of the last call ===
+
+    /// Whether the last call for this resource has an unclear outcome that no read has settled.
+    pub(super) fn is_unconfirmed(&self) -> bool {
+        self.unsettled().is_some_and(LedgerEntry::is_unclear)
+    }
+
+    /// Whether the answer to the last call for this resource may mean that it was not needed, and no read has followed.
+    pub(super) fn is_unchecked(&self) -> bool {
+        self.unsettled().is_some_and(LedgerEntry::is_unchecked)
+    }
+
+    /// The last counted call, unless the resource is stalled for that call's reason. A stall caused by a rejected read does
+    /// not settle the call.
+    fn unsettled(&self) -> Option<&LedgerEntry> {
+        let last = self.attempts().iter().find(|attempt| attempt.counts());
+        last.filter(|attempt| {
+            self.stalled()
+                .is_none_or(|reason| Some(reason) != attempt.known_reason())
+        })
+    }
+
+    /// The reason why the resource is stalled; a registered one never is.
+    pub(super) fn stalled(&self) -> Option<Reason> {
+        self.state.stalled().filter(|_| !self.state.is_registered())
+    }
+
+    /// The reason why no automatic attempt is made until something changes, if there is one.
+    pub(super) fn refused(&self) -> Option<Reason> {
+        if let Some(reason) = self.stalled() {
+            return Some(reason);
+        }
+        if self.is_unconfirmed() || self.is_unchecked() {
+            return None;
+        }
+        self.state.verdict
+    }
+
+    /// Whether the inputs of a call have changed so that the verdict no longer applies.
+    pub(super) fn is_lifted(&self, digests: &Digests) -> bool {
+        match self.change(digests) {
+            Change::Inputs => true,
+            Change::Token => !self.is_locked_by_pin(),
+            Change::None => false,
+        }
+    }
+
+    /// Whether Graph's verdict applies to these inputs as well.
+    pub(super) fn refuses(&self, digests: &Digests) -> bool {
+        self.state.verdict.is_some() && !self.is_lifted(digests)
+    }
+
+    /// Whether a verdict on the PIN applies, which a new token does not lift.
+    fn is_locked_by_pin(&self) -> bool {
+        [self.stalled(), self.state.verdict]
+            .into_iter()
+            .flatten()
+            .any(|reason| matches!(reason, Reason::PinMismatch | Reason::PinLocked))
+    }
+
+    /// The change of the inputs since the last attempt.
+    pub(super) fn change(&self, digests: &Digests) -> Change {
+        let record = &self.state.record;
+        if record.inputs_digest.as_deref() == Some(&digests.inputs) {
+            Change::None
+        } else if record
+            .token_digest
+            .as_ref()
+            .is_some_and(|token| *token != digests.token)
+        {
+            Change::Token
+        } else {
+            Change::Inputs
+        }
+    }
+
+    /// The last error from Graph, for a message that is written again.
+    pub(super) fn last_error_text(&self) -> String {
+        let error = self.state.record.last_error.as_ref();
+        match error.and_then(|error| error.message.as_deref()) {
+            Some(message) => format!("Graph answered: {message}"),
+            None => "the last register call failed".to_owned(),
+        }
+    }
+
+    // === When a call or a read may be made ===
+
+    /// Whether the number must be read before a call: always, unless the call is requested; then only while an unclear
+    /// outcome is to be confirmed and the resource is not registered.
+    pub(super) fn must_read(&self) -> bool {
+        self.request().is_none() || self.is_unconfirmed() && !self.state.is_registered()
+    }
+
+    /// The end of the wait that is stored, and its reason: that of a hold, else that of the phase.
+    fn stored_wait(&self) -> Option<(Timestamp, Option<Reason>)> {
+        let hold = self.state.hold.as_ref();
+        let held = hold.and_then(|hold| Some((hold.until.as_ref()?.0, Some(hold.reason))));
+        held.or_else(|| {
+            let wait = self.state.wait()?;
+            Some((wait.until.0, (!wait.confirming).then_some(wait.reason)))
+        })
+    }
+
+    /// Whether a wait is stored.
+    pub(super) fn has_wait(&self) -> bool {
+        self.stored_wait().is_some()
+    }
+
+    /// The time of the next automatic attempt: the stored one, else the one that follows from the last attempt.
+    pub(super) fn due(&self) -> Option<Timestamp> {
+        let stored = self.stored_wait().map(|(until, _)| until);
+        stored.or_else(|| apply::due_after(self.attempts(), self.observed.policy))
+    }
+
+    /// The earliest time of the next call. A requested call ignores the backoff: it waits for the confirm window and for the
+    /// retry of a failed read. Once handed back, it waits like any other.
+    pub(super) fn earliest_call(&self) -> Option<Timestamp> {
+        if self.request().is_none() || self.is_handed_back() {
+            return self.due();
+        }
+        if !self.must_read() {
+            return None;
+        }
+        let window = self.window().map(|window| window.end);
+        let failed = self.state.record.read_failures > 0;
+        let stored = self.stored_wait().map(|(until, _)| until);
+        window.max(stored.filter(|_| failed))
+    }
+
+    /// Whether the last attempt was for this request and handed it back.
+    fn is_handed_back(&self) -> bool {
+        let last = self.last_ended();
+        self.request().is_some() && last.is_some_and(|a| a.request.as_deref() == self.request())
+    }
+
+    /// Whether the current wait is a rate limit on the token; another token need not wait for it.
+    pub(super) fn waits_for_token(&self) -> bool {
+        let reason = match self.stored_wait() {
+            Some((_, reason)) => reason,
+            None => self.last_ended().and_then(LedgerEntry::known_reason),
+        };
+        reason == Some(Reason::RateLimited)
+    }
+
+    /// Whether a wait for a token's rate limit is that of another token.
+    pub(super) fn is_other_token(&self, digests: &Digests) -> bool {
+        let record = &self.state.record;
+        let limited = record.token_wait.as_ref().map(|wait| &wait.digest);
+        limited.or(record.token_digest.as_ref()) != Some(&digests.token)
+    }
+
+    /// Whether a Secret was missing or wrong when it was read last.
+    pub(super) fn lacks_secret(&self) -> bool {
+        let hold = self.state.hold.as_ref();
+        hold.is_some_and(|hold| hold.reason.is_secret_fault())
+    }
+
+    /// Whether a planned read of the confirm window is due.
+    pub(super) fn confirming_read_due(&self) -> bool {
+        let sound = match self.observed.inputs {
+            Inputs::Unread | Inputs::Ready(_) => true,
+            Inputs::Faulty(_) => false,
+        };
+        let window = self.window().filter(|window| window.end > self.now);
+        sound
+            && self.state.record.read_failures == 0
+            && self.observed.reading.is_none()
+            && window.is_some_and(|window| window.read_due(self.observed.last_read, self.now))
+    }
+
+    /// Whether the read of this round began before this resource's own confirm window was over.
+    pub(super) fn read_too_early(&self) -> bool {
+        let read = self.observed.reading.and(self.observed.last_read);
+        read.zip(self.own_window())
+            .is_some_and(|(read, window)| read < window.end)
+    }
+
+    /// The window after an unclear call for this resource.
+    pub(super) fn own_window(&self) -> Option<ConfirmWindow> {
+        let length = self.observed.policy.confirm_window;
+        ledger::unclear_window(self.attempts(), length, self.now)
+    }
+
+    /// The window in which no call may be made: after an unclear call for this resource, or any call for a peer.
+    pub(super) fn window(&self) -> Option<ConfirmWindow> {
+        let length = self.observed.policy.confirm_window;
+        let peers = ledger::others_window(&self.observed.peers.attempts, length, self.now);
+        let own = self.own_window();
+        own.into_iter().chain(peers).max_by_key(|window| window.end)
+    }
+}
+
+/// The wait after a read without a usable answer: as long as Graph asks, else a backoff by the failed reads in a row.
+pub(super) fn wait_after_read(reading: &ReadOutcome, failures: i32, policy: &Policy) -> Duration {
+    let failures = u32::try_from(failures).unwrap_or(u32::MAX);
+    reading
+        .retry_after
+        .unwrap_or_else(|| policy.backoff.after(failures))
+}
+
+/// The end of the token's cool-down after the read of a round, where that met a rate limit; `status` is the one that the round
+/// writes.
+pub fn cooldown_until(
+    reading: &ReadOutcome,
+    status: &WhatsAppPhoneNumberStatus,
+    policy: &Policy,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let limited = reading.state == RegistrationState::Wait(Reason::RateLimited);
+    limited.then(|| later(now, wait_after_read(reading, status.read_failures, policy)))
+}

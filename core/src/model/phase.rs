@@ -1,0 +1,117 @@
+//! What is known of a number, read from the status in one place: [`State::parse`], and back, [`super::render`].
+//!
+//! Only the named fields of the status are read, never its conditions. The *phase* is what became of the last call or read. A
+//! *hold* is a reason that Graph has no part in: it lies over the phase while it lasts, and takes nothing from it.
+
+use super::ledger;
+use crate::api::{Hold, LedgerEntry, Reason, Registration, Stall, Wait, WhatsAppPhoneNumberStatus};
+
+/// A parsed status.
+#[derive(Clone, Debug, PartialEq)]
+pub struct State {
+    pub standing: Standing,
+    pub phase: Phase,
+    /// Graph's reason against another call with the inputs of the last one. It outlasts a requested call that fails for a
+    /// reason that passes.
+    pub verdict: Option<Reason>,
+    pub hold: Option<Hold>,
+    /// All else: the ledger, the digests, and what is only shown. The fields that hold the above are empty here.
+    pub record: WhatsAppPhoneNumberStatus,
+}
+
+/// Whether the number is registered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    Unregistered,
+    Registered(Registration),
+}
+
+/// What became of the last call or read; of a registered number: of the last requested call.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Phase {
+    /// Nothing that still matters.
+    Idle,
+    /// The call of this claim may be in flight.
+    InFlight(Box<LedgerEntry>),
+    /// The outcome of the last call is not known; reads are to confirm it.
+    Unconfirmed(Wait),
+    /// It failed for a reason that passes.
+    Waiting(Wait),
+    /// It failed for a reason that stays until something changes.
+    Stalled(Stall),
+}
+
+impl State {
+    /// Reads a status.
+    pub fn parse(status: &WhatsAppPhoneNumberStatus) -> Self {
+        let mut record = status.clone();
+        record.next_attempt_time = None;
+        let standing = match record.registration.take() {
+            Some(registration) => Standing::Registered(registration),
+            None => Standing::Unregistered,
+        };
+        let ended = Phase::ended(record.wait.take(), record.stall.take());
+        Self {
+            standing,
+            phase: Phase::in_flight(&record.attempts).unwrap_or(ended),
+            verdict: record.verdict.take(),
+            hold: record.hold.take(),
+            record,
+        }
+    }
+
+    pub fn is_registered(&self) -> bool {
+        match self.standing {
+            Standing::Registered(_) => true,
+            Standing::Unregistered => false,
+        }
+    }
+
+    /// The wait of the phase.
+    pub fn wait(&self) -> Option<&Wait> {
+        match &self.phase {
+            Phase::Unconfirmed(wait) | Phase::Waiting(wait) => Some(wait),
+            Phase::Idle | Phase::InFlight(_) | Phase::Stalled(_) => None,
+        }
+    }
+
+    /// The reason why the last call or read stalls the resource.
+    pub fn stalled(&self) -> Option<Reason> {
+        match &self.phase {
+            Phase::Stalled(stall) => Some(stall.reason),
+            Phase::Idle | Phase::InFlight(_) | Phase::Unconfirmed(_) | Phase::Waiting(_) => None,
+        }
+    }
+
+    /// Notes that the number is registered, which ends everything but another claim.
+    pub fn register(&mut self, reason: Reason, message: String) {
+        self.standing = Standing::Registered(Registration { reason, message });
+        self.phase = Phase::in_flight(&self.record.attempts).unwrap_or(Phase::Idle);
+        self.verdict = None;
+        self.hold = None;
+        self.record.last_error = None;
+        self.record.read_failures = 0;
+    }
+}
+
+impl Phase {
+    fn in_flight(attempts: &[LedgerEntry]) -> Option<Self> {
+        let open = ledger::open(attempts)?;
+        Some(Self::InFlight(Box::new(open.clone())))
+    }
+
+    fn ended(wait: Option<Wait>, stall: Option<Stall>) -> Self {
+        match (wait, stall) {
+            (_, Some(stall)) => Self::Stalled(stall),
+            (Some(wait), None) if wait.confirming => Self::Unconfirmed(wait),
+            (Some(wait), None) => Self::Waiting(wait),
+            (None, None) => Self::Idle,
+        }
+    }
+
+    /// The phase of a wait, in which reads are to confirm the outcome of the last call, or not.
+    pub fn waits(wait: Wait, confirming: bool) -> Self {
+        let wait = Wait { confirming, ..wait };
+        Self::ended(Some(wait), None)
+    }
+}
