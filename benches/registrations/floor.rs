@@ -99,7 +99,11 @@ impl Clients {
         self.write(number, |state| {
             state.record.attempts.clear();
             let message = "the floor was here".to_owned();
-            state.register(Reason::RegistrationSucceeded, message);
+            state.register(
+                Reason::RegistrationSucceeded,
+                message,
+                jiff::Timestamp::now(),
+            );
         })
         .await?;
         Ok(())

@@ -65,7 +65,13 @@ fn a_change_is_worth_one_event_and_a_claim_none() {
 
 #[test]
 fn an_adoption_and_a_failed_request_of_a_registered_number_are_told() {
-    let adopted = |state: &mut State| state.register(Reason::AlreadyRegistered, "it is".to_owned());
+    let adopted = |state: &mut State| {
+        state.register(
+            Reason::AlreadyRegistered,
+            "it is".to_owned(),
+            Timestamp::UNIX_EPOCH,
+        )
+    };
     let told = of_change(&status(|_| {}), &status(adopted));
     let told = told.map(|draft| (draft.warning, draft.reason, draft.action));
     assert_eq!(told, Some((false, "AlreadyRegistered".to_owned(), "Read")));

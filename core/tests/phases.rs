@@ -38,7 +38,7 @@ fn message() -> String {
 }
 
 fn register(state: &mut State) {
-    state.register(Reason::RegistrationSucceeded, message());
+    state.register(Reason::RegistrationSucceeded, message(), at(0));
 }
 
 fn claim(state: &mut State) {

@@ -51,7 +51,11 @@ pub fn resource(name: &str, created: i64) -> WhatsAppPhoneNumber {
 /// The resource, registered.
 pub fn registered(mut resource: WhatsAppPhoneNumber) -> WhatsAppPhoneNumber {
     let mut state = State::parse(&resource.status_or_unseen());
-    state.register(Reason::AlreadyRegistered, String::new());
+    state.register(
+        Reason::AlreadyRegistered,
+        String::new(),
+        Timestamp::UNIX_EPOCH,
+    );
     resource.status = Some(render(&state, 1, Timestamp::UNIX_EPOCH));
     resource
 }

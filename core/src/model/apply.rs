@@ -73,8 +73,8 @@ pub fn apply_outcome(
     }
     let mut state = State::parse(&status);
     if succeeded {
-        operation.succeed(&mut state, outcome.reason, outcome.message.clone());
-        state.record.registration_time = Some(Time(whole_seconds(context.now)));
+        let message = outcome.message.clone();
+        operation.succeed(&mut state, outcome.reason, message, context.now);
         note_trace(&mut state, outcome);
     } else if position == Some(0) {
         fail(&mut state, result, context);

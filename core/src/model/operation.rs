@@ -1,6 +1,8 @@
 //! What is different between the kinds of calls: everything that a claim, a clock, a record, the ledger and the windows need not
 //! know.
 
+use jiff::Timestamp;
+
 use super::phase::State;
 use super::schedule::META_LIMIT;
 use crate::api::{AttemptOutcome, Disposition, Operation, Reason};
@@ -79,9 +81,9 @@ impl Operation {
     }
 
     /// Makes the state that of a number for which the call took effect.
-    pub fn succeed(self, state: &mut State, reason: Reason, message: String) {
+    pub fn succeed(self, state: &mut State, reason: Reason, message: String, now: Timestamp) {
         match self {
-            Self::Register => state.register(reason, message),
+            Self::Register => state.register(reason, message, now),
         }
     }
 }

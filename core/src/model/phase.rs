@@ -3,7 +3,11 @@
 //! Only the named fields of the status are read, never its conditions. The *phase* is what became of the last call or read. A
 //! *hold* is a reason that Graph has no part in: it lies over the phase while it lasts, and takes nothing from it.
 
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
 use super::ledger;
+use super::schedule::whole_seconds;
 use crate::api::{Hold, LedgerEntry, Reason, Registration, Stall, Wait, WhatsAppPhoneNumberStatus};
 
 /// A parsed status.
@@ -83,8 +87,14 @@ impl State {
         }
     }
 
-    /// Notes that the number is registered, which ends everything but another claim.
-    pub fn register(&mut self, reason: Reason, message: String) {
+    /// Notes that the number is registered, which ends everything but another claim. A call that succeeded registers it anew; what a
+    /// read shows has been so since it was first seen.
+    pub fn register(&mut self, reason: Reason, message: String, now: Timestamp) {
+        let since = match &self.record.registration_time {
+            Some(known) if reason != Reason::RegistrationSucceeded => known.clone(),
+            _ => Time(whole_seconds(now)),
+        };
+        self.record.registration_time = Some(since);
         self.standing = Standing::Registered(Registration { reason, message });
         self.phase = Phase::in_flight(&self.record.attempts).unwrap_or(Phase::Idle);
         self.verdict = None;

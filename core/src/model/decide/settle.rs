@@ -16,7 +16,7 @@ use crate::model::decision::{Claim, Decision, OpenClaim, Requeue};
 use crate::model::ledger;
 use crate::model::phase::{Phase, State};
 use crate::model::render::render;
-use crate::model::schedule::{ConfirmWindow, later, until, whole_seconds, with_jitter};
+use crate::model::schedule::{ConfirmWindow, later, until, with_jitter};
 
 /// How often the read of a forbidden Secret is retried.
 const FORBIDDEN_POLL: Duration = Duration::from_secs(60);
@@ -167,11 +167,7 @@ impl Facts<'_> {
             }
             _ => operation.not_needed(),
         };
-        operation.succeed(&mut state, reason, reading.message.clone());
-        state
-            .record
-            .registration_time
-            .get_or_insert_with(|| Time(whole_seconds(self.now)));
+        operation.succeed(&mut state, reason, reading.message.clone(), self.now);
         note_inputs(&mut state, digests);
         let requeue = match self.request() {
             Some(_) => Requeue::After(Duration::ZERO),
