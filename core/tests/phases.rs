@@ -225,6 +225,29 @@ fn the_message_tells_what_happened_what_to_do_and_when() {
 }
 
 #[test]
+fn how_a_number_came_to_be_registered() {
+    let since = |reason, known: Option<i64>| {
+        let mut state = state(|_| {});
+        state.record.registration_time = known.map(|second| Time(at(second)));
+        state.register(reason, message(), at(50));
+        let status = render(&state, 1, at(50));
+        let shown = find(&status, conditions::READY).unwrap().message.clone();
+        (status.registration_time.unwrap().0, shown)
+    };
+    let (time, text) = since(Reason::AlreadyRegistered, None);
+    assert_eq!(time, at(50));
+    assert_eq!(
+        text,
+        "The number was already registered; no register call was made. what happened."
+    );
+    let (time, text) = since(Reason::OutcomeConfirmed, Some(5));
+    assert_eq!(time, at(5));
+    assert!(text.starts_with("The number is registered, although the register call had no clear"));
+    // A call that succeeded registers the number anew.
+    assert_eq!(since(Reason::RegistrationSucceeded, Some(5)).0, at(50));
+}
+
+#[test]
 fn transition_times_move_only_when_a_status_flips() {
     let mut state = state(wait);
     let mut times = Vec::new();

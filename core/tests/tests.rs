@@ -20,6 +20,8 @@ mod event;
 mod explorer;
 /// From Secrets to inputs.
 mod inputs;
+/// The machine, effect by effect.
+mod machine;
 /// From a status to a state and back.
 mod phases;
 /// No secret gets through.

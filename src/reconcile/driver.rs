@@ -7,6 +7,7 @@ use kube::runtime::controller::Action;
 use operator_core::api::{self, WhatsAppPhoneNumber};
 use operator_core::credentials::CallInputs;
 use operator_core::graph::Call;
+use operator_core::model::ledger::holds_claim;
 use operator_core::model::machine::{
     Effect, Failure, Input, Machine, Process as _, Purpose, Unavailable, WriteFault,
 };
@@ -96,6 +97,8 @@ struct Driver {
     /// The lock of the number.
     guard: Option<NumberGuard>,
     inputs: Option<CallInputs>,
+    /// The ID of the claim that was written last.
+    claim: Option<String>,
     /// Why the last effect failed, if it did.
     error: Option<ReconcileError>,
 }
@@ -107,6 +110,7 @@ impl Driver {
             machine: Machine::new(Arc::new(cached.clone())),
             guard: None,
             inputs: None,
+            claim: None,
             error: None,
         }
     }
@@ -170,6 +174,11 @@ impl Driver {
                 let left = until.saturating_sub(Host(&self.context).uptime());
                 let resource = self.machine.resource();
                 let newest = self.context.recorder.newest_within(resource, left).await;
+                if let (Ok(newest), Some(claim)) = (&newest, &self.claim)
+                    && holds_claim(newest, resource, claim)
+                {
+                    self.context.tell(resource, newest, Purpose::Claim);
+                }
                 self.newest(newest)
             }
             Effect::LoadSecrets => {
@@ -189,6 +198,9 @@ impl Driver {
                 status,
                 purpose,
             } => {
+                if purpose == Purpose::Claim {
+                    self.claim = status.attempts.first().map(|entry| entry.id.clone());
+                }
                 let written = self.context.recorder.write(&on, *status).await;
                 if let Ok(after) = &written {
                     self.context.tell(&on, after, purpose);

@@ -85,6 +85,10 @@ pub struct World {
     pub posts: Vec<(Timestamp, Option<String>)>,
     /// The claims that were written and not recorded, with the handled value before.
     pub lost: Vec<(String, Option<String>)>,
+    /// Whether other resources of the number are known.
+    pub known_peers: bool,
+    /// Whether the known version of the resource may be outdated.
+    pub stale: bool,
     /// Whether every open claim has been seen for long enough to count as abandoned.
     pub claims_are_old: bool,
     seen: Option<(String, Duration)>,
@@ -121,6 +125,8 @@ impl World {
             jitter: 0.0,
             posts: Vec::new(),
             lost: Vec::new(),
+            known_peers: false,
+            stale: false,
             claims_are_old: false,
             seen: None,
             unsent: BTreeSet::new(),
@@ -431,7 +437,7 @@ impl Process for World {
     }
 
     fn is_stale(&self, _: &WhatsAppPhoneNumber) -> bool {
-        false
+        self.stale
     }
 
     fn peers(&self, _: &WhatsAppPhoneNumber) -> Peers {
@@ -439,7 +445,7 @@ impl Process for World {
     }
 
     fn has_peers(&self, _: &WhatsAppPhoneNumber) -> bool {
-        false
+        self.known_peers
     }
 
     fn open_claim(&mut self, resource: &WhatsAppPhoneNumber) -> OpenClaim {

@@ -13,7 +13,8 @@ use super::{alerts, documents, flags, in_repository, metrics, text};
 use testkit::control_plane::{apply_crds, create_namespace};
 
 /// Names in code spans that look like reasons and are something else.
-const OTHER_WORDS: [&str; 9] = [
+const OTHER_WORDS: [&str; 10] = [
+    "Register",
     "WhatsAppPhoneNumber",
     "SecretString",
     "Debug",

@@ -61,8 +61,8 @@ pub struct WhatsAppPhoneNumberStatus {
     #[schemars(with = "Option<String>")]
     pub verdict: Option<Reason>,
 
-    /// What holds the number back that Graph has no part in, such as a missing Secret. It lies over the wait or the stall and
-    /// takes nothing from it.
+    /// What holds the number back apart from its last call or read, such as a missing Secret or a token that cools down. It lies
+    /// over the wait or the stall and takes nothing from it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<Hold>,
 
@@ -158,7 +158,7 @@ pub struct Stall {
     pub token_changed: bool,
 }
 
-/// A reason not to call that Graph has no part in.
+/// A reason not to call, apart from the last call or read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Hold {

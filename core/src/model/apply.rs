@@ -71,7 +71,7 @@ pub fn apply_outcome(
     if position.is_none() && !succeeded {
         return status;
     }
-    let mut state = State::parse(&status);
+    let mut state = State::of_fields(&status);
     if succeeded {
         let message = outcome.message.clone();
         operation.succeed(&mut state, outcome.reason, message, context.now);
@@ -177,7 +177,8 @@ fn fail(state: &mut State, result: &CallResult<'_>, context: &ApplyContext<'_>) 
         reason: outcome.reason,
         http_status: outcome.http_status.map(i32::from),
     };
-    // A requested call is not retried automatically, but an unknown outcome is confirmed first.
+    // A requested call that may have acted is not repeated automatically where no automatic call would be made: for a registered
+    // number, and against a verdict. A number that is not registered goes on as after any other call.
     let next = match (requested, next_after(&ended, &attempts)) {
         (Requested::Spent, _) if state.is_registered() => Next::Stall,
         (Requested::Spent, Next::Wait) if was_refused && !ended.asks_for_check() => Next::Stall,
@@ -186,7 +187,6 @@ fn fail(state: &mut State, result: &CallResult<'_>, context: &ApplyContext<'_>) 
     let due = wait_after(&ended, &attempts, context.policy, outcome.retry_after);
     let (reason, message) = (outcome.reason, outcome.message.clone());
     state.hold = None;
-    state.record.token_wait = None;
     state.phase = match (next, due) {
         (Next::Wait, Some(wait)) => {
             let until = later(context.now, with_jitter(wait, context.jitter));

@@ -89,7 +89,11 @@ impl Facts<'_> {
         if self.waits_for_token() || self.lacks_secret() {
             match self.observed.inputs {
                 Inputs::Unread => return Some(Decision::LoadSecrets),
-                Inputs::Ready(digests) if self.is_other_token(digests) => return None,
+                Inputs::Ready(digests)
+                    if self.waits_for_token() && self.is_other_token(digests) =>
+                {
+                    return None;
+                }
                 Inputs::Faulty(_) if self.lacks_secret() => return None,
                 Inputs::Ready(_) | Inputs::Faulty(_) => {}
             }

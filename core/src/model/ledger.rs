@@ -70,6 +70,19 @@ impl LedgerEntry {
             .is_some_and(|end| end.is_unclear(self.operation))
     }
 
+    /// The reason against another call with the same inputs, where the entry's own is one.
+    pub fn verdict(&self) -> Option<Reason> {
+        let reason = self.known_reason()?;
+        let stalls = match self.operation.disposition(reason) {
+            Disposition::Stall | Disposition::ConfirmThenStall => true,
+            Disposition::Done
+            | Disposition::Retry
+            | Disposition::RetryN(_)
+            | Disposition::Confirm => false,
+        };
+        stalls.then_some(reason)
+    }
+
     /// Whether the answer may mean that the call was not needed: a read settles it.
     pub fn is_unchecked(&self) -> bool {
         let end = self.end.as_ref();

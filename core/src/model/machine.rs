@@ -506,7 +506,7 @@ impl Machine {
         if let Some(entry) = applied.attempts.first() {
             process.note(Note::Call(&self.resource.spec.phone_number_id, entry));
         }
-        if let Some(wait) = &applied.token_wait {
+        if let (Reason::RateLimited, Some(wait)) = (record.outcome.reason, &applied.token_wait) {
             process.note(Note::Cooldown(&wait.digest, wait.until.0));
         }
         self.record(Box::new(record), held, process)

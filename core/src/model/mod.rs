@@ -1,5 +1,10 @@
-//! The decisions. [`decide()`] returns the next step for an observation, [`apply`] writes the outcome of a call into the
-//! status, and [`render`] sets the conditions. Nothing here does I/O or reads a clock.
+//! The decisions. Nothing here does I/O or reads a clock.
+//!
+//! One call, from the beginning to the end: [`machine`] asks for the lock of the number and begins a round. [`phase`] reads the
+//! status into a state, [`goal`] says what is wanted, and [`decide()`] returns the next step: read the Secrets, read the number, claim. The
+//! machine has the claim written, checks one last time, and asks for the call. [`apply_outcome`] makes the outcome the
+//! number's phase, [`render`] writes that as fields and conditions, and the machine asks for the write until it is stored. A second
+//! round then decides what follows: a wait ([`schedule`]), a stall, or rest.
 
 pub mod apply;
 pub mod decide;

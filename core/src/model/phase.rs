@@ -1,7 +1,8 @@
 //! What is known of a number, read from the status in one place: [`State::parse`], and back, [`super::render`].
 //!
 //! Only the named fields of the status are read, never its conditions. The *phase* is what became of the last call or read. A
-//! *hold* is a reason that Graph has no part in: it lies over the phase while it lasts, and takes nothing from it.
+//! *hold* is a reason not to call that neither gave: the spec, a Secret, another resource, the budget, a token that cools down. It
+//! lies over the phase while it lasts, and takes nothing from it.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -37,9 +38,10 @@ pub enum Phase {
     Idle,
     /// The call of this claim may be in flight.
     InFlight(Box<LedgerEntry>),
-    /// The outcome of the last call is not known; reads are to confirm it.
+    /// The last call has no readable outcome; reads are to confirm it.
     Unconfirmed(Wait),
-    /// It failed for a reason that passes.
+    /// It failed for a reason that passes. After a 5xx that may be wrong, and the number is read in the confirm window as well, but
+    /// what Graph said is what people see.
     Waiting(Wait),
     /// It failed for a reason that stays until something changes.
     Stalled(Stall),
@@ -48,6 +50,11 @@ pub enum Phase {
 impl State {
     /// Reads a status.
     pub fn parse(status: &WhatsAppPhoneNumberStatus) -> Self {
+        Self::of_fields(status).or_from_the_record()
+    }
+
+    /// Reads the fields of a status, whatever else is in it: between the end of a call and what follows from it, there are none.
+    pub(super) fn of_fields(status: &WhatsAppPhoneNumberStatus) -> Self {
         let mut record = status.clone();
         record.next_attempt_time = None;
         let standing = match record.registration.take() {
@@ -62,6 +69,25 @@ impl State {
             hold: record.hold.take(),
             record,
         }
+    }
+
+    /// A status without any of the fields comes from another version, or from an API server whose CRD does not know them. What
+    /// matters most follows from the rest: no call for a number that was registered, and none against the last verdict.
+    fn or_from_the_record(mut self) -> Self {
+        let bare = matches!(self.phase, Phase::Idle)
+            && !self.is_registered()
+            && self.verdict.is_none()
+            && self.hold.is_none();
+        if bare && self.record.registration_time.is_some() {
+            self.standing = Standing::Registered(Registration {
+                reason: Reason::AlreadyRegistered,
+                message: "its registrationTime says so".to_owned(),
+            });
+        } else if bare {
+            let last = self.record.attempts.iter().find(|entry| entry.counts());
+            self.verdict = last.and_then(LedgerEntry::verdict);
+        }
+        self
     }
 
     pub fn is_registered(&self) -> bool {

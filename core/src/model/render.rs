@@ -79,18 +79,17 @@ pub fn render(state: &State, generation: i64, now: Timestamp) -> WhatsAppPhoneNu
     }
 }
 
-/// The time at which the operator comes back by itself for another attempt.
+/// The time at which the operator comes back by itself for another attempt: not while it waits for a change.
 fn next_attempt(state: &State) -> Option<Time> {
-    let wait = state.wait().map(|wait| wait.until.clone());
-    match &state.hold {
-        None => wait,
-        Some(hold) => match view_of(hold, state) {
-            View::Suspended | View::Stalled => None,
-            View::Registered | View::Registering | View::Confirming | View::Waiting => {
-                hold.until.clone().or(wait)
-            }
-        },
-    }
+    let own = state.wait().map(|wait| &wait.until);
+    let next = match &state.hold {
+        None => own,
+        Some(hold) => hold.until.as_ref().map(|until| match own {
+            Some(own) if own.0 > until.0 => own,
+            _ => until,
+        }),
+    };
+    next.cloned()
 }
 
 impl Shown {

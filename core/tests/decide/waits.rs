@@ -1,9 +1,11 @@
 //! What follows from each answer of Graph and when, the confirm window, budgets and cool-downs.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
 use operator_core::api::Operation;
 use operator_core::api::Reason;
 use operator_core::api::conditions;
-use operator_core::api::{AttemptOutcome, LedgerEntry};
+use operator_core::api::{AttemptOutcome, LedgerEntry, TokenWait};
 use operator_core::graph::{ReadOutcome, RegisterOutcome, RegistrationState};
 use operator_core::model::schedule::plus;
 use operator_core::model::{Requeue, cooldown_until};
@@ -578,4 +580,132 @@ fn a_read_that_fails_before_a_requested_call_is_waited_out() {
     world.wait(secs(30));
     world.reading = reading(RegistrationState::NotRegistered);
     assert!(world.pass().contains(&Step::Claim));
+}
+
+#[test]
+fn a_hold_that_ends_earlier_does_not_shorten_a_wait() {
+    // 100/2388001: the display name is not processed yet.
+    let mut world = World::after(refused(400, 100, Some(2_388_001)));
+    assert_eq!(world.next_in(), Some(hours(2)));
+    // A request is held back by the token's cool-down, and withdrawn.
+    world
+        .cool_downs
+        .insert("token".to_owned(), plus(world.now, secs(600)));
+    world.annotate("now");
+    world.pass();
+    let held = world.status().hold.as_ref().map(|hold| hold.reason);
+    assert_eq!(held, Some(Reason::RateLimited));
+    assert_eq!(world.next_in(), Some(hours(2)));
+    world.remove_annotation();
+    world.run_for(hours(2) - secs(60));
+    assert_eq!(world.posts.len(), 1);
+    world.run_for(hours(1));
+    assert_eq!(world.posts.len(), 2);
+}
+
+#[test]
+fn a_wait_that_graph_named_outlasts_a_secret_that_is_gone_for_a_while() {
+    let mut world = World::new();
+    for _ in 0..5 {
+        world.answer(refused(400, 2, None));
+    }
+    world.answer(rate_limited(Some(secs(60))));
+    while world.posts.len() < 6 {
+        world.wait(world.next_in().unwrap_or_default());
+        world.pass();
+    }
+    world.wait(secs(61));
+    let secrets = world.secrets.clone();
+    world.lose_secret();
+    world.pass();
+    assert_eq!(world.next_in(), None);
+    world.secrets = secrets;
+    let steps = world.pass();
+    assert!(steps.contains(&Step::Claim), "{steps:?} {}", world.shown());
+}
+
+#[test]
+fn what_a_hold_interrupts_is_not_unknown_again_afterwards() {
+    let mut world = World::new();
+    world.policy.attempt_limit = 1;
+    world.answer(unknown());
+    world.run_for(hours(1));
+    assert_eq!(
+        world.shown(),
+        "Registered=False Failed=True Reconciling AttemptBudgetExhausted"
+    );
+    world.annotate("now");
+    world.reading = reading(RegistrationState::Wait(Reason::GraphUnavailable));
+    world.pass();
+    assert_eq!(
+        world.shown(),
+        "Registered=False Failed=True Reconciling GraphUnavailable"
+    );
+}
+
+#[test]
+fn a_tokens_wait_too_far_ahead_counts_as_72_hours() {
+    let mut world = World::registered();
+    let ahead = plus(world.now, hours(100));
+    world.status_mut().token_wait = Some(TokenWait::new("token", ahead));
+    world.pass();
+    let stored = |world: &World| world.status().token_wait.as_ref().map(|wait| wait.until.0);
+    assert_eq!(stored(&world), Some(plus(world.now, hours(72))));
+    assert!(world.is_at_rest());
+}
+
+/// An API server whose CRD does not know the fields, or another version that wrote the status.
+#[test]
+fn without_its_fields_a_status_still_stops_the_next_call() {
+    let forget = |world: &mut World| {
+        let status = world.status_mut();
+        (status.registration, status.wait, status.stall) = (None, None, None);
+        (status.verdict, status.hold, status.token_wait) = (None, None, None);
+    };
+    for outcome in [pin_mismatch(), rejected(), success()] {
+        let mut world = World::after(outcome);
+        for _ in 0..20 {
+            forget(&mut world);
+            world.pass();
+            world.wait(secs(600));
+        }
+        assert_eq!(world.posts.len(), 1, "{}", world.shown());
+    }
+}
+
+#[test]
+fn a_secret_that_comes_back_during_a_wait_is_seen_at_once() {
+    let mut world = World::after(refused(400, 2, None));
+    let secrets = world.secrets.clone();
+    world.lose_secret();
+    // The wait is not over: nothing is looked at before it has to be.
+    world.wait(secs(30));
+    world.pass();
+    assert_eq!(
+        world.shown(),
+        "Registered=False Failed=True Reconciling SecretNotFound"
+    );
+    world.status_mut().wait.as_mut().unwrap().until = Time(plus(world.now, hours(1)));
+    world.secrets = secrets;
+    assert_eq!(world.pass()[0], Step::Secrets);
+    assert_eq!(
+        world.shown(),
+        "Registered=False Failed=True Reconciling GraphUnavailable"
+    );
+    assert_eq!(world.next_in(), Some(hours(1)));
+    assert!(world.is_at_rest());
+}
+
+#[test]
+fn a_read_that_fails_after_a_clear_answer_leaves_it_clear() {
+    // A readable 500 is unclear for the confirm window, and False for people.
+    let mut world = World::after(refused(500, 2, None));
+    world.wait(secs(2));
+    world.reading = reading(RegistrationState::Wait(Reason::GraphUnavailable));
+    world.pass();
+    assert!(!world.status().wait.as_ref().unwrap().confirming);
+    assert_eq!(
+        world.shown(),
+        "Registered=False Failed=True Reconciling GraphUnavailable"
+    );
 }

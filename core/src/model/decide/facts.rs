@@ -45,6 +45,9 @@ impl<'a> Facts<'a> {
         if let Phase::Unconfirmed(wait) | Phase::Waiting(wait) = &mut state.phase {
             wait.until = sane_next(&wait.until, now);
         }
+        if let Some(wait) = &mut state.record.token_wait {
+            wait.until = sane_next(&wait.until, now);
+        }
         if let Some(until) = state.hold.as_mut().and_then(|hold| hold.until.as_mut()) {
             *until = sane_next(until, now);
         }
@@ -140,7 +143,7 @@ impl<'a> Facts<'a> {
         })
     }
 
-    /// The reason why the resource is stalled; a registered one never is.
+    /// The reason why the resource is stalled; a registered one never is, although its requested call may be.
     pub(super) fn stalled(&self) -> Option<Reason> {
         self.state.stalled().filter(|_| !self.state.is_registered())
     }
@@ -211,14 +214,15 @@ impl<'a> Facts<'a> {
         self.request().is_none() || self.is_unconfirmed() && !self.state.is_registered()
     }
 
-    /// The end of the wait that is stored, and its reason: that of a hold, else that of the phase.
+    /// The end of the wait that is stored, and its reason: that of the phase, or of a hold that ends later.
     fn stored_wait(&self) -> Option<(Timestamp, Option<Reason>)> {
         let hold = self.state.hold.as_ref();
         let held = hold.and_then(|hold| Some((hold.until.as_ref()?.0, Some(hold.reason))));
-        held.or_else(|| {
-            let wait = self.state.wait()?;
-            Some((wait.until.0, (!wait.confirming).then_some(wait.reason)))
-        })
+        let own = self.state.wait().map(|wait| {
+            let reason = (!wait.confirming).then_some(wait.reason);
+            (wait.until.0, reason)
+        });
+        own.into_iter().chain(held).max_by_key(|(until, _)| *until)
     }
 
     /// Whether a wait is stored.

@@ -86,11 +86,6 @@ impl Facts<'_> {
 
     /// A Secret is missing or wrong: no call can be made.
     pub(super) fn hold_for_secret(mut self, fault: &SecretFault) -> Decision {
-        // A wait that has not ended continues beside that for the Secret.
-        let over = |wait: &Wait| wait.until.0 <= self.now;
-        if self.state.wait().is_some_and(over) {
-            self.state.phase = Phase::Idle;
-        }
         self.state.hold = Some(Hold {
             reason: fault.reason,
             message: fault.message.clone(),
@@ -106,7 +101,7 @@ impl Facts<'_> {
 
     /// Stays stalled while the inputs of a call have not changed.
     pub(super) fn stay_stalled(&self, digests: &Digests) -> Option<Decision> {
-        if self.request().is_some() || self.state.is_registered() {
+        if self.request().is_some() {
             return None;
         }
         let reason = self.refused()?;
@@ -116,7 +111,8 @@ impl Facts<'_> {
         let mut state = self.state.clone();
         state.hold = None;
         match self.change(digests) {
-            Change::Inputs | Change::Token => {
+            // What else has changed would have lifted the stall.
+            Change::Token | Change::Inputs => {
                 note_inputs(&mut state, digests);
                 state.phase = Phase::Stalled(Stall {
                     token_changed: true,
@@ -141,6 +137,9 @@ impl Facts<'_> {
             return self.keep_waiting(self.state_with_reading(), own, requeue);
         }
         let mut state = self.state.clone();
+        if obsolete && matches!(state.phase, Phase::Waiting(_)) {
+            state.phase = Phase::Idle;
+        }
         state.record.token_wait = Some(TokenWait::new(&digests.token, end));
         state.hold = Some(Hold {
             reason: Reason::RateLimited,
@@ -205,16 +204,16 @@ impl Facts<'_> {
         state.record.read_failures = state.record.read_failures.saturating_add(1);
         let wait = wait_after_read(reading, state.record.read_failures, self.observed.policy);
         let due = later(self.now, with_jitter(wait, self.observed.jitter));
-        let own = self.earliest_call().filter(|own| *own > due);
-        if let (Some(own), Reason::RateLimited) = (own, reason) {
-            // The token's wait is over before the number's own.
-            let requeue = Requeue::After(until(own, self.now));
-            return self.keep_waiting(state, own, requeue);
-        }
-        let due = own.unwrap_or(due);
         if reason == Reason::RateLimited {
             state.record.token_wait = Some(TokenWait::new(&digests.token, due));
         }
+        let later_own = self.earliest_call().filter(|own| *own > due);
+        if let (Some(own), Reason::RateLimited) = (later_own, reason) {
+            // The token's wait is over before the number's own, which is what people see.
+            let requeue = Requeue::After(until(own, self.now));
+            return self.keep_waiting(state, own, requeue);
+        }
+        let due = later_own.unwrap_or(due);
         let passing =
             |error: &GraphErrorStatus| classify(error).disposition() == Disposition::Retry;
         if state.verdict.is_none() && reading.error.as_ref().is_none_or(passing) {
@@ -255,7 +254,10 @@ impl Facts<'_> {
         note_inputs(&mut state, digests);
         state.record.graph_api_version = Some(self.version().to_owned());
         state.record.read_failures = 0;
-        state.record.token_wait = None;
+        state.record.token_wait = state
+            .record
+            .token_wait
+            .filter(|wait| wait.until.0 > self.now && wait.digest != digests.token);
         state.hold = None;
         state.phase = Phase::InFlight(Box::new(entry.clone()));
         Decision::Register(Box::new(Claim {
@@ -315,14 +317,26 @@ impl Facts<'_> {
         Decision::Settle(Box::new(status), Requeue::After(Duration::ZERO))
     }
 
-    /// Waits until `end` for a reason that is not the outcome of a call.
+    /// Waits until `end` for a reason that is not the outcome of a call. The confirm window is over by then: nothing is left to
+    /// confirm.
     pub(super) fn hold_until(&self, reason: Reason, what: &str, end: Timestamp) -> Decision {
         let end = later(end, Duration::ZERO);
-        self.hold_with(reason, what, end, Requeue::After(until(end, self.now)))
+        let mut state = self.state_with_reading();
+        if let Phase::Unconfirmed(wait) = state.phase {
+            state.phase = Phase::waits(wait, false);
+        }
+        let requeue = Requeue::After(until(end, self.now));
+        self.hold_with(state, reason, what, end, requeue)
     }
 
-    fn hold_with(&self, reason: Reason, what: &str, end: Timestamp, requeue: Requeue) -> Decision {
-        let mut state = self.state_with_reading();
+    fn hold_with(
+        &self,
+        mut state: State,
+        reason: Reason,
+        what: &str,
+        end: Timestamp,
+        requeue: Requeue,
+    ) -> Decision {
         state.hold = Some(Hold {
             reason,
             message: what.to_owned(),
@@ -343,7 +357,8 @@ impl Facts<'_> {
             .unwrap_or(end);
         let requeue = Requeue::After(until(next_read.min(end), self.now));
         let what = "a register call for this number was made moments ago";
-        self.hold_with(Reason::OutcomeUnknown, what, end, requeue)
+        let state = self.state_with_reading();
+        self.hold_with(state, Reason::OutcomeUnknown, what, end, requeue)
     }
 
     /// Stalls after the confirm window where the answer from Graph does not justify another attempt.

@@ -1,0 +1,351 @@
+//! The machine, effect by effect: what follows when the API server refuses, is silent or lies.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use operator_core::api::{AttemptOutcome, Operation, Reason, WhatsAppPhoneNumber};
+use operator_core::model::Requeue;
+use operator_core::model::machine::{
+    Effect, Failure, Input, Machine, Purpose, Unavailable, WriteFault,
+};
+use testkit::builders::{registered, resource};
+use testkit::world::*;
+
+/// A machine with its process, its API server's newest version, and what it asked for last.
+struct Run {
+    world: World,
+    machine: Machine,
+    effect: Effect,
+    /// The resource as the API server has it.
+    stored: WhatsAppPhoneNumber,
+}
+
+impl Run {
+    fn begin(world: World) -> Self {
+        let mut stored = world.resource.clone();
+        stored.metadata.uid = Some("uid-1".to_owned());
+        Self {
+            machine: Machine::new(Arc::new(stored.clone())),
+            world,
+            effect: Effect::Lock,
+            stored,
+        }
+    }
+
+    fn tell(&mut self, input: Input) -> &Effect {
+        self.effect = self.machine.step(input, &mut self.world);
+        &self.effect
+    }
+
+    fn newest(&self) -> Input {
+        Input::Newest(Ok(Some(Arc::new(self.stored.clone()))))
+    }
+
+    /// Takes the write that was asked for.
+    fn store(&mut self) -> Input {
+        let Effect::Write { status, .. } = &self.effect else {
+            panic!("{:?}", self.effect);
+        };
+        self.stored.status = Some((**status).clone());
+        Input::Written(Ok(Arc::new(self.stored.clone())))
+    }
+
+    /// Goes on to the write of the claim.
+    fn until_claim(mut self) -> Self {
+        self.tell(Input::Locked);
+        assert!(matches!(self.effect, Effect::LoadSecrets));
+        let secrets = self.world.secrets.clone();
+        self.tell(Input::Secrets(Ok(secrets)));
+        assert!(matches!(self.effect, Effect::ReadNumber));
+        let reading = self.world.reading.clone();
+        self.tell(Input::Reading(Box::new(reading)));
+        self.expect_write(Purpose::Claim);
+        self
+    }
+
+    /// Goes on to the call.
+    fn until_call(mut self) -> Self {
+        let held = self.store();
+        self.tell(held);
+        assert!(matches!(self.effect, Effect::Call(Operation::Register)));
+        self
+    }
+
+    fn expect_write(&self, expected: Purpose) {
+        match &self.effect {
+            Effect::Write { purpose, .. } if *purpose == expected => {}
+            effect => panic!("{effect:?}"),
+        }
+    }
+
+    fn expect_read(&self, expected: u64) {
+        match self.effect {
+            Effect::ReadResource { wait } if wait == Duration::from_millis(expected) => {}
+            ref effect => panic!("{effect:?} instead of a read after {expected} ms"),
+        }
+    }
+
+    fn expect_end(&self, expected: Result<Requeue, Failure>) {
+        match &self.effect {
+            Effect::End(end) if *end == expected => {}
+            effect => panic!("{effect:?} instead of {expected:?}"),
+        }
+    }
+
+    /// The outcome of the newest attempt, as it is about to be recorded.
+    fn recorded(&self) -> (Option<AttemptOutcome>, Option<Reason>) {
+        let Effect::Write {
+            status,
+            purpose: Purpose::Record,
+            ..
+        } = &self.effect
+        else {
+            panic!("{:?}", self.effect);
+        };
+        (
+            status.attempts[0].outcome(),
+            status.attempts[0].known_reason(),
+        )
+    }
+
+    fn recreate(&mut self) {
+        self.stored.metadata.uid = Some("uid-2".to_owned());
+    }
+}
+
+const NOT_SENT: (Option<AttemptOutcome>, Option<Reason>) =
+    (Some(AttemptOutcome::NotSent), Some(Reason::NotSent));
+
+const AFTER_GONE: Result<Requeue, Failure> = Ok(Requeue::After(Duration::from_secs(1)));
+
+#[test]
+fn an_outdated_version_is_refreshed_first() {
+    let stale = || {
+        let mut world = World::new();
+        world.stale = true;
+        let mut run = Run::begin(world);
+        run.tell(Input::Locked);
+        run.expect_read(0);
+        run
+    };
+    let mut run = stale();
+    let newest = run.newest();
+    assert!(matches!(run.tell(newest), Effect::LoadSecrets));
+    let mut run = stale();
+    run.tell(Input::Newest(Ok(None)));
+    run.expect_end(Err(Failure::Gone));
+    let mut run = stale();
+    run.tell(Input::Newest(Err(Unavailable)));
+    run.expect_end(Err(Failure::Effect));
+    let mut run = stale();
+    run.recreate();
+    let newest = run.newest();
+    run.tell(newest);
+    run.expect_end(AFTER_GONE);
+}
+
+#[test]
+fn a_status_that_is_not_stored_fails_the_reconciliation() {
+    for (fault, failure) in [
+        (WriteFault::Conflict, Failure::Effect),
+        (WriteFault::Unclear, Failure::Effect),
+        (WriteFault::Gone, Failure::Gone),
+    ] {
+        let mut run = Run::begin(World::new());
+        run.tell(Input::Locked);
+        run.tell(Input::Secrets(Ok(Err(missing()))));
+        run.expect_write(Purpose::Settle);
+        run.tell(Input::Written(Err(fault)));
+        run.expect_end(Err(failure));
+    }
+    let mut run = Run::begin(World::new());
+    run.tell(Input::Locked);
+    run.tell(Input::Secrets(Err(Unavailable)));
+    run.expect_end(Err(Failure::Effect));
+}
+
+#[test]
+fn a_claim_in_doubt_is_settled_by_the_newest_version() {
+    for fault in [WriteFault::Conflict, WriteFault::Unclear, WriteFault::Gone] {
+        let doubt = || {
+            let mut run = Run::begin(World::new()).until_claim();
+            let before = run.stored.clone();
+            let written = run.store();
+            drop(written);
+            let claimed = std::mem::replace(&mut run.stored, before);
+            // A quarter of the claim's time passes before the answer.
+            run.world.uptime += TTL / 4;
+            match run.tell(Input::Written(Err(fault))) {
+                Effect::SettleClaim { until } => assert_eq!(*until, TTL / 2),
+                effect => panic!("{effect:?}"),
+            }
+            (run, claimed)
+        };
+        // My ID there means that I hold the claim, whatever the answer was.
+        let (mut run, claimed) = doubt();
+        run.stored = claimed;
+        let newest = run.newest();
+        assert!(matches!(run.tell(newest), Effect::Call(_)), "{fault:?}");
+        // It is not there.
+        let (mut run, _) = doubt();
+        let newest = run.newest();
+        run.tell(newest);
+        match fault {
+            WriteFault::Conflict => assert!(matches!(run.effect, Effect::Lock)),
+            WriteFault::Unclear | WriteFault::Gone => run.expect_end(Err(Failure::Effect)),
+        }
+        // Another resource of the name.
+        let (mut run, _) = doubt();
+        run.recreate();
+        let newest = run.newest();
+        run.tell(newest);
+        match fault {
+            WriteFault::Conflict => run.expect_end(AFTER_GONE),
+            WriteFault::Unclear | WriteFault::Gone => run.expect_end(Err(Failure::Effect)),
+        }
+        let (mut run, _) = doubt();
+        run.tell(Input::Newest(Ok(None)));
+        run.expect_end(AFTER_GONE);
+        let (mut run, _) = doubt();
+        run.tell(Input::Newest(Err(Unavailable)));
+        run.expect_end(Err(Failure::Effect));
+    }
+}
+
+#[test]
+fn a_second_conflict_ends_the_reconciliation() {
+    let mut run = Run::begin(World::new()).until_claim();
+    for round in 0..2 {
+        run.tell(Input::Written(Err(WriteFault::Conflict)));
+        let newest = run.newest();
+        run.tell(newest);
+        if round == 0 {
+            assert!(matches!(run.effect, Effect::Lock));
+            run = run.until_claim();
+        }
+    }
+    run.expect_end(Err(Failure::Contended));
+}
+
+#[test]
+fn half_of_the_claims_time_must_be_left_before_the_call() {
+    for (passed, sends) in [(TTL / 2 - Duration::from_millis(1), true), (TTL / 2, false)] {
+        let mut run = Run::begin(World::new()).until_claim();
+        run.world.uptime += passed;
+        let held = run.store();
+        run.tell(held);
+        match sends {
+            true => assert!(matches!(run.effect, Effect::Call(_))),
+            false => assert_eq!(run.recorded(), NOT_SENT),
+        }
+    }
+}
+
+#[test]
+fn a_number_that_was_registered_meanwhile_is_not_called_for() {
+    let mut run = Run::begin(World::new()).until_claim();
+    drop(run.store());
+    run.stored = registered(run.stored);
+    let held = Arc::new(run.stored.clone());
+    run.tell(Input::Written(Ok(held)));
+    assert_eq!(run.recorded(), NOT_SENT);
+}
+
+#[test]
+fn where_others_are_known_they_are_listed_before_the_call() {
+    let listed = |peers: Result<Vec<WhatsAppPhoneNumber>, String>| {
+        let mut world = World::new();
+        world.known_peers = true;
+        let mut run = Run::begin(world).until_claim();
+        let held = run.store();
+        assert!(matches!(run.tell(held), Effect::ListPeers));
+        let own = run.stored.clone();
+        run.tell(Input::Peers(peers.map(|mut peers| {
+            peers.push(own);
+            peers
+        })));
+        run
+    };
+    let other = resource("bremen", 0);
+    for peers in [vec![], vec![other.clone()]] {
+        assert!(matches!(listed(Ok(peers)).effect, Effect::Call(_)));
+    }
+    assert_eq!(listed(Ok(vec![registered(other)])).recorded(), NOT_SENT);
+    assert_eq!(listed(Err("no answer".to_owned())).recorded(), NOT_SENT);
+}
+
+#[test]
+fn an_outcome_is_written_until_it_is_stored() {
+    let mut run = Run::begin(World::new()).until_claim().until_call();
+    run.tell(Input::Called(Box::new(success())));
+    for wait in [100, 200, 400, 800, 1_600, 3_200, 5_000, 5_000] {
+        run.expect_write(Purpose::Record);
+        run.tell(Input::Written(Err(WriteFault::Conflict)));
+        run.expect_read(wait);
+        let newest = run.newest();
+        run.tell(newest);
+    }
+    run.tell(Input::Written(Err(WriteFault::Unclear)));
+    run.expect_read(5_000);
+    run.tell(Input::Newest(Err(Unavailable)));
+    run.expect_read(5_000);
+    let newest = run.newest();
+    run.tell(newest);
+    let written = run.store();
+    assert!(matches!(run.tell(written), Effect::Lock));
+    // The second round finds the number registered.
+    run.tell(Input::Locked);
+    run.expect_end(Ok(Requeue::OnChange));
+}
+
+#[test]
+fn an_outcome_that_is_stored_already_is_not_written_again() {
+    let mut run = Run::begin(World::new()).until_claim().until_call();
+    run.tell(Input::Called(Box::new(unknown())));
+    drop(run.store());
+    run.tell(Input::Written(Err(WriteFault::Unclear)));
+    let newest = run.newest();
+    assert!(matches!(run.tell(newest), Effect::Lock));
+}
+
+#[test]
+fn an_outcome_of_a_resource_that_is_gone_is_dropped() {
+    for gone in [true, false] {
+        let mut run = Run::begin(World::new()).until_claim().until_call();
+        run.tell(Input::Called(Box::new(success())));
+        run.tell(Input::Written(Err(WriteFault::Gone)));
+        run.recreate();
+        let newest = if gone {
+            Input::Newest(Ok(None))
+        } else {
+            run.newest()
+        };
+        run.tell(newest);
+        run.expect_end(AFTER_GONE);
+    }
+}
+
+#[test]
+fn what_answers_no_effect_ends_the_reconciliation() {
+    for input in [
+        Input::Called(Box::new(success())),
+        Input::Written(Err(WriteFault::Conflict)),
+        Input::Newest(Ok(None)),
+        Input::Peers(Ok(Vec::new())),
+        Input::Secrets(Err(Unavailable)),
+    ] {
+        let mut run = Run::begin(World::new());
+        run.tell(input);
+        run.expect_end(Err(Failure::Unsettled));
+        // And stays ended.
+        run.tell(Input::Locked);
+        run.expect_end(Err(Failure::Unsettled));
+    }
+}
+
+fn missing() -> operator_core::credentials::SecretFault {
+    operator_core::credentials::SecretFault {
+        reason: Reason::SecretNotFound,
+        message: "the Secret meta does not exist".to_owned(),
+    }
+}
