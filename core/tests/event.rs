@@ -13,6 +13,7 @@ use operator_core::model::event::{of_change, of_request};
 use operator_core::model::phase::{Phase, State};
 use operator_core::model::render::render;
 use testkit::builders::spec;
+use testkit::world::attempt;
 
 fn status(change: impl FnOnce(&mut State)) -> WhatsAppPhoneNumberStatus {
     let mut state = State::parse(&WhatsAppPhoneNumberStatus::unseen());
@@ -81,6 +82,30 @@ fn an_adoption_and_a_failed_request_of_a_registered_number_are_told() {
     });
     let expected = Some((true, "PinMismatch".to_owned(), "Read"));
     assert_eq!(change(&status(adopted), &failed), expected);
+}
+
+#[test]
+fn an_event_says_whether_a_call_or_a_read_told() {
+    let ledger = |reason, ended| {
+        status(|state| {
+            let mut entry = attempt("a", Timestamp::UNIX_EPOCH, Reason::PinMismatch);
+            entry.end = entry.end.filter(|_| ended);
+            state.record.attempts.push(entry);
+            state.phase = Phase::Stalled(Stall::new(reason, "what happened".to_owned()));
+        })
+    };
+    let action = |before: &_, after: &_| of_change(before, after).map(|draft| draft.action);
+    let stalled = ledger(Reason::PinMismatch, true);
+    let claimed = status(|state| {
+        let mut entry = attempt("a", Timestamp::UNIX_EPOCH, Reason::PinMismatch);
+        entry.end = None;
+        state.record.attempts.push(entry.clone());
+        state.phase = Phase::InFlight(Box::new(entry));
+    });
+    assert_eq!(action(&claimed, &stalled), Some("Register"));
+    // The ledger is as it was: a read told.
+    let told = ledger(Reason::TokenRejected, true);
+    assert_eq!(action(&stalled, &told), Some("Read"));
 }
 
 #[test]

@@ -273,7 +273,8 @@ impl Judge<'_> {
     }
 
     /// "The result is written by claim ID against the newest version, again and again until it is stored or the process
-    /// ends." ("The claim") What a dead process did not write is found out by a read.
+    /// ends." ("The claim") What a dead process did not write is found out by a read: that of the resource, or of one that takes
+    /// precedence by then and adopts the number. The entry then stays without an outcome.
     fn what_was_answered_is_recorded(&self) -> Vec<String> {
         let mut wrong = Vec::new();
         for post in &self.seen.posts {
@@ -287,8 +288,11 @@ impl Judge<'_> {
             };
             let entry = last.attempts().iter().find(|attempt| attempt.id == id);
             let certain = !self.plan.graph_fails && !self.is_requested(post);
+            let hold = last.status.as_ref().and_then(|status| status.hold.as_ref());
+            let yields = hold.is_some_and(|hold| hold.reason == Reason::DuplicatePhoneNumber);
             let recorded = match entry.and_then(|entry| entry.outcome()) {
                 Some(AttemptOutcome::Succeeded) => true,
+                Some(AttemptOutcome::Unknown) if yields => true,
                 Some(AttemptOutcome::Failed | AttemptOutcome::Unknown) => !certain,
                 Some(AttemptOutcome::NotSent) | None => false,
             };
