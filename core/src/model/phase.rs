@@ -113,8 +113,8 @@ impl State {
         }
     }
 
-    /// Notes that the number is registered, which ends everything but another claim. A call that succeeded registers it anew; what a
-    /// read shows has been so since it was first seen.
+    /// Notes that the number is registered, which ends everything but another claim. A call that succeeded begins a new registration;
+    /// what a read shows has been so since it was first seen.
     pub fn register(&mut self, reason: Reason, message: String, now: Timestamp) {
         let since = match &self.record.registration_time {
             Some(known) if reason != Reason::RegistrationSucceeded => known.clone(),
