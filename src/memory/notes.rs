@@ -103,13 +103,13 @@ impl ObjectNotes {
     }
 
     /// Notes a read of the number for a resource.
-    pub fn note_read(&self, uid: &str, at: Timestamp) {
-        self.notes().of(uid).last_read = Some(at);
+    pub fn note_read(&self, resource: &WhatsAppPhoneNumber, at: Timestamp) {
+        self.notes().of(&uid_of(resource)).last_read = Some(at);
     }
 
     /// The time of the last read of the number for a resource.
-    pub fn last_read(&self, uid: &str) -> Option<Timestamp> {
-        self.notes().by_uid.get(uid)?.last_read
+    pub fn last_read(&self, resource: &WhatsAppPhoneNumber) -> Option<Timestamp> {
+        self.notes().by_uid.get(&uid_of(resource))?.last_read
     }
 
     /// Notes a write, so that an older version from the cache is recognized.

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use kube::ResourceExt;
 use operator_core::api::WhatsAppPhoneNumber;
 use operator_core::model::machine::Note;
 use operator_core::model::{OpenClaim, Peers};
@@ -56,10 +55,7 @@ impl Memory {
     /// Remembers what a reconciliation notes.
     pub fn note(&self, note: Note<'_>) {
         match note {
-            Note::Read(resource) => {
-                let uid = resource.uid().unwrap_or_default();
-                self.notes.note_read(&uid, self.clock.now());
-            }
+            Note::Read(resource) => self.notes.note_read(resource, self.clock.now()),
             Note::Written(resource) => self.notes.note_written(resource),
             Note::Unsent(id) => self.notes.note_unsent(id),
             Note::Call(number, entry) => self.history.note(number, std::slice::from_ref(entry)),

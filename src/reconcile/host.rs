@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kube::ResourceExt;
 use operator_core::api::WhatsAppPhoneNumber;
 use operator_core::model::machine::{Note, Process};
 use operator_core::model::{OpenClaim, Peers, Policy};
@@ -60,8 +59,7 @@ impl Process for Host<'_> {
     }
 
     fn last_read(&self, resource: &WhatsAppPhoneNumber) -> Option<Timestamp> {
-        let uid = resource.uid().unwrap_or_default();
-        self.0.memory.notes.last_read(&uid)
+        self.0.memory.notes.last_read(resource)
     }
 
     fn cooldown_until(&self, token: &str) -> Option<Timestamp> {

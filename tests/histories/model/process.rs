@@ -451,8 +451,7 @@ impl machine::Process for Host<'_> {
     }
 
     fn last_read(&self, resource: &WhatsAppPhoneNumber) -> Option<Timestamp> {
-        let uid = resource.uid().unwrap_or_default();
-        self.0.memory.notes.last_read(&uid)
+        self.0.memory.notes.last_read(resource)
     }
 
     fn cooldown_until(&self, token: &str) -> Option<Timestamp> {
