@@ -136,6 +136,10 @@ impl Checker {
                     Input::Peers(Ok(all.map(|stored| stored.resource().clone()).collect()))
                 }
                 Effect::Call(Operation::Register) => {
+                    let cached = &state.operators[who].cache[1 - name];
+                    if cached.is_none() && state.server.objects[1 - name].is_some() {
+                        state.history.unseen.insert(run.uid());
+                    }
                     state.operators[who].step = Step::Checked(run, state.moment());
                     return;
                 }
