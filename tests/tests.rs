@@ -32,6 +32,8 @@ mod gates;
 mod gitops;
 /// Random histories: the core and what a process remembers, checked against the invariants.
 mod histories;
+/// What each answer to a read of the number leads to.
+mod reads;
 /// What becomes of a number, from its declaration to its conditions.
 mod registration;
 /// A release is of one version, everywhere.

@@ -56,7 +56,7 @@ impl Run {
         assert!(matches!(self.effect, Effect::LoadSecrets));
         let secrets = self.world.secrets.clone();
         self.tell(Input::Secrets(Ok(secrets)));
-        assert!(matches!(self.effect, Effect::ReadNumber));
+        assert!(matches!(self.effect, Effect::ReadNumber(_)));
         let reading = self.world.reading.clone();
         self.tell(Input::Reading(Box::new(reading)));
         self.expect_write(Purpose::Claim);

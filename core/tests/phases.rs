@@ -238,7 +238,7 @@ fn how_a_number_came_to_be_registered() {
     assert_eq!(time, at(50));
     assert_eq!(
         text,
-        "The number was already registered; no register call was made. what happened."
+        "The number is registered already, so no register call is needed. what happened."
     );
     let (time, text) = since(Reason::OutcomeConfirmed, Some(5));
     assert_eq!(time, at(5));
@@ -300,7 +300,7 @@ fn stored(status: &WhatsAppPhoneNumberStatus) -> WhatsAppPhoneNumberStatus {
 /// What a decision does.
 fn effects(decision: Decision) -> (String, Option<WhatsAppPhoneNumberStatus>) {
     match decision {
-        Decision::LoadSecrets | Decision::Read => (format!("{decision:?}"), None),
+        Decision::LoadSecrets | Decision::Read(_) => (format!("{decision:?}"), None),
         Decision::Register(claim) => ("Register".to_owned(), Some(claim.status)),
         Decision::Settle(status, requeue) => (format!("{requeue:?}"), Some(*status)),
     }
@@ -375,7 +375,7 @@ fn a_reason_of_another_version_has_the_same_consequence() {
         State::parse(&status)
     };
     assert!(found("registration").is_registered());
-    assert!(found("stall").stalled().is_some());
+    assert!(found("stall").stall().is_some());
     assert_eq!(found("wait").wait().map(|wait| wait.until.0), Some(at(9)));
     let status = render(&found("hold"), 1, at(0));
     assert_eq!(

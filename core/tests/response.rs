@@ -43,6 +43,7 @@ fn registered(answer: Answer) -> RegisterOutcome {
 fn looked_at(answer: Answer) -> ReadOutcome {
     read_outcome(
         &Exchange::Answered(answer),
+        ReadFields::All,
         &Scrubber::new(&inputs()),
         Timestamp::UNIX_EPOCH,
     )
@@ -346,7 +347,7 @@ fn numbers_are_judged_by_platform_and_status() {
                 (platform, "PENDING") if platform != "CLOUD_API" => {
                     RegistrationState::NotRegistered
                 }
-                _ => RegistrationState::Unknown,
+                _ => RegistrationState::Unclear(None),
             };
             let body = json!({"platform_type": platform, "status": status}).to_string();
             assert_eq!(verdict_of(200, &body), expected, "{body}");
@@ -383,6 +384,11 @@ fn reads_that_say_nothing_of_the_number() {
     let connected = r#"{"status":"CONNECTED","platform_type":"CLOUD_API"}"#;
     let unavailable = RegistrationState::Wait(Reason::GraphUnavailable);
     let limited = RegistrationState::Wait(Reason::RateLimited);
+    let locked = RegistrationState::Stall(Reason::AccountLocked);
+    let unclear = RegistrationState::Unclear(Some(Reason::InvalidRequest));
+    let text = |code, message| {
+        serde_json::json!({"error": {"code": code, "message": message}}).to_string()
+    };
     for (status, body, expected) in [
         (
             401,
@@ -409,19 +415,68 @@ fn reads_that_say_nothing_of_the_number() {
         (200, error_body(17), limited),
         (429, String::new(), limited),
         (429, error_body(100), limited),
-        (500, error_body(100), unavailable),
-        (500, error_body(133_005), unavailable),
+        (400, error_body(1), unavailable),
+        (403, error_body(368), locked),
+        (400, error_body(131_031), locked),
+        (
+            400,
+            text(
+                100,
+                "API calls from the server require an appsecret_proof argument",
+            ),
+            RegistrationState::Stall(Reason::AppSecretRejected),
+        ),
+        (
+            400,
+            text(
+                100,
+                "(#100) Tried accessing nonexisting field (status) on node type (WhatsAppBusinessAccount)",
+            ),
+            RegistrationState::Stall(Reason::PhoneNumberNotFound),
+        ),
+        (
+            400,
+            text(
+                100,
+                "(#100) Tried accessing nonexisting field (quality_rating) on node type (WhatsAppBusinessPhoneNumber)",
+            ),
+            RegistrationState::LacksField,
+        ),
+        (
+            400,
+            text(100, "(#100) Missing Permission"),
+            RegistrationState::Stall(Reason::PermissionDenied),
+        ),
+        (
+            400,
+            error_body(133_015),
+            RegistrationState::Wait(Reason::RecentlyDeregistered),
+        ),
+        (500, error_body(999_999), unavailable),
+        (500, error_body(100), unclear),
+        (400, error_body(999_999), unclear),
+        (200, error_body(999_999), unclear),
+        (
+            500,
+            error_body(133_005),
+            RegistrationState::Unclear(Some(Reason::PinMismatch)),
+        ),
         (503, String::new(), unavailable),
         (502, "<html>".to_owned(), unavailable),
         (502, connected.to_owned(), unavailable),
         (302, connected.to_owned(), unavailable),
-        (400, error_body(100), RegistrationState::Unknown),
-        (400, error_body(131_031), RegistrationState::Unknown),
-        (404, "<html>".to_owned(), RegistrationState::Unknown),
-        (404, connected.to_owned(), RegistrationState::Unknown),
-        (200, "<html>".to_owned(), RegistrationState::Unknown),
-        (200, "{}".to_owned(), RegistrationState::Unknown),
-        (200, r#"{"id":"1"}"#.to_owned(), RegistrationState::Unknown),
+        (400, error_body(100), unclear),
+        (403, "<html>".to_owned(), unavailable),
+        (404, "<html>".to_owned(), unavailable),
+        (407, String::new(), unavailable),
+        (404, connected.to_owned(), unavailable),
+        (200, "<html>".to_owned(), unavailable),
+        (200, "{}".to_owned(), RegistrationState::Unclear(None)),
+        (
+            200,
+            r#"{"id":"1"}"#.to_owned(),
+            RegistrationState::Unclear(None),
+        ),
     ] {
         let outcome = looked_at(answer(status, &body));
         assert_eq!(outcome.state, expected, "HTTP {status} {body}");
@@ -437,7 +492,8 @@ fn reads_that_say_nothing_of_the_number() {
 fn exchanges_without_an_answer() {
     let scrubber = Scrubber::new(&inputs());
     let register = |exchange| register_outcome(&exchange, &scrubber, Timestamp::UNIX_EPOCH);
-    let read = |exchange| read_outcome(&exchange, &scrubber, Timestamp::UNIX_EPOCH);
+    let read =
+        |exchange| read_outcome(&exchange, ReadFields::All, &scrubber, Timestamp::UNIX_EPOCH);
     let why = || format!("reset\n{TOKEN}");
     assert_eq!(
         register(Exchange::NotSent(why())).reason,

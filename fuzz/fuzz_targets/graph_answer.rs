@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
+use operator_core::graph::ReadFields;
 use operator_core::graph::response::{Answer, Exchange, read_outcome, register_outcome};
 use operator_core::credentials::Scrubber;
 use testkit::untrusted_input::check;
@@ -37,6 +38,7 @@ fuzz_target!(|data: &[u8]| {
         player.sleep(Duration::from_secs(u64::from(asks) * 300));
         let read = read_outcome(
             &answer(first.rotate_left(pass.into()), read),
+            ReadFields::All,
             &scrubber,
             player.now(),
         );

@@ -6,6 +6,7 @@ use std::time::Duration;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 use operator_core::api::WhatsAppPhoneNumber;
+use operator_core::graph::ReadFields;
 use operator_core::graph::response::{Answer, Exchange, read_outcome, register_outcome};
 use testkit::untrusted_input::player::Player;
 use operator_core::credentials::Scrubber;
@@ -71,7 +72,7 @@ fuzz_target!(|data: &[u8]| {
     let mut player = Player::new(resource, Ok(digests));
     player.own = false;
     for pair in answers.windows(2) {
-        let read = read_outcome(&answer(pair[0]), &scrubber, player.now());
+        let read = read_outcome(&answer(pair[0]), ReadFields::All, &scrubber, player.now());
         let register = register_outcome(&answer(pair[1]), &scrubber, player.now());
         player.pass(&read, &register);
         player.sleep(Duration::from_secs(u64::from(pair[0]) * 600));

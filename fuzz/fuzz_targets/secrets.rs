@@ -6,7 +6,7 @@ use k8s_openapi::ByteString;
 use libfuzzer_sys::fuzz_target;
 use secrecy::ExposeSecret as _;
 use url::Url;
-use operator_core::graph::{Call, request};
+use operator_core::graph::{Call, ReadFields, request};
 use operator_core::credentials::Scrubber;
 use operator_core::credentials::{CallInputs, SecretData};
 use operator_core::api::text::{MESSAGE, TEXT};
@@ -48,7 +48,7 @@ fuzz_target!(|data: &[u8]| {
     let base = Url::parse("https://graph.facebook.com").expect("a URL");
     // What the Secrets hold was looked at: a request comes of it.
     request::register(&base, &call).expect("a register request");
-    request::read(&base, &call).expect("a read");
+    request::read(&base, &call, ReadFields::All).expect("a read");
     let token = inputs.token.expose_secret();
     let clean = Scrubber::new(&inputs).scrub(&format!("Malformed access token {token}"));
     check::text(&clean, TEXT);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use kube::runtime::controller::Action;
 use operator_core::api::{self, WhatsAppPhoneNumber};
 use operator_core::credentials::CallInputs;
-use operator_core::graph::Call;
+use operator_core::graph::{Call, ReadFields};
 use operator_core::model::ledger::holds_claim;
 use operator_core::model::machine::{
     Effect, Failure, Input, Machine, Process as _, Purpose, Unavailable, WriteFault,
@@ -192,7 +192,7 @@ impl Driver {
                 });
                 Input::Secrets(found)
             }
-            Effect::ReadNumber => self.read_number().await,
+            Effect::ReadNumber(fields) => self.read_number(fields).await,
             Effect::Write {
                 on,
                 status,
@@ -217,12 +217,12 @@ impl Driver {
         }
     }
 
-    async fn read_number(&mut self) -> Input {
+    async fn read_number(&mut self, fields: ReadFields) -> Input {
         let Some(call) = self.graph_call() else {
             return Input::Secrets(Err(Unavailable));
         };
         let started = Instant::now();
-        let reading = self.context.graph.read(&call).await;
+        let reading = self.context.graph.read(&call, fields).await;
         let label = GraphOutcome::of_read(reading.state);
         self.context
             .metrics

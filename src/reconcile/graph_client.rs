@@ -10,7 +10,7 @@ use url::Url;
 use operator_core::credentials::Scrubber;
 use operator_core::graph::request::{self, BuildError, GraphRequest};
 use operator_core::graph::response::{self, Answer, Exchange};
-use operator_core::graph::{Call, ReadOutcome, RegisterOutcome};
+use operator_core::graph::{Call, ReadFields, ReadOutcome, RegisterOutcome};
 
 use crate::config::{GraphSettings, check_base_url, is_loopback};
 use crate::telemetry::Chain;
@@ -57,10 +57,11 @@ impl GraphClient {
         })
     }
 
-    /// Reads the number.
-    pub async fn read(&self, call: &Call<'_>) -> ReadOutcome {
-        let exchange = self.send(request::read(&self.base_url, call)).await;
-        response::read_outcome(&exchange, &Scrubber::new(call.inputs), Timestamp::now())
+    /// Reads these fields of the number.
+    pub async fn read(&self, call: &Call<'_>, fields: ReadFields) -> ReadOutcome {
+        let exchange = self.send(request::read(&self.base_url, call, fields)).await;
+        let scrubber = Scrubber::new(call.inputs);
+        response::read_outcome(&exchange, fields, &scrubber, Timestamp::now())
     }
 
     /// Registers the number: at most one POST.

@@ -124,9 +124,11 @@ impl GraphOutcome {
     pub const fn of_read(state: RegistrationState) -> Self {
         match state {
             RegistrationState::Registered | RegistrationState::NotRegistered => Self::Success,
-            RegistrationState::Stall(_) => Self::Rejected,
+            RegistrationState::Stall(_)
+            | RegistrationState::Unclear(Some(_))
+            | RegistrationState::LacksField => Self::Rejected,
             RegistrationState::Wait(reason) => Self::of_register(reason),
-            RegistrationState::Unknown => Self::Unreadable,
+            RegistrationState::Unclear(None) => Self::Unreadable,
         }
     }
 }

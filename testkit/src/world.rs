@@ -18,7 +18,7 @@ use operator_core::api::{
 };
 use operator_core::credentials::Digests;
 use operator_core::credentials::SecretFault;
-use operator_core::graph::{ReadOutcome, RegisterOutcome, RegistrationState, classify};
+use operator_core::graph::{ReadFields, ReadOutcome, RegisterOutcome, RegistrationState, classify};
 use operator_core::model::machine::{
     Effect, Input, Machine, Note, Process, Purpose, Unavailable, WriteFault,
 };
@@ -74,6 +74,8 @@ pub struct World {
     pub uptime: Duration,
     pub secrets: Result<Digests, SecretFault>,
     pub reading: ReadOutcome,
+    /// The answer to a read of the deciding fields only, where that is another one.
+    pub short_reading: Option<ReadOutcome>,
     /// What becomes of the next claims; success where nothing is left.
     pub fates: VecDeque<Fate>,
     pub cool_downs: HashMap<String, Timestamp>,
@@ -118,6 +120,7 @@ impl World {
             uptime: Duration::ZERO,
             secrets: Ok(digests("token", "pin")),
             reading: reading(RegistrationState::NotRegistered),
+            short_reading: None,
             fates: VecDeque::new(),
             fate: None,
             cool_downs: HashMap::new(),
@@ -198,10 +201,17 @@ impl World {
                     steps.push(Step::Secrets);
                     Input::Secrets(Ok(self.secrets.clone()))
                 }
-                Effect::ReadNumber => {
+                Effect::ReadNumber(fields) => {
                     assert!(steps.contains(&Step::Secrets), "read without a token");
                     steps.push(Step::Read);
-                    Input::Reading(Box::new(self.reading.clone()))
+                    let answer = match (fields, &self.short_reading) {
+                        (ReadFields::Deciding, Some(answer)) => answer,
+                        _ => &self.reading,
+                    };
+                    Input::Reading(Box::new(ReadOutcome {
+                        fields,
+                        ..answer.clone()
+                    }))
                 }
                 Effect::Write {
                     status,
@@ -221,8 +231,9 @@ impl World {
                 }),
                 Effect::Call(Operation::Register) => match self.fate.take() {
                     Some(Fate::Answered(outcome)) => {
-                        let shown = steps.contains(&Step::Read).then_some(self.reading.state);
-                        assert_ne!(shown, Some(RegistrationState::Registered));
+                        assert!(steps.contains(&Step::Read), "a call without a read");
+                        let needless = self.reading.state == RegistrationState::Registered;
+                        assert!(!needless || self.status().registration.is_some());
                         if !matches!(outcome.reason, Reason::NotSent | Reason::GraphUnreachable) {
                             let request = self.last_attempt().request.clone();
                             self.posts.push((self.now, request));
@@ -613,6 +624,7 @@ pub fn reading(state: RegistrationState) -> ReadOutcome {
         ..PhoneNumberStatus::default()
     };
     ReadOutcome {
+        fields: ReadFields::All,
         state,
         phone_number: (!matches!(state, RegistrationState::Wait(_))).then_some(number),
         error: None,

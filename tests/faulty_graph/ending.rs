@@ -84,7 +84,15 @@ fn end(case: &Case<'_>) -> Result<End, String> {
                     End::Waiting(reasons, from, wait)
                 })
             }
-            RegistrationState::NotRegistered | RegistrationState::Unknown => after_read(case, post),
+            RegistrationState::Unclear(Some(reason)) => Some(End::Stalled(reason)),
+            RegistrationState::Unclear(None) => match post {
+                // Neither the call nor the reads after it tell.
+                Some(post) if post.answer.is_unclear() => post.reason().map(End::Stalled),
+                post => after_read(case, post),
+            },
+            RegistrationState::NotRegistered => after_read(case, post),
+            // It is read again at once.
+            RegistrationState::LacksField => None,
         },
     };
     match expected {
@@ -149,6 +157,7 @@ fn is_final(reason: Reason) -> bool {
         Reason::TokenRejected
             | Reason::PermissionDenied
             | Reason::PhoneNumberNotFound
+            | Reason::AppSecretRejected
             | Reason::PinMismatch
             | Reason::AccountLocked
             | Reason::OwnershipNotVerified

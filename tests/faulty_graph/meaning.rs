@@ -33,6 +33,8 @@ pub enum Said {
     Cut,
     /// The state of a number.
     Number(Shown),
+    /// The error that asks for an `appsecret_proof`.
+    ProofMissing,
     /// An error of Graph.
     Error {
         code: Option<i64>,
@@ -189,6 +191,7 @@ impl Answer {
                 subcode,
                 transient,
             } => reason_of(*status, *code, *subcode, *transient),
+            Said::ProofMissing => Reason::AppSecretRejected,
             _ if *status == 429 => Reason::RateLimited,
             Said::Success if success => Reason::RegistrationSucceeded,
             Said::Object | Said::Number(_) if success => Reason::RegistrationRejected,
@@ -217,31 +220,36 @@ impl Answer {
         let Self::Said(status, said) = self else {
             return RegistrationState::Wait(Reason::GraphUnavailable);
         };
-        let reason = match said {
+        match said {
             Said::Error {
                 code,
                 subcode,
                 transient,
-            } => Some(reason_of(*status, *code, *subcode, *transient)),
-            _ => None,
-        };
-        match (reason, status, said) {
-            (
-                Some(
-                    reason @ (Reason::TokenRejected
-                    | Reason::PermissionDenied
-                    | Reason::PhoneNumberNotFound),
-                ),
-                ..,
-            ) => RegistrationState::Stall(reason),
-            (Some(Reason::RateLimited), ..) | (_, 429, _) => {
-                RegistrationState::Wait(Reason::RateLimited)
+            } => of_read_error(*status, reason_of(*status, *code, *subcode, *transient)),
+            Said::ProofMissing => RegistrationState::Stall(Reason::AppSecretRejected),
+            _ if *status == 429 => RegistrationState::Wait(Reason::RateLimited),
+            Said::Number(shown) if (200..300).contains(status) => of_number(shown),
+            Said::Success | Said::Object if (200..300).contains(status) => {
+                RegistrationState::Unclear(None)
             }
-            (_, 300..400 | 500.., _) => RegistrationState::Wait(Reason::GraphUnavailable),
-            (_, 200..300, Said::Cut) => RegistrationState::Wait(Reason::GraphUnavailable),
-            (_, 200..300, Said::Number(shown)) => of_number(shown),
-            _ => RegistrationState::Unknown,
+            _ => RegistrationState::Wait(Reason::GraphUnavailable),
         }
+    }
+}
+
+fn of_read_error(status: u16, reason: Reason) -> RegistrationState {
+    match reason {
+        Reason::TokenRejected
+        | Reason::PermissionDenied
+        | Reason::PhoneNumberNotFound
+        | Reason::AccountLocked => RegistrationState::Stall(reason),
+        _ if status == 429 => RegistrationState::Wait(Reason::RateLimited),
+        Reason::RateLimited
+        | Reason::GraphUnavailable
+        | Reason::RecentlyDeregistered
+        | Reason::RegistrationBlocked => RegistrationState::Wait(reason),
+        Reason::RegistrationRejected => RegistrationState::Unclear(Some(Reason::InvalidRequest)),
+        _ => RegistrationState::Unclear(Some(reason)),
     }
 }
 
@@ -259,6 +267,6 @@ fn of_number(shown: &Shown) -> RegistrationState {
         (platform, Some("PENDING")) if platform != Some("CLOUD_API") => {
             RegistrationState::NotRegistered
         }
-        _ => RegistrationState::Unknown,
+        _ => RegistrationState::Unclear(None),
     }
 }

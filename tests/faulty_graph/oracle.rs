@@ -78,12 +78,13 @@ pub fn violations(case: &Case<'_>) -> Vec<String> {
     GUARANTEES.iter().filter_map(broken).collect()
 }
 
-/// docs/design/protocol.md: no POST for a number that Graph reports as registered. Two things are no report. An answer to the read that
-/// says neither yes nor no ("Unknown counts as not registered, on budget", 4.2). And what shows only when the confirm
+/// docs/design/protocol.md: no POST for a number that Graph reports as registered. Two things are no report. Fields
+/// that say neither yes nor no, four times in a row. And what shows only when the confirm
 /// window is over, the documented limit of a read that is too old: the scripts keep within the window, a busy machine
 /// does not always.
 fn no_post_when_registered(case: &Case<'_>) -> Held {
-    let unknown = case.posts_with(|before| before.read_state() == Some(RegistrationState::Unknown));
+    let unclear = Some(RegistrationState::Unclear(None));
+    let unknown = case.posts_with(|before| before.read_state() == unclear);
     let late = case.posts_with(|before| case.shows_too_late(before));
     let seen = case.report.counts.register_calls_while_registered;
     check(
@@ -99,7 +100,7 @@ fn looks_before_it_leaps(case: &Case<'_>) -> Held {
     let looked = |before: &Call| {
         matches!(
             before.read_state(),
-            Some(RegistrationState::NotRegistered | RegistrationState::Unknown)
+            Some(RegistrationState::NotRegistered | RegistrationState::Unclear(None))
         )
     };
     let posts = case.posts().count();
@@ -179,7 +180,13 @@ fn retries_only_what_may_pass(case: &Case<'_>) -> Held {
 fn waits_as_asked(case: &Case<'_>) -> Held {
     for pair in case.calls.windows(2) {
         let (call, gap) = (&pair[0], pair[1].time.duration_since(pair[0].time));
-        let waits = matches!(call.read_state(), Some(RegistrationState::Wait(_)))
+        // After the last of the reads that do not tell, the call follows at once.
+        let untold = match call.read_state() {
+            Some(RegistrationState::Wait(_)) => true,
+            Some(RegistrationState::Unclear(_)) => !pair[1].is_post(),
+            _ => false,
+        };
+        let waits = untold
             || call.is_limited()
             || call.reason() == Some(Reason::GraphUnavailable) && !call.answer.is_unclear();
         let wait = match call.is_limited() {

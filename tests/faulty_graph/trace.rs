@@ -8,7 +8,7 @@ use operator_core::graph::RegistrationState;
 
 use super::draw;
 use super::meaning::{self, Answer, Said};
-use super::scenario::Scenario;
+use super::scenario::{Scenario, Start};
 use testkit::simulator::{Action, LogEntry, NumberReport, Operation, Script, Step};
 
 /// One call and its answer.
@@ -65,6 +65,7 @@ fn natural(scenario: &Scenario, entry: &LogEntry) -> Answer {
         return Answer::Nothing;
     };
     let said = match (&entry.shown, entry.code) {
+        (_, Some(100)) if scenario.start == Start::ProofRequired => Said::ProofMissing,
         (_, Some(code)) => meaning::error(code, scenario.subcode(code), false),
         (Some(shown), None) => Said::Number(shown.clone()),
         (None, None) => Said::Success,

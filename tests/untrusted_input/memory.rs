@@ -180,8 +180,13 @@ fn decides_on_a_large_resource() {
     let lost = RegisterOutcome::without_answer(Reason::OutcomeUnknown, "no answer");
     let read = operator_core::graph::response::read_outcome(
         &operator_core::graph::response::Exchange::Answered(
-            operator_core::graph::response::Answer::default(),
+            operator_core::graph::response::Answer {
+                status: 200,
+                body: br#"{"platform_type": "NOT_APPLICABLE"}"#.to_vec(),
+                ..Default::default()
+            },
         ),
+        operator_core::graph::ReadFields::All,
         &operator_core::credentials::Scrubber::new(&inputs()),
         player.now(),
     );

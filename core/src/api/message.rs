@@ -64,6 +64,16 @@ pub fn explain_requested(what: &str, reason: Reason) -> String {
     compose(what, &rest)
 }
 
+/// Returns the message for a registered number whose requested call was not made, as a read stood against it.
+pub fn explain_unmet(what: &str, reason: Reason) -> String {
+    let rest = format!(
+        "{} The number still counts as registered; the requested register call was not made and is made once this \
+         changes, or set the annotation {REGISTER_REQUESTED_AT} to a new value to have it tried at once.",
+        advice_for_request(reason)
+    );
+    compose(what, &rest)
+}
+
 fn compose(what: &str, rest: &str) -> String {
     let what = what.trim_end_matches('.');
     let mut letters = what.chars();

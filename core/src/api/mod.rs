@@ -12,7 +12,7 @@ mod status;
 pub mod text;
 
 pub use crd::{crd, crd_yaml};
-pub use message::{explain, explain_requested};
+pub use message::{explain, explain_requested, explain_unmet};
 pub use reason::{Disposition, Reason, Source};
 pub use spec::{
     AppSecretRef, BackupSecretRef, DataLocalizationRegion, DeletionPolicy, PinSecretRef,

@@ -86,6 +86,10 @@ reasons! {
     PermissionDenied => "Assign the WhatsApp account to the system user and grant whatsapp_business_management, then put a new token into the Secret or set the annotation whatsapp-operator.dev/register-requested-at.",
     /// Graph does not know the phone number ID, or the token has no access to it.
     PhoneNumberNotFound => "Compare spec.phoneNumberID with WhatsApp Manager. If it is wrong, create a resource with the right ID; else assign the WhatsApp account to the system user, then set the annotation whatsapp-operator.dev/register-requested-at.",
+    /// Graph asks for an app secret proof, or does not accept it.
+    AppSecretRejected => "Put the app secret of the token's app into a Secret and name it in spec.appSecretRef; the operator notices the change automatically.",
+    /// The number is connected to the WhatsApp Business app, for which Meta refuses register calls.
+    BusinessAppNumber => "Connect the number by Embedded Signup with coexistence instead of registering it. Do not delete the account in the app: that ends the link. Once the number has left the app, set the annotation whatsapp-operator.dev/register-requested-at.",
     /// The number has two-step verification with another PIN.
     PinMismatch => "Put the number's PIN into the Secret, or reset it in WhatsApp Manager first; the operator notices a new PIN automatically. Do not guess: wrong PINs lock the number.",
     /// Too many wrong PINs were tried.
@@ -156,6 +160,8 @@ impl Reason {
             Self::TokenRejected
             | Self::PermissionDenied
             | Self::PhoneNumberNotFound
+            | Self::AppSecretRejected
+            | Self::BusinessAppNumber
             | Self::PinMismatch
             | Self::AccountLocked
             | Self::OwnershipNotVerified
@@ -219,6 +225,20 @@ impl Reason {
                 | Self::InvalidToken
                 | Self::InvalidPin
                 | Self::InvalidBackup
+        )
+    }
+
+    /// Whether no call can succeed when Graph gives this reason to a read: the token, the ID, the account or the number stands
+    /// against it.
+    pub const fn ends_reads(self) -> bool {
+        matches!(
+            self,
+            Self::TokenRejected
+                | Self::PermissionDenied
+                | Self::PhoneNumberNotFound
+                | Self::AppSecretRejected
+                | Self::BusinessAppNumber
+                | Self::AccountLocked
         )
     }
 

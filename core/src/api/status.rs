@@ -95,6 +95,11 @@ pub struct WhatsAppPhoneNumberStatus {
     #[schemars(range(min = 0))]
     pub read_failures: i32,
 
+    /// The number of reads in a row whose answer does not tell whether the number is registered.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(range(min = 0))]
+    pub unclear_reads: i32,
+
     /// The last handled value of the annotation whatsapp-operator.dev/register-requested-at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handled_register_request: Option<String>,
@@ -156,6 +161,9 @@ pub struct Stall {
     /// Whether the token changed since, so that the operator cannot tell whether the PIN changed as well.
     #[serde(default, skip_serializing_if = "is_false")]
     pub token_changed: bool,
+    /// The value of the annotation whatsapp-operator.dev/register-requested-at that this answers: a read stood against the call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
 }
 
 /// A reason not to call, apart from the last call or read.
@@ -201,6 +209,7 @@ impl Stall {
             reason,
             message,
             token_changed: false,
+            request: None,
         }
     }
 }

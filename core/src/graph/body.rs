@@ -5,7 +5,8 @@
 
 use serde_json::{Map, Value};
 
-use super::codes::ErrorSignature;
+use super::codes::{ErrorSignature, classify_signature, is_phone_number, node_lacking_a_field};
+use crate::api::Reason;
 
 /// The content of a body.
 pub(super) enum Content {
@@ -84,13 +85,30 @@ impl GraphError {
         is_graph.then_some(parsed)
     }
 
-    pub(super) fn signature(&self, http_status: u16) -> ErrorSignature {
-        ErrorSignature {
+    pub(super) fn reason(&self, http_status: u16) -> Reason {
+        classify_signature(ErrorSignature {
             http_status,
             code: self.code,
             subcode: self.subcode,
             transient: self.transient.unwrap_or_default(),
-        }
+            message: self.message_with_details().as_deref(),
+        })
+    }
+
+    /// Whether a read of a phone number asked for a field that Graph does not know.
+    pub(super) fn is_phone_number_lacking_a_field(&self) -> bool {
+        self.node().is_some_and(is_phone_number)
+    }
+
+    /// The type of the node, where the ID is not that of a phone number.
+    pub(super) fn foreign_node(&self) -> Option<&str> {
+        self.node().filter(|node| !is_phone_number(node))
+    }
+
+    /// The type of the node that lacks a field which a read asked for.
+    fn node(&self) -> Option<&str> {
+        let message = self.message.as_deref().filter(|_| self.code == Some(100))?;
+        node_lacking_a_field(message)
     }
 
     pub(super) fn message_with_details(&self) -> Option<String> {

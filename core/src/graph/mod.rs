@@ -22,4 +22,4 @@ pub mod request;
 pub mod response;
 
 pub use codes::classify;
-pub use outcome::{Call, ReadOutcome, RegisterOutcome, RegistrationState};
+pub use outcome::{Call, ReadFields, ReadOutcome, RegisterOutcome, RegistrationState};

@@ -30,9 +30,20 @@ pub struct RegisterOutcome {
     pub message: String,
 }
 
+/// The fields of the number that a read asks for. One that Graph does not know makes it reject the whole read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReadFields {
+    #[default]
+    All,
+    /// Those that tell whether the number is registered.
+    Deciding,
+}
+
 /// The outcome of a read. All its texts are scrubbed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReadOutcome {
+    /// What was asked for.
+    pub fields: ReadFields,
     pub state: RegistrationState,
     /// The number as Graph reports it, without the time.
     pub phone_number: Option<PhoneNumberStatus>,
@@ -57,8 +68,10 @@ pub enum RegistrationState {
     Stall(Reason),
     /// There is no usable answer: read again later.
     Wait(Reason),
-    /// There is an answer that tells neither.
-    Unknown,
+    /// There is an answer that tells neither: an error with this reason, or fields that fit nothing.
+    Unclear(Option<Reason>),
+    /// The node is a phone number, and lacks a field that was asked for.
+    LacksField,
 }
 
 impl RegisterOutcome {

@@ -9,14 +9,21 @@ use serde::Serialize;
 use url::Url;
 use zeroize::Zeroizing;
 
-use super::outcome::Call;
+use super::outcome::{Call, ReadFields};
 use crate::api::DataLocalizationRegion;
 
 /// A request ready to be sent. Its body is zeroed on drop.
 pub type GraphRequest = Request<Zeroizing<Vec<u8>>>;
 
-/// The fields that a read asks for. One unknown name makes Graph reject the whole read with code 100.
-const READ_FIELDS: &str = "id,display_phone_number,verified_name,quality_rating,code_verification_status,platform_type,status";
+/// The names of the fields that a read asks for. One unknown name makes Graph reject the whole read with code 100.
+const fn names(fields: ReadFields) -> &'static str {
+    match fields {
+        ReadFields::All => {
+            "id,display_phone_number,verified_name,quality_rating,code_verification_status,platform_type,status"
+        }
+        ReadFields::Deciding => "id,status,platform_type",
+    }
+}
 
 /// The product and three plain numbers, as the pattern for `User-Agent` in Meta's OpenAPI file requires; without a
 /// pre-release tag.
@@ -60,10 +67,10 @@ struct BackupBody<'a> {
 }
 
 /// Builds the request that reads the number.
-pub fn read(base: &Url, call: &Call<'_>) -> Result<GraphRequest, BuildError> {
+pub fn read(base: &Url, call: &Call<'_>, fields: ReadFields) -> Result<GraphRequest, BuildError> {
     let mut url = number_url(base, call, &[])?;
     // Not `query_pairs_mut`, which would encode the commas as %2C.
-    url.set_query(Some(&format!("fields={READ_FIELDS}")));
+    url.set_query(Some(&format!("fields={}", names(fields))));
     add_proof(&mut url, call);
     build(Method::GET, &url, call, Zeroizing::default())
 }

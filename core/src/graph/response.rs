@@ -7,11 +7,10 @@ use http::HeaderMap;
 use jiff::Timestamp;
 
 use super::body::{Content, GraphError, says_success, text};
-use super::codes::classify_signature;
-use super::outcome::{ReadOutcome, RegisterOutcome, RegistrationState};
+use super::outcome::{ReadFields, ReadOutcome, RegisterOutcome, RegistrationState};
 use super::rate_limit;
 use crate::api::text::{NAME, TEXT, WORD};
-use crate::api::{GraphErrorStatus, PhoneNumberStatus, Reason};
+use crate::api::{Disposition, GraphErrorStatus, PhoneNumberStatus, Reason};
 use crate::credentials::Scrubber;
 
 /// The result of sending a request.
@@ -74,8 +73,15 @@ pub fn register_outcome(
     }
 }
 
-pub fn read_outcome(exchange: &Exchange, scrubber: &Scrubber, now: Timestamp) -> ReadOutcome {
+/// The outcome of a read of these fields.
+pub fn read_outcome(
+    exchange: &Exchange,
+    fields: ReadFields,
+    scrubber: &Scrubber,
+    now: Timestamp,
+) -> ReadOutcome {
     let without_answer = |reason, text: &str| ReadOutcome {
+        fields,
         state: RegistrationState::Wait(reason),
         phone_number: None,
         error: None,
@@ -91,6 +97,7 @@ pub fn read_outcome(exchange: &Exchange, scrubber: &Scrubber, now: Timestamp) ->
             let number = reader.phone_number();
             let shown = number.as_ref().map(|number| reader.scrubbed(number));
             ReadOutcome {
+                fields,
                 state: read_state(answer, &reader.content, number.as_ref()),
                 error: number.is_none().then(|| reader.error()),
                 fbtrace_id: reader.fbtrace_id(),
@@ -106,7 +113,7 @@ pub fn read_outcome(exchange: &Exchange, scrubber: &Scrubber, now: Timestamp) ->
 fn register_reason(status: u16, content: &Content) -> Reason {
     match content {
         _ if is_redirect(status) => Reason::OutcomeUnknown,
-        Content::Error(error) => classify_signature(error.signature(status)),
+        Content::Error(error) => error.reason(status),
         _ if status == 429 => Reason::RateLimited,
         Content::Object(object) if is_success(status) => {
             if says_success(object) {
@@ -119,35 +126,35 @@ fn register_reason(status: u16, content: &Content) -> Reason {
     }
 }
 
-/// The state of the registration for an answer to a read; the code of an error takes precedence.
+/// The state of the registration for an answer to a read. Only JSON of Graph's is one: a page of a proxy, a redirect or an
+/// incomplete body is not, whatever its status.
 fn read_state(
     answer: &Answer,
     content: &Content,
     number: Option<&PhoneNumberStatus>,
 ) -> RegistrationState {
-    let reason = match content {
-        Content::Error(error) => Some(classify_signature(error.signature(answer.status))),
-        Content::Object(_) | Content::Unreadable => None,
-    };
-    match reason {
-        Some(
-            reason @ (Reason::TokenRejected
-            | Reason::PermissionDenied
-            | Reason::PhoneNumberNotFound),
-        ) => RegistrationState::Stall(reason),
-        Some(Reason::RateLimited) => RegistrationState::Wait(Reason::RateLimited),
+    match content {
+        Content::Error(error) => error_state(error, answer.status),
         _ if answer.status == 429 => RegistrationState::Wait(Reason::RateLimited),
-        // A redirect or an incomplete body is not an answer.
-        _ if answer.status >= 500 || is_redirect(answer.status) => {
+        Content::Object(_) if is_success(answer.status) => {
+            number.map_or(RegistrationState::Unclear(None), number_state)
+        }
+        Content::Object(_) | Content::Unreadable => {
             RegistrationState::Wait(Reason::GraphUnavailable)
         }
-        _ if answer.fault.is_some()
-            && matches!(content, Content::Unreadable)
-            && is_success(answer.status) =>
-        {
-            RegistrationState::Wait(Reason::GraphUnavailable)
-        }
-        _ => number.map_or(RegistrationState::Unknown, number_state),
+    }
+}
+
+/// The state of the registration for an error; its code takes precedence.
+fn error_state(error: &GraphError, http_status: u16) -> RegistrationState {
+    match error.reason(http_status) {
+        reason if reason.ends_reads() => RegistrationState::Stall(reason),
+        _ if http_status == 429 => RegistrationState::Wait(Reason::RateLimited),
+        reason if reason.disposition() == Disposition::Retry => RegistrationState::Wait(reason),
+        _ if error.is_phone_number_lacking_a_field() => RegistrationState::LacksField,
+        // This one is about a call.
+        Reason::RegistrationRejected => RegistrationState::Unclear(Some(Reason::InvalidRequest)),
+        reason => RegistrationState::Unclear(Some(reason)),
     }
 }
 
@@ -162,9 +169,9 @@ fn number_state(number: &PhoneNumberStatus) -> RegistrationState {
         (Some("NOT_APPLICABLE"), _) | (_, Some("DISCONNECTED" | "UNVERIFIED")) => {
             RegistrationState::NotRegistered
         }
-        (Some("CLOUD_API"), Some("PENDING")) => RegistrationState::Unknown,
+        (Some("CLOUD_API"), Some("PENDING")) => RegistrationState::Unclear(None),
         (_, Some("PENDING")) => RegistrationState::NotRegistered,
-        _ => RegistrationState::Unknown,
+        _ => RegistrationState::Unclear(None),
     }
 }
 
@@ -295,6 +302,9 @@ impl<'a> Reader<'a> {
         }
         if let Some(details) = self.clean(error.details.as_deref(), TEXT) {
             line += &format!(" (details: {details})");
+        }
+        if let Some(node) = self.clean(error.foreign_node(), WORD) {
+            line += &format!(" (this is the ID of a {node})");
         }
         line
     }

@@ -14,10 +14,10 @@ use super::policy::Policy;
 use super::render::render;
 use super::schedule::{META_WINDOW, later, whole_seconds, with_jitter};
 use crate::api::{
-    AttemptEnd, AttemptOutcome, Disposition, LedgerEntry, Operation, Reason, Stall, TokenWait,
-    Wait, WhatsAppPhoneNumberStatus,
+    AttemptEnd, AttemptOutcome, Disposition, LedgerEntry, Operation, PhoneNumberStatus, Reason,
+    Stall, TokenWait, Wait, WhatsAppPhoneNumberStatus,
 };
-use crate::graph::{ReadOutcome, RegisterOutcome};
+use crate::graph::{ReadFields, ReadOutcome, RegisterOutcome};
 
 /// The wait after a deregistration, which takes Meta a few minutes (error 133015: "wait 5 minutes").
 const AFTER_DEREGISTRATION: Duration = Duration::from_secs(5 * 60);
@@ -99,7 +99,7 @@ pub fn confirm(attempt: &mut LedgerEntry) {
     }
 }
 
-/// Notes a read of the number.
+/// Notes a read of the number that was answered.
 pub fn note_reading(
     record: &mut WhatsAppPhoneNumberStatus,
     reading: &ReadOutcome,
@@ -109,19 +109,29 @@ pub fn note_reading(
     note_read_trace(record, reading);
     record.read_failures = 0;
     record.graph_api_version = Some(version.to_owned());
-    let Some(phone_number) = &reading.phone_number else {
+    let Some(found) = &reading.phone_number else {
         return;
     };
-    let previous = record.phone_number.as_ref().map(|previous| {
-        let mut previous = previous.clone();
-        previous.observed_time = None;
-        previous
+    let known = record.phone_number.take().unwrap_or_default();
+    let shown = PhoneNumberStatus {
+        observed_time: known.observed_time.clone(),
+        ..match reading.fields {
+            ReadFields::All => found.clone(),
+            ReadFields::Deciding => PhoneNumberStatus {
+                status: found.status.clone(),
+                platform_type: found.platform_type.clone(),
+                ..known.clone()
+            },
+        }
+    };
+    let observed_time = match &known.observed_time {
+        Some(time) if shown == known => time.clone(),
+        _ => Time(whole_seconds(now)),
+    };
+    record.phone_number = Some(PhoneNumberStatus {
+        observed_time: Some(observed_time),
+        ..shown
     });
-    if previous.as_ref() != Some(phone_number) {
-        let mut phone_number = phone_number.clone();
-        phone_number.observed_time = Some(Time(whole_seconds(now)));
-        record.phone_number = Some(phone_number);
-    }
 }
 
 /// Notes the trace ID of a read, as long as there is none of a register call.
@@ -326,7 +336,8 @@ fn wait_after(
         }
         Reason::RegistrationBlocked => META_WINDOW,
         Reason::RateLimited => retry_after.unwrap_or(backoff),
-        Reason::OutcomeUnknown | Reason::RegistrationRejected => policy.confirm_window,
+        Reason::OutcomeUnknown => backoff.max(policy.confirm_window),
+        Reason::RegistrationRejected => policy.confirm_window,
         Reason::GraphUnavailable => {
             let window = server_fault.then_some(policy.confirm_window);
             backoff

@@ -19,7 +19,10 @@ use super::ledger;
 use super::phase::Phase;
 use crate::api::{Operation, Reason};
 use crate::credentials::Digests;
-use crate::graph::{ReadOutcome, RegistrationState};
+use crate::graph::{ReadFields, ReadOutcome, RegistrationState};
+
+/// How often an answer that does not tell whether the number is registered is asked for again.
+const UNCLEAR_READS: i32 = 3;
 
 /// Returns the next step for a resource.
 pub fn decide(observed: &Observed<'_>, now: Timestamp) -> Decision {
@@ -58,8 +61,7 @@ impl Facts<'_> {
         if let Some(decision) = self.stay_stalled(digests) {
             return decision;
         }
-        let must_read = self.must_read();
-        let reading = self.observed.reading.filter(|_| must_read);
+        let reading = self.observed.reading;
         if let Some(decision) = reading.and_then(|reading| self.heed(operation, reading, digests)) {
             return decision;
         }
@@ -67,8 +69,8 @@ impl Facts<'_> {
         if let Some(end) = self.observed.cool_down.filter(|end| *end > self.now) {
             return self.cool_down(end, digests);
         }
-        if must_read && reading.is_none() {
-            return Decision::Read;
+        if reading.is_none() {
+            return Decision::Read(ReadFields::All);
         }
         self.hold_back(operation, digests)
             .unwrap_or_else(|| self.claim(operation, digests))
@@ -77,10 +79,9 @@ impl Facts<'_> {
     /// Waits until the earliest time of a call; in the confirm window the number is read in between.
     fn wait_for_its_time(&self) -> Option<Decision> {
         let due = self.earliest_call().filter(|due| *due > self.now)?;
-        if self.refused().is_some() {
+        if self.request().is_none() && self.refused().is_some() {
             // A stalled resource has no time. If a change has lifted the stall, the time is that of a failed read since.
             match self.observed.inputs {
-                _ if self.request().is_some() => return None,
                 Inputs::Unread => return Some(Decision::LoadSecrets),
                 Inputs::Ready(digests) if self.is_lifted(digests) => {}
                 Inputs::Ready(_) | Inputs::Faulty(_) => return None,
@@ -113,17 +114,39 @@ impl Facts<'_> {
         digests: &Digests,
     ) -> Option<Decision> {
         match reading.state {
-            state if operation.is_shown_by(state) => Some(self.adopt(operation, reading, digests)),
-            RegistrationState::Wait(reason) => Some(self.wait_by_read(reason, reading, digests)),
-            RegistrationState::Stall(reason) if self.request().is_none() => {
-                Some(self.stall_by_read(reason, reading, digests))
+            // A call that was requested for such a number is made all the same.
+            state if operation.is_shown_by(state) => {
+                (!self.state.is_registered()).then(|| self.adopt(operation, reading, digests))
             }
-            // `Stall` gets here only for a requested call.
-            RegistrationState::Stall(_)
-            | RegistrationState::Registered
-            | RegistrationState::NotRegistered
-            | RegistrationState::Unknown => None,
+            RegistrationState::Wait(reason) => Some(self.wait_by_read(reason, reading, digests)),
+            RegistrationState::Stall(reason) => Some(self.stall_by_read(reason, reading, digests)),
+            RegistrationState::LacksField if reading.fields == ReadFields::All => {
+                Some(Decision::Read(ReadFields::Deciding))
+            }
+            RegistrationState::LacksField => {
+                self.doubt(Some(Reason::InvalidRequest), reading, digests)
+            }
+            RegistrationState::Unclear(reason) => self.doubt(reason, reading, digests),
+            RegistrationState::NotRegistered | RegistrationState::Registered => None,
         }
+    }
+
+    /// An answer that tells neither is asked for again a few times. Then an error stalls, unless the call is requested; other
+    /// answers leave one call. In a confirm window the reads go on anyway.
+    fn doubt(
+        &self,
+        reason: Option<Reason>,
+        reading: &ReadOutcome,
+        digests: &Digests,
+    ) -> Option<Decision> {
+        if self.window().is_some_and(|window| window.end > self.now) {
+            return None;
+        }
+        if self.state.record.unclear_reads < UNCLEAR_READS {
+            return Some(self.read_later(reason, reading));
+        }
+        let reason = reason.filter(|_| self.request().is_none())?;
+        Some(self.stall_by_read(reason, reading, digests))
     }
 
     /// Holds the call back, if there is a reason to.
@@ -139,8 +162,8 @@ impl Facts<'_> {
         {
             return Some(decision);
         }
-        let due = self.earliest_call().filter(|due| *due > self.now);
-        if let Some(due) = due
+        let due = self.earliest_call_after_read();
+        if let Some(due) = due.filter(|due| *due > self.now)
             && !(self.waits_for_token() && self.is_other_token(digests))
         {
             return Some(self.wait_on(due));

@@ -8,7 +8,7 @@ use super::policy::Policy;
 use super::twins::Peers;
 use crate::api::{LedgerEntry, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
 use crate::credentials::{Digests, SecretFault};
-use crate::graph::ReadOutcome;
+use crate::graph::{ReadFields, ReadOutcome};
 
 /// The knowledge of this process about an open claim that it is not working on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,8 +64,8 @@ pub struct Observed<'a> {
 pub enum Decision {
     /// Read the Secrets: a call may follow.
     LoadSecrets,
-    /// Read the number from Graph.
-    Read,
+    /// Read these fields of the number from Graph.
+    Read(ReadFields),
     /// Write this status, which claims an attempt; if the claim is acquired, make the register call and record its outcome.
     Register(Box<Claim>),
     /// Write this status if it differs, and end the reconciliation.

@@ -227,12 +227,21 @@ pub fn failures_in_a_row(attempts: &[LedgerEntry]) -> u32 {
         .fold(0, u32::saturating_add)
 }
 
-/// The number of counting attempts in a row that ended with this reason, up to the newest.
+/// The number of counting attempts in a row that ended with this reason, up to the newest. A fault that passes and a lost answer
+/// in between say nothing about it.
 pub fn in_a_row(attempts: &[LedgerEntry], reason: Reason) -> u32 {
-    let ended = attempts
-        .iter()
-        .filter(|attempt| attempt.counts() && !attempt.is_open());
-    let count = ended
+    let telling = attempts.iter().filter(|attempt| {
+        let passing = attempt.known_reason().is_some_and(|other| {
+            matches!(
+                attempt.operation.disposition(other),
+                Disposition::Retry | Disposition::Confirm
+            )
+        });
+        attempt.counts()
+            && !attempt.is_open()
+            && (!passing || attempt.known_reason() == Some(reason))
+    });
+    let count = telling
         .take_while(|attempt| attempt.known_reason() == Some(reason))
         .count();
     u32::try_from(count).unwrap_or(u32::MAX)
@@ -439,6 +448,19 @@ mod tests {
         ];
         assert_eq!(failures_in_a_row(&attempts), 5);
         assert_eq!(in_a_row(&attempts, Reason::GraphUnavailable), 1);
+    }
+
+    #[test]
+    fn a_fault_in_between_does_not_end_a_row() {
+        let attempts = [
+            failed(6, Reason::PinLocked),
+            ended("u", 5, AttemptOutcome::Unknown, Reason::OutcomeUnknown),
+            failed(4, Reason::GraphUnavailable),
+            failed(3, Reason::PinLocked),
+            failed(2, Reason::PinMismatch),
+            failed(1, Reason::PinLocked),
+        ];
+        assert_eq!(in_a_row(&attempts, Reason::PinLocked), 2);
     }
 
     proptest! {

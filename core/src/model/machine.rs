@@ -18,7 +18,7 @@ use super::policy::Policy;
 use super::twins::{Peers, blocks_call, registered_meanwhile};
 use crate::api::{LedgerEntry, Operation, Reason, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
 use crate::credentials::{Digests, SecretFault};
-use crate::graph::{ReadOutcome, RegisterOutcome};
+use crate::graph::{ReadFields, ReadOutcome, RegisterOutcome};
 
 /// The wait for the watch after a resource was found gone or recreated.
 const AFTER_GONE: Duration = Duration::from_secs(1);
@@ -39,8 +39,8 @@ pub enum Effect {
     SettleClaim { until: Duration },
     /// Read the Secrets. Answered by [`Input::Secrets`].
     LoadSecrets,
-    /// Read the number from Graph. Answered by [`Input::Reading`].
-    ReadNumber,
+    /// Read these fields of the number from Graph. Answered by [`Input::Reading`].
+    ReadNumber(ReadFields),
     /// Write this status on this version of the resource, if it is still the newest. Answered by [`Input::Written`].
     ///
     /// From a claim on, the driver must run to the next [`Effect::Lock`] or [`Effect::End`], even when the reconciliation is
@@ -341,12 +341,12 @@ impl Machine {
                 self.state = State::Deciding(round);
                 Effect::LoadSecrets
             }
-            Decision::Read if round.reading.is_none() => {
+            Decision::Read(fields) if round.is_new(fields) => {
                 process.note(Note::Read(&self.resource));
                 self.state = State::Deciding(round);
-                Effect::ReadNumber
+                Effect::ReadNumber(fields)
             }
-            Decision::LoadSecrets | Decision::Read => Effect::End(Err(Failure::Unsettled)),
+            Decision::LoadSecrets | Decision::Read(_) => Effect::End(Err(Failure::Unsettled)),
             Decision::Register(claim) => self.claim(&round, *claim, process),
             Decision::Settle(status, requeue) => self.settle(&round, status, requeue, process),
         }
@@ -583,6 +583,15 @@ fn gone() -> Effect {
 // === impl Round ===
 
 impl Round {
+    /// Whether the round has no read of these fields yet.
+    fn is_new(&self, fields: ReadFields) -> bool {
+        let read = self.reading.as_ref().map(|reading| reading.fields);
+        match fields {
+            ReadFields::All => read.is_none(),
+            ReadFields::Deciding => read == Some(ReadFields::All),
+        }
+    }
+
     fn observed<'a>(
         &'a self,
         resource: &'a WhatsAppPhoneNumber,

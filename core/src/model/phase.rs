@@ -90,6 +90,11 @@ impl State {
         self
     }
 
+    /// Whether the last read did not tell whether the number is registered: its wait is one for another read.
+    pub fn awaits_read(&self) -> bool {
+        self.record.read_failures > 0 || self.record.unclear_reads > 0
+    }
+
     pub fn is_registered(&self) -> bool {
         match self.standing {
             Standing::Registered(_) => true,
@@ -105,10 +110,10 @@ impl State {
         }
     }
 
-    /// The reason why the last call or read stalls the resource.
-    pub fn stalled(&self) -> Option<Reason> {
+    /// What stalls the resource after its last call or read.
+    pub fn stall(&self) -> Option<&Stall> {
         match &self.phase {
-            Phase::Stalled(stall) => Some(stall.reason),
+            Phase::Stalled(stall) => Some(stall),
             Phase::Idle | Phase::InFlight(_) | Phase::Unconfirmed(_) | Phase::Waiting(_) => None,
         }
     }
@@ -127,6 +132,7 @@ impl State {
         self.hold = None;
         self.record.last_error = None;
         self.record.read_failures = 0;
+        self.record.unclear_reads = 0;
     }
 }
 

@@ -10,7 +10,7 @@ use crate::api::conditions::{self, FALSE, TRUE, Truth, UNKNOWN};
 use crate::api::text::{MESSAGE, cut, one_line};
 use crate::api::{
     Disposition, Hold, Operation, REGISTER_REQUESTED_AT, Reason, Registration, Source, Stall, Wait,
-    WhatsAppPhoneNumberStatus, explain, explain_requested,
+    WhatsAppPhoneNumberStatus, explain, explain_requested, explain_unmet,
 };
 
 /// What conditions say, as a whole.
@@ -129,7 +129,9 @@ impl Summary {
                 "The number is registered, although the register call had no clear answer. {message}."
             ),
             Reason::AlreadyRegistered => {
-                format!("The number was already registered; no register call was made. {message}.")
+                format!(
+                    "The number is registered already, so no register call is needed. {message}."
+                )
             }
             _ => format!("The number is registered: {message}."),
         };
@@ -170,6 +172,8 @@ impl Summary {
                  changed with the token. If the PIN is right now, set the annotation {REGISTER_REQUESTED_AT}; \
                  else put the right PIN into the Secret."
             )
+        } else if registered && stall.request.is_some() {
+            explain_unmet(&stall.message, stall.reason)
         } else if registered {
             explain_requested(&stall.message, stall.reason)
         } else {

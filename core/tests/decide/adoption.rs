@@ -5,7 +5,7 @@ use operator_core::api::Reason;
 use operator_core::api::conditions;
 use operator_core::api::conditions::find;
 use operator_core::credentials::SecretFault;
-use operator_core::graph::RegistrationState;
+use operator_core::graph::{RegisterOutcome, RegistrationState};
 use operator_core::model::schedule::plus;
 use operator_core::model::{Decision, Requeue};
 use testkit::world::*;
@@ -61,11 +61,98 @@ fn an_annotation_that_came_with_the_resource_counts_as_handled() {
     assert!(world.posts.is_empty());
 }
 
+/// A number whose fields fit nothing is read three more times, and then gets one call.
 #[test]
-fn an_unknown_reading_counts_as_not_registered() {
+fn an_unclear_number_is_read_again_before_its_one_call() {
     let mut world = World::new();
-    world.reading = reading(RegistrationState::Unknown);
-    assert_eq!(world.pass(), [Step::Secrets, Step::Read, Step::Claim]);
+    world.reading = reading(RegistrationState::Unclear(None));
+    world.answer(unknown());
+    for wait in [30, 90, 270] {
+        let steps = world.pass();
+        assert_eq!(steps[..2], [Step::Secrets, Step::Read]);
+        assert_eq!(
+            world.shown(),
+            "Registered=False Failed=True Reconciling GraphUnavailable"
+        );
+        assert_eq!(world.next_in(), Some(secs(wait)));
+        world.wait(secs(wait));
+    }
+    assert!(world.pass().contains(&Step::Claim));
+    // What became of it cannot be seen either.
+    world.run_for(secs(72 * 3600));
+    assert_eq!(world.posts.len(), 1);
+    assert_eq!(
+        world.shown(),
+        "Registered=False Failed=True Stalled OutcomeUnknown"
+    );
+    assert!(world.is_at_rest());
+}
+
+/// Any other error of Graph's is asked for again as often, and then stalls: nothing is spent.
+#[test]
+fn an_unclear_error_stalls_without_a_call() {
+    let mut world = World::new();
+    let state = RegistrationState::Unclear(Some(Reason::InvalidRequest));
+    world.reading = failed_reading(state, graph_error(400, 100, None));
+    let steps = world.run_for(secs(3600));
+    let reads = steps.iter().filter(|step| **step == Step::Read).count();
+    assert_eq!(reads, 4);
+    assert!(world.posts.is_empty());
+    assert_eq!(
+        world.shown(),
+        "Registered=False Failed=True Stalled InvalidRequest"
+    );
+    assert!(world.is_at_rest());
+    // A number that can be read again is looked at when something changes.
+    world.reading = reading(RegistrationState::Registered);
+    world.secrets = Ok(digests("another token", "pin"));
+    world.run_for(secs(3600));
+    assert!(world.status().registration.is_some());
+}
+
+/// No token or PIN changes what the number is.
+#[test]
+fn a_number_of_the_business_app_stalls_whatever_comes_next() {
+    let mut world = World::after(RegisterOutcome {
+        reason: Reason::BusinessAppNumber,
+        ..refused(400, 100, None)
+    });
+    let shown = "Registered=False Failed=True Stalled BusinessAppNumber";
+    assert_eq!(world.shown(), shown);
+    for (token, pin) in [("other", "pin"), ("other", "another"), ("third", "another")] {
+        world.secrets = Ok(digests(token, pin));
+        world.run_for(secs(3600));
+        assert_eq!(world.shown(), shown);
+    }
+    assert_eq!(world.posts.len(), 1);
+    world.annotate("left the app");
+    world.run_for(secs(3600));
+    assert_eq!(world.posts.len(), 2);
+}
+
+/// Graph rejects a whole read for one field that it does not know.
+#[test]
+fn a_field_that_graph_does_not_know_is_not_asked_for_again() {
+    let mut world = World::new();
+    world.reading = reading(RegistrationState::Registered);
+    world.run_for(secs(3600));
+    let known = world.status().phone_number.clone().expect("a number");
+    let mut world = World::new();
+    world.resource.status.get_or_insert_default().phone_number = Some(known.clone());
+    world.reading = failed_reading(RegistrationState::LacksField, graph_error(400, 100, None));
+    world.short_reading = Some(reading(RegistrationState::Registered));
+    let steps = world.pass();
+    assert_eq!(steps[..3], [Step::Secrets, Step::Read, Step::Read]);
+    assert!(world.status().registration.is_some());
+    assert_eq!(world.status().phone_number, Some(known));
+
+    let mut world = World::new();
+    world.reading = failed_reading(RegistrationState::LacksField, graph_error(400, 100, None));
+    assert_eq!(world.pass()[..3], [Step::Secrets, Step::Read, Step::Read]);
+    assert_eq!(
+        world.shown(),
+        "Registered=False Failed=True Reconciling InvalidRequest"
+    );
 }
 
 #[test]
@@ -157,7 +244,7 @@ fn reads_without_an_answer_are_repeated_with_growing_waits_and_cost_nothing() {
         RegistrationState::Wait(Reason::GraphUnavailable),
         graph_error(503, 2, None),
     );
-    for (failures, wait) in [(1, 30), (2, 90), (3, 270), (4, 810)] {
+    for (failures, wait) in [(1, 30), (2, 90), (3, 270), (4, 600), (5, 600)] {
         assert!(world.pass().contains(&Step::Read));
         assert_eq!(world.status().read_failures, failures);
         assert_eq!(world.next_in(), Some(secs(wait)));
@@ -239,7 +326,6 @@ fn what_was_read_counts_although_the_token_met_a_limit_elsewhere_meanwhile() {
         ),
         // Nothing is known that would end the wait, and no call is made in it.
         (RegistrationState::NotRegistered, Reason::RateLimited),
-        (RegistrationState::Unknown, Reason::RateLimited),
     ] {
         assert_eq!(decide(verdict).as_deref(), Some(reason.as_str()));
     }

@@ -6,6 +6,7 @@ use operator_core::api::Reason;
 use operator_core::api::conditions;
 use operator_core::api::conditions::{find, reason_of};
 use operator_core::graph::RegistrationState;
+use operator_core::model::Requeue;
 use operator_core::model::schedule::plus;
 use testkit::world::*;
 
@@ -15,9 +16,10 @@ fn requested(mut world: World) -> World {
 }
 
 #[test]
-fn a_value_asks_for_one_call_without_the_look() {
+fn a_value_asks_for_one_call_whatever_the_read_before_it_shows() {
     let mut world = requested(World::registered());
-    assert_eq!(world.pass(), [Step::Secrets, Step::Claim]);
+    world.reading = reading(RegistrationState::Registered);
+    assert_eq!(world.pass(), [Step::Secrets, Step::Read, Step::Claim]);
     assert_eq!(
         world.status().last_handled_register_request.as_deref(),
         Some("first")
@@ -25,8 +27,90 @@ fn a_value_asks_for_one_call_without_the_look() {
     assert_eq!(world.last_attempt().request.as_deref(), Some("first"));
     assert!(world.is_at_rest());
     world.annotate("second");
-    assert_eq!(world.pass(), [Step::Secrets, Step::Claim]);
+    assert_eq!(world.pass(), [Step::Secrets, Step::Read, Step::Claim]);
     assert_eq!(world.posts.len(), 3);
+}
+
+/// What stands against any call is told, costs nothing, and leaves the value to be met once that has changed.
+#[test]
+fn a_read_that_stands_against_a_requested_call_leaves_the_value_unhandled() {
+    for registered in [true, false] {
+        let mut world = match registered {
+            true => requested(World::registered()),
+            false => requested(World::after(pin_mismatch())),
+        };
+        let posts = world.posts.len();
+        world.reading = failed_reading(
+            RegistrationState::Stall(Reason::PermissionDenied),
+            graph_error(403, 10, None),
+        );
+        assert!(world.pass().contains(&Step::Read));
+        let failed = find(world.status(), conditions::FAILED).expect("a condition");
+        assert_eq!(
+            (failed.status.as_str(), failed.reason.as_str()),
+            ("True", "PermissionDenied")
+        );
+        assert_eq!(world.status().registration.is_some(), registered);
+        assert_eq!(world.status().last_handled_register_request, None);
+        // The same value is not tried again, not even by a restart.
+        world.last_read = None;
+        assert_eq!(
+            world.pass(),
+            [Step::Secrets, Step::Settle(Requeue::OnChange)]
+        );
+        // Another value is, and another token.
+        world.annotate("second");
+        assert!(world.pass().contains(&Step::Read));
+        assert_eq!(world.posts.len(), posts);
+        world.reading = reading(RegistrationState::NotRegistered);
+        world.secrets = Ok(digests("other", "pin"));
+        world.run_for(hours(1));
+        assert_eq!(world.posts.len(), posts + 1);
+        assert_eq!(
+            world.status().last_handled_register_request.as_deref(),
+            Some("second")
+        );
+    }
+}
+
+#[test]
+fn a_value_that_is_withdrawn_leaves_nothing_of_the_read_against_it() {
+    let mut world = requested(World::registered());
+    world.reading = failed_reading(
+        RegistrationState::Stall(Reason::PermissionDenied),
+        graph_error(403, 10, None),
+    );
+    world.pass();
+    world.remove_annotation();
+    world.pass();
+    assert_eq!(
+        world.shown(),
+        "Registered=True Failed=False RegistrationSucceeded"
+    );
+}
+
+/// A number that is registered meets the request of one that is not known to be.
+#[test]
+fn an_adoption_meets_the_request() {
+    let mut world = requested(World::after(pin_mismatch()));
+    world.reading = reading(RegistrationState::Registered);
+    world.pass();
+    assert_eq!(
+        world.status().last_handled_register_request.as_deref(),
+        Some("first")
+    );
+    assert_eq!(world.posts.len(), 1);
+    assert!(world.is_at_rest());
+}
+
+/// One that stays unclear does not stop a requested call.
+#[test]
+fn an_unclear_read_puts_a_requested_call_off_and_does_not_stop_it() {
+    let mut world = requested(World::registered());
+    let state = RegistrationState::Unclear(Some(Reason::InvalidRequest));
+    world.reading = failed_reading(state, graph_error(400, 100, None));
+    world.run_for(hours(1));
+    assert_eq!(world.posts.len(), 2);
 }
 
 #[test]
@@ -205,7 +289,7 @@ fn a_pin_lock_that_stalled_is_not_tried_again_after_a_requested_call() {
 fn a_requested_422_is_checked_by_a_read_too() {
     let mut world = requested(World::after(pin_mismatch()));
     world.answer(refused(422, 100, None));
-    assert_eq!(world.pass(), [Step::Secrets, Step::Claim]);
+    assert_eq!(world.pass(), [Step::Secrets, Step::Read, Step::Claim]);
     world.reading = reading(RegistrationState::Registered);
     assert!(world.pass().contains(&Step::Read));
     assert_eq!(
@@ -265,7 +349,7 @@ fn a_request_waits_for_the_open_claim_and_for_its_confirmation() {
 fn a_request_need_not_wait_for_a_backoff_or_the_limit() {
     let mut world = World::after(refused(400, 2, None));
     world.annotate("now");
-    assert_eq!(world.pass(), [Step::Secrets, Step::Claim]);
+    assert_eq!(world.pass(), [Step::Secrets, Step::Read, Step::Claim]);
 
     // After a 5xx it waits for the confirm window, not for the backoff.
     let mut world = World::new();
@@ -360,7 +444,7 @@ fn a_read_that_stalls_leaves_the_outcome_before_it_open() {
         world
     };
     let mut world = requested(stalled());
-    assert!(world.pass().contains(&Step::Read));
+    world.run_for(hours(1));
     assert_eq!(
         reason_of(world.status(), conditions::READY),
         Some(Reason::OutcomeConfirmed)
@@ -376,12 +460,12 @@ fn a_read_that_stalls_leaves_the_outcome_before_it_open() {
     );
     assert_eq!(world.posts.len(), 1);
 
-    // Where the look is refused again, the call is made that was asked for.
+    // Where the read is refused again, nothing is spent.
     let mut world = requested(stalled());
     world.reading = failed_reading(
         RegistrationState::Stall(Reason::PermissionDenied),
         graph_error(403, 10, None),
     );
     world.run_for(hours(1));
-    assert_eq!(world.posts.len(), 2);
+    assert_eq!(world.posts.len(), 1);
 }

@@ -476,10 +476,84 @@ fn failed_reads_in_the_window_keep_the_verdict_open() {
         world.shown(),
         "Registered=Unknown Failed=False Reconciling OutcomeUnknown"
     );
-    assert_eq!(world.next_in(), Some(WINDOW - secs(2)));
+    assert_eq!(world.next_in(), Some(secs(30)));
     assert!(world.is_at_rest());
     world.run_for(hours(1));
     assert_eq!(world.posts.len(), 1);
+}
+
+/// What became of a call is found out at the end of the confirm window, however long the next call has to wait.
+#[test]
+fn a_lost_answer_is_settled_by_the_read_after_the_window() {
+    let mut world = World::new();
+    for _ in 0..5 {
+        world.answer(unknown());
+    }
+    let mut waits = Vec::new();
+    while world.posts.len() < 5 {
+        world.run_for(secs(30));
+    }
+    for pair in world.posts.windows(2) {
+        waits.push((pair[1].0.duration_since(pair[0].0)).as_secs());
+    }
+    assert_eq!(waits, [120, 120, 270, 810]);
+    let due = world.next_in();
+    assert_eq!(due, Some(secs(2430)));
+    let reads = |steps: Vec<Step>| steps.iter().filter(|step| **step == Step::Read).count();
+    assert_eq!(reads(world.run_for(WINDOW - secs(1))), 4);
+    assert!(world.shown().starts_with("Registered=Unknown Failed=False"));
+    assert_eq!(reads(world.run_for(secs(1))), 1);
+    assert_eq!(
+        world.shown(),
+        "Registered=False Failed=True Reconciling OutcomeUnknown"
+    );
+    assert_eq!(reads(world.run_for(hours(1) / 2)), 0);
+    assert_eq!(world.posts.len(), 5);
+}
+
+/// A number whose read fails then is read again soon, and its outcome stays unknown.
+#[test]
+fn reads_that_fail_after_the_window_are_repeated_on_their_own() {
+    let mut world = World::new();
+    for _ in 0..5 {
+        world.answer(unknown());
+    }
+    while world.posts.len() < 5 {
+        world.run_for(secs(30));
+    }
+    world.run_for(WINDOW - secs(1));
+    world.reading = failed_reading(
+        RegistrationState::Wait(Reason::GraphUnavailable),
+        graph_error(503, 2, None),
+    );
+    world.run_for(secs(1));
+    assert_eq!(world.next_in(), Some(secs(30)));
+    assert!(world.shown().starts_with("Registered=Unknown Failed=False"));
+    world.reading = reading(RegistrationState::NotRegistered);
+    world.run_for(secs(30));
+    assert_eq!(world.next_in(), Some(secs(2430 - 150)));
+    assert_eq!(world.posts.len(), 5);
+    world.reading = reading(RegistrationState::Registered);
+    world.run_for(hours(1));
+    assert!(world.status().registration.is_some());
+    assert_eq!(world.posts.len(), 5);
+}
+
+/// Reads spend nothing: what has changed may be what they failed for.
+#[test]
+fn a_new_generation_ends_the_wait_for_a_read() {
+    let mut world = World::new();
+    world.reading = reading(RegistrationState::Wait(Reason::GraphUnreachable));
+    world.run_for(hours(2));
+    world.bump();
+    assert!(world.pass().contains(&Step::Read));
+    assert_eq!(world.next_in(), Some(secs(600)));
+    assert_eq!(world.pass(), [Step::Settle(Requeue::After(secs(600)))]);
+
+    // The wait of a call is not one of them.
+    let mut world = World::after(refused(400, 2, None));
+    world.bump();
+    assert!(!world.pass().contains(&Step::Read));
 }
 #[test]
 fn an_early_read_that_finds_the_number_registered_confirms_at_once() {

@@ -8,7 +8,7 @@ use operator_core::api::Reason;
 use operator_core::credentials::Digests;
 use operator_core::credentials::Scrubber;
 use operator_core::graph::response::{Answer, Exchange, read_outcome, register_outcome};
-use operator_core::graph::{ReadOutcome, RegisterOutcome};
+use operator_core::graph::{ReadFields, ReadOutcome, RegisterOutcome};
 use testkit::builders::{PIN, TOKEN, inputs, spec};
 use testkit::world::START;
 
@@ -57,7 +57,7 @@ pub(super) fn readings() -> [ReadOutcome; 3] {
         error(500, 2, TOKEN),
     ];
     let scrubber = Scrubber::new(&inputs());
-    answered.map(|exchange| read_outcome(&exchange, &scrubber, now()))
+    answered.map(|exchange| read_outcome(&exchange, ReadFields::All, &scrubber, now()))
 }
 
 fn error(status: u16, code: i64, message: &str) -> Exchange {

@@ -91,7 +91,7 @@ impl Checker {
                     run.pin = Some(state.pin);
                     Input::Secrets(Ok(Ok(self.digests(state.pin).clone())))
                 }
-                Effect::ReadNumber => {
+                Effect::ReadNumber(_) => {
                     let Some(mut look) = look.take() else {
                         state.broken = Some("the number is read again in a round".to_owned());
                         return;

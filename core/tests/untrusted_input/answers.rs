@@ -11,9 +11,9 @@ use super::generators::{self, exchange};
 use operator_core::api::Reason;
 use operator_core::api::WhatsAppPhoneNumber;
 use operator_core::credentials::Scrubber;
-use operator_core::graph::RegistrationState;
 use operator_core::graph::rate_limit::retry_after;
 use operator_core::graph::response::{Answer, Exchange, read_outcome, register_outcome};
+use operator_core::graph::{ReadFields, RegistrationState};
 use operator_core::model::Requeue;
 use testkit::builders::{PIN, TOKEN, inputs, spec};
 use testkit::untrusted_input::check;
@@ -48,7 +48,7 @@ proptest! {
                 player.request(&format!("{at}"));
             }
             player.sleep(Duration::from_secs(*pause));
-            let read = read_outcome(read, &scrubber, player.now());
+            let read = read_outcome(read, ReadFields::All, &scrubber, player.now());
             let register = register_outcome(register, &scrubber, player.now());
             check::read_outcome(&read);
             check::register_outcome(&register);
@@ -76,7 +76,12 @@ fn a_long_answer_leaves_the_advice_in_the_message() {
         let error = json!({"code": 133_005, "message": text, "error_data": {"details": text}});
         let body = json!({ "error": error }).to_string();
         let mut player = player();
-        let unknown = read_outcome(&answered("{}"), &scrubber, player.now());
+        let found = Exchange::Answered(Answer {
+            status: 200,
+            body: br#"{"platform_type": "NOT_APPLICABLE"}"#.to_vec(),
+            ..Answer::default()
+        });
+        let unknown = read_outcome(&found, ReadFields::All, &scrubber, player.now());
         let register = register_outcome(&answered(&body), &scrubber, player.now());
         player.pass(&unknown, &register);
         for condition in player.status().conditions {
@@ -108,8 +113,8 @@ fn deep_nesting_is_no_answer() {
             let outcome = register_outcome(&answered(&body), &scrubber, now);
             assert_eq!(outcome.reason, Reason::OutcomeUnknown);
             assert_eq!(
-                read_outcome(&answered(&body), &scrubber, now).state,
-                RegistrationState::Unknown
+                read_outcome(&answered(&body), ReadFields::All, &scrubber, now).state,
+                RegistrationState::Wait(Reason::GraphUnavailable)
             );
         }
     }

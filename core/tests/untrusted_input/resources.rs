@@ -13,6 +13,7 @@ use operator_core::api::text::{MESSAGE, TEXT};
 use operator_core::api::{REGISTER_REQUESTED_AT, WhatsAppPhoneNumber};
 use operator_core::credentials::Scrubber;
 use operator_core::credentials::{CallInputs, SecretData};
+use operator_core::graph::ReadFields;
 use operator_core::graph::response::{read_outcome, register_outcome};
 use operator_core::model::event;
 use testkit::builders::{inputs, spec};
@@ -331,7 +332,7 @@ proptest! {
             player.world.peers.attempts = resource.status.iter().flat_map(|status| status.attempts.clone()).collect();
         }
         for (read, register) in answers {
-            let read = read_outcome(&read, &scrubber, player.now());
+            let read = read_outcome(&read, ReadFields::All, &scrubber, player.now());
             player.pass(&read, &register_outcome(&register, &scrubber, player.now()));
             player.sleep(std::time::Duration::from_secs(4 * 3600));
         }

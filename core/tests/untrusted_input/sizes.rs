@@ -8,6 +8,7 @@ use operator_core::api::conditions;
 use operator_core::api::{
     REGISTER_REQUEST_MAX_BYTES, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus,
 };
+use operator_core::graph::ReadFields;
 use operator_core::graph::response::{Answer, Exchange, read_outcome, register_outcome};
 use testkit::untrusted_input::player::Player;
 
@@ -43,7 +44,7 @@ fn number(letter: &str) -> Exchange {
     answer(
         200,
         &json!({
-            "status": text, "platform_type": text, "code_verification_status": text,
+            "status": "DISCONNECTED", "platform_type": text, "code_verification_status": text,
             "display_phone_number": text, "verified_name": text, "quality_rating": text,
         }),
     )
@@ -62,7 +63,7 @@ fn fullest(letter: &str, registered: bool) -> Player {
     let inputs = inputs();
     let mut player = Player::new(resource, Ok(inputs.digests(&spec())));
     let scrubber = Scrubber::new(&inputs);
-    let read = |exchange: &Exchange, at| read_outcome(exchange, &scrubber, at);
+    let read = |exchange: &Exchange, at| read_outcome(exchange, ReadFields::All, &scrubber, at);
     let register = |exchange: &Exchange, at| register_outcome(exchange, &scrubber, at);
     let found = json!({"platform_type": "CLOUD_API", "status": "CONNECTED", "verified_name": letter.repeat(600)});
     let first = if registered {

@@ -108,11 +108,14 @@ async fn register(url: &Url) -> RegisterOutcome {
 async fn read(url: &Url) -> ReadOutcome {
     let (client, spec, inputs) = (client(url), spec(), inputs());
     client
-        .read(&Call {
-            spec: &spec,
-            version: "v23.0",
-            inputs: &inputs,
-        })
+        .read(
+            &Call {
+                spec: &spec,
+                version: "v23.0",
+                inputs: &inputs,
+            },
+            ReadFields::All,
+        )
         .await
 }
 

@@ -80,7 +80,10 @@ impl Player {
         loop {
             input = match machine.step(input, &mut self.world) {
                 Effect::LoadSecrets => Input::Secrets(Ok(self.world.secrets.clone())),
-                Effect::ReadNumber => Input::Reading(Box::new(read.clone())),
+                Effect::ReadNumber(fields) => Input::Reading(Box::new(ReadOutcome {
+                    fields,
+                    ..read.clone()
+                })),
                 Effect::Write { status, .. } => {
                     self.write(*status);
                     Input::Written(Ok(Arc::new(self.world.resource.clone())))

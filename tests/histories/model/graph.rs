@@ -14,7 +14,7 @@ use operator_core::credentials::Digests;
 use operator_core::credentials::Scrubber;
 use operator_core::credentials::{Backup, CallInputs};
 use operator_core::graph::response::{Answer, Exchange, read_outcome, register_outcome};
-use operator_core::graph::{ReadOutcome, RegisterOutcome};
+use operator_core::graph::{ReadFields, ReadOutcome, RegisterOutcome};
 use testkit::builders as fixtures;
 use testkit::world::secs;
 
@@ -203,7 +203,13 @@ impl Graph {
     }
 
     /// Answers a read.
-    pub(crate) fn read(&self, inputs: Inputs, uptime: Duration, now: Timestamp) -> ReadOutcome {
+    pub(crate) fn read(
+        &self,
+        fields: ReadFields,
+        inputs: Inputs,
+        uptime: Duration,
+        now: Timestamp,
+    ) -> ReadOutcome {
         let reply = self.reads.clone().unwrap_or(Reply::Truth);
         let body = match reply {
             Reply::Lie => json!({"status": "BANNED", "platform_type": "CLOUD_API"}),
@@ -212,6 +218,7 @@ impl Graph {
         };
         read_outcome(
             &exchange(&reply, inputs, &body.to_string()),
+            fields,
             inputs.scrubber(),
             now,
         )

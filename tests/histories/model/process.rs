@@ -198,10 +198,10 @@ impl Process {
                     let found = found.map(|inputs| inputs.digests().clone());
                     Input::Secrets(Ok(found.ok_or_else(missing)))
                 }
-                Effect::ReadNumber => {
+                Effect::ReadNumber(fields) => {
                     let with = around.inputs(&resource).expect("read without Secrets");
                     let (uptime, now) = (around.clock.uptime(), around.clock.now());
-                    let read = around.graph.read(with, uptime, now);
+                    let read = around.graph.read(fields, with, uptime, now);
                     reading = Some((uptime, read.state));
                     Input::Reading(Box::new(read))
                 }

@@ -19,6 +19,9 @@ use crate::model::phase::{Phase, State};
 use crate::model::policy::Policy;
 use crate::model::schedule::{ConfirmWindow, later, sane_next};
 
+/// The longest wait between two reads where Graph names none.
+const READ_CAP: Duration = Duration::from_secs(600);
+
 /// What was observed of a resource, and what follows from it.
 pub(super) struct Facts<'a> {
     pub(super) observed: &'a Observed<'a>,
@@ -42,6 +45,7 @@ impl<'a> Facts<'a> {
         let mut state = State::parse(&resource.status_or_unseen());
         state.record.attempts = ledger::with_sane_times(&state.record.attempts, now);
         state.record.read_failures = state.record.read_failures.max(0);
+        state.record.unclear_reads = state.record.unclear_reads.max(0);
         if let Phase::Unconfirmed(wait) | Phase::Waiting(wait) = &mut state.phase {
             wait.until = sane_next(&wait.until, now);
         }
@@ -145,7 +149,15 @@ impl<'a> Facts<'a> {
 
     /// The reason why the resource is stalled; a registered one never is, although its requested call may be.
     pub(super) fn stalled(&self) -> Option<Reason> {
-        self.state.stalled().filter(|_| !self.state.is_registered())
+        let stall = self.state.stall().filter(|_| !self.state.is_registered());
+        stall.map(|stall| stall.reason)
+    }
+
+    /// The reason why the requested call is not made, where a read has given one.
+    pub(super) fn answered(&self) -> Option<Reason> {
+        let request = self.request()?;
+        let stall = self.state.stall()?;
+        (stall.request.as_deref() == Some(request)).then_some(stall.reason)
     }
 
     /// The reason why no automatic attempt is made until something changes, if there is one.
@@ -162,6 +174,7 @@ impl<'a> Facts<'a> {
     /// Whether the inputs of a call have changed so that the verdict no longer applies.
     pub(super) fn is_lifted(&self, digests: &Digests) -> bool {
         match self.change(digests) {
+            _ if self.has_verdict(&[Reason::BusinessAppNumber]) => false,
             Change::Inputs => true,
             Change::Token => !self.is_locked_by_pin(),
             Change::None => false,
@@ -174,11 +187,13 @@ impl<'a> Facts<'a> {
     }
 
     /// Whether a verdict on the PIN applies, which a new token does not lift.
-    fn is_locked_by_pin(&self) -> bool {
-        [self.stalled(), self.state.verdict]
-            .into_iter()
-            .flatten()
-            .any(|reason| matches!(reason, Reason::PinMismatch | Reason::PinLocked))
+    pub(super) fn is_locked_by_pin(&self) -> bool {
+        self.has_verdict(&[Reason::PinMismatch, Reason::PinLocked])
+    }
+
+    fn has_verdict(&self, reasons: &[Reason]) -> bool {
+        let mut verdicts = [self.stalled(), self.state.verdict].into_iter().flatten();
+        verdicts.any(|verdict| reasons.contains(&verdict))
     }
 
     /// The change of the inputs since the last attempt.
@@ -208,21 +223,23 @@ impl<'a> Facts<'a> {
 
     // === When a call or a read may be made ===
 
-    /// Whether the number must be read before a call: always, unless the call is requested; then only while an unclear
-    /// outcome is to be confirmed and the resource is not registered.
-    pub(super) fn must_read(&self) -> bool {
-        self.request().is_none() || self.is_unconfirmed() && !self.state.is_registered()
-    }
-
-    /// The end of the wait that is stored, and its reason: that of the phase, or of a hold that ends later.
+    /// The end of the wait that is stored, and its reason: that of the phase, or of a hold that ends later. A new generation ends
+    /// the wait for a read, which spends nothing.
     fn stored_wait(&self) -> Option<(Timestamp, Option<Reason>)> {
         let hold = self.state.hold.as_ref();
         let held = hold.and_then(|hold| Some((hold.until.as_ref()?.0, Some(hold.reason))));
-        let own = self.state.wait().map(|wait| {
+        let ended = self.state.awaits_read() && !self.waits_to_read();
+        let own = self.state.wait().filter(|_| !ended).map(|wait| {
             let reason = (!wait.confirming).then_some(wait.reason);
             (wait.until.0, reason)
         });
         own.into_iter().chain(held).max_by_key(|(until, _)| *until)
+    }
+
+    /// Whether the stored wait is one for another read.
+    pub(super) fn waits_to_read(&self) -> bool {
+        let is_new = self.generation() != self.state.record.observed_generation;
+        self.state.awaits_read() && !is_new
     }
 
     /// Whether a wait is stored.
@@ -237,18 +254,14 @@ impl<'a> Facts<'a> {
     }
 
     /// The earliest time of the next call. A requested call ignores the backoff: it waits for the confirm window and for the
-    /// retry of a failed read. Once handed back, it waits like any other.
+    /// next read. Once handed back, it waits like any other.
     pub(super) fn earliest_call(&self) -> Option<Timestamp> {
         if self.request().is_none() || self.is_handed_back() {
             return self.due();
         }
-        if !self.must_read() {
-            return None;
-        }
         let window = self.window().map(|window| window.end);
-        let failed = self.state.record.read_failures > 0;
         let stored = self.stored_wait().map(|(until, _)| until);
-        window.max(stored.filter(|_| failed))
+        window.max(stored.filter(|_| self.state.awaits_read()))
     }
 
     /// Whether the last attempt was for this request and handed it back.
@@ -279,17 +292,33 @@ impl<'a> Facts<'a> {
         hold.is_some_and(|hold| hold.reason.is_secret_fault())
     }
 
-    /// Whether a planned read of the confirm window is due.
+    /// Whether a planned read of the confirm window is due, or the one after it: an outcome is unknown until a read then tells.
     pub(super) fn confirming_read_due(&self) -> bool {
         let sound = match self.observed.inputs {
             Inputs::Unread | Inputs::Ready(_) => true,
             Inputs::Faulty(_) => false,
         };
-        let window = self.window().filter(|window| window.end > self.now);
-        sound
-            && self.state.record.read_failures == 0
-            && self.observed.reading.is_none()
-            && window.is_some_and(|window| window.read_due(self.observed.last_read, self.now))
+        let is_due = self.window().is_some_and(|window| {
+            if window.end > self.now {
+                window.read_due(self.observed.last_read, self.now)
+            } else {
+                self.is_confirming()
+            }
+        });
+        sound && is_due && self.observed.reading.is_none() && !self.waits_to_read()
+    }
+
+    /// The earliest time of a call after this round's read. While an outcome is confirmed, the stored time is that of a read.
+    pub(super) fn earliest_call_after_read(&self) -> Option<Timestamp> {
+        let backoff = self.request().is_none() || self.is_handed_back();
+        let after = apply::due_after(self.attempts(), self.observed.policy);
+        self.earliest_call()
+            .max(after.filter(|_| backoff && self.is_confirming()))
+    }
+
+    /// Whether an outcome is being confirmed, which stays unknown while reads fail.
+    pub(super) fn is_confirming(&self) -> bool {
+        matches!(self.state.phase, Phase::Unconfirmed(_)) && self.is_unconfirmed()
     }
 
     /// Whether the read of this round began before this resource's own confirm window was over.
@@ -314,12 +343,13 @@ impl<'a> Facts<'a> {
     }
 }
 
-/// The wait after a read without a usable answer: as long as Graph asks, else a backoff by the failed reads in a row.
-pub(super) fn wait_after_read(reading: &ReadOutcome, failures: i32, policy: &Policy) -> Duration {
-    let failures = u32::try_from(failures).unwrap_or(u32::MAX);
+/// The wait before another read: as long as Graph asks, else a backoff by the reads in a row that told nothing. Reads spend
+/// nothing, so it stays short.
+pub(super) fn wait_after_read(reading: &ReadOutcome, in_a_row: i32, policy: &Policy) -> Duration {
+    let in_a_row = u32::try_from(in_a_row).unwrap_or(u32::MAX);
     reading
         .retry_after
-        .unwrap_or_else(|| policy.backoff.after(failures))
+        .unwrap_or_else(|| policy.backoff.after(in_a_row).min(READ_CAP))
 }
 
 /// The end of the token's cool-down after the read of a round, where that met a rate limit; `status` is the one that the round

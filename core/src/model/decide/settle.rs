@@ -10,7 +10,7 @@ use crate::api::{
     Disposition, GraphErrorStatus, Hold, LedgerEntry, Operation, Reason, Stall, TokenWait, Wait,
 };
 use crate::credentials::{Digests, SecretFault};
-use crate::graph::{ReadOutcome, RegisterOutcome, classify};
+use crate::graph::{ReadOutcome, RegisterOutcome, RegistrationState, classify};
 use crate::model::apply::{self, CallResult, note_read_trace};
 use crate::model::decision::{Claim, Decision, OpenClaim, Requeue};
 use crate::model::ledger;
@@ -57,7 +57,11 @@ impl Facts<'_> {
     /// Keeps a registered number as it is, and clears what is left of a request that was withdrawn or may not be met.
     pub(super) fn rest(mut self) -> Decision {
         self.state.hold = None;
-        if self.state.wait().is_some() {
+        let withdrawn = self
+            .state
+            .stall()
+            .is_some_and(|stall| stall.request.is_some());
+        if withdrawn || self.state.wait().is_some() {
             self.state.phase = Phase::Idle;
         }
         self.settle(&self.state, Requeue::OnChange)
@@ -99,29 +103,26 @@ impl Facts<'_> {
         self.settle(&self.state, requeue)
     }
 
-    /// Stays stalled while the inputs of a call have not changed.
+    /// Stays stalled while the inputs of a call have not changed. A new request lifts a stall, until a read stands against it as well.
     pub(super) fn stay_stalled(&self, digests: &Digests) -> Option<Decision> {
-        if self.request().is_some() {
-            return None;
-        }
-        let reason = self.refused()?;
+        let reason = match self.request() {
+            Some(_) => self.answered()?,
+            None => self.refused()?,
+        };
         if self.is_lifted(digests) {
             return None;
         }
         let mut state = self.state.clone();
         state.hold = None;
-        match self.change(digests) {
-            // What else has changed would have lifted the stall.
-            Change::Token | Change::Inputs => {
+        match (self.change(digests), self.state.stall()) {
+            (Change::None, Some(stall)) if stall.reason == reason => {}
+            (change, stall) => {
                 note_inputs(&mut state, digests);
                 state.phase = Phase::Stalled(Stall {
-                    token_changed: true,
+                    token_changed: matches!(change, Change::Token) && self.is_locked_by_pin(),
+                    request: stall.and_then(|stall| stall.request.clone()),
                     ..Stall::new(reason, self.last_error_text())
                 });
-            }
-            Change::None if self.stalled() == Some(reason) => {}
-            Change::None => {
-                state.phase = Phase::Stalled(Stall::new(reason, self.last_error_text()));
             }
         }
         Some(self.settle(&state, self.poll()))
@@ -168,11 +169,10 @@ impl Facts<'_> {
         };
         operation.succeed(&mut state, reason, reading.message.clone(), self.now);
         note_inputs(&mut state, digests);
-        let requeue = match self.request() {
-            Some(_) => Requeue::After(Duration::ZERO),
-            None => Requeue::OnChange,
-        };
-        self.settle(&state, requeue)
+        if let Some(request) = self.request() {
+            state.record.last_handled_register_request = Some(request.to_owned());
+        }
+        self.settle(&state, Requeue::OnChange)
     }
 
     pub(super) fn stall_by_read(
@@ -187,9 +187,35 @@ impl Facts<'_> {
             state.record.last_error.clone_from(&reading.error);
         }
         note_inputs(&mut state, digests);
+        state.record.unclear_reads = 0;
         state.hold = None;
-        state.phase = Phase::Stalled(Stall::new(reason, reading.message.clone()));
+        state.phase = Phase::Stalled(Stall {
+            request: self.request().map(str::to_owned),
+            ..Stall::new(reason, reading.message.clone())
+        });
         self.settle(&state, self.poll())
+    }
+
+    /// Waits to repeat a read whose answer does not tell whether the number is registered; no attempt is spent.
+    pub(super) fn read_later(&self, reason: Option<Reason>, reading: &ReadOutcome) -> Decision {
+        let mut state = self.state_with_reading();
+        state.record.unclear_reads = state.record.unclear_reads.saturating_add(1);
+        let in_a_row = state.record.unclear_reads;
+        let wait = wait_after_read(reading, in_a_row, self.observed.policy);
+        let due = later(self.now, with_jitter(wait, self.observed.jitter));
+        let own = self.earliest_call().filter(|_| !self.is_confirming());
+        let due = own.map_or(due, |own| own.max(due));
+        if state.verdict.is_none() {
+            state.record.last_error.clone_from(&reading.error);
+        }
+        let message = format!(
+            "a read does not tell whether the number is registered. {}",
+            reading.message
+        );
+        state.hold = None;
+        let wait = Wait::new(reason.unwrap_or(Reason::GraphUnavailable), message, due);
+        state.phase = Phase::waits(wait, self.is_confirming());
+        self.settle(&state, Requeue::After(until(due, self.now)))
     }
 
     /// Waits to repeat a read without a usable answer; no attempt is spent.
@@ -207,7 +233,9 @@ impl Facts<'_> {
         if reason == Reason::RateLimited {
             state.record.token_wait = Some(TokenWait::new(&digests.token, due));
         }
-        let later_own = self.earliest_call().filter(|own| *own > due);
+        // An outcome is confirmed by reads at their own times.
+        let own = self.earliest_call().filter(|_| !self.is_confirming());
+        let later_own = own.filter(|own| *own > due);
         if let (Some(own), Reason::RateLimited) = (later_own, reason) {
             // The token's wait is over before the number's own, which is what people see.
             let requeue = Requeue::After(until(own, self.now));
@@ -224,11 +252,6 @@ impl Facts<'_> {
         let wait = Wait::new(reason, reading.message.clone(), due);
         state.phase = Phase::waits(wait, self.is_confirming());
         self.settle(&state, Requeue::After(until(due, self.now)))
-    }
-
-    /// Whether an outcome is being confirmed, which stays unknown while reads fail.
-    fn is_confirming(&self) -> bool {
-        matches!(self.state.phase, Phase::Unconfirmed(_)) && self.is_unconfirmed()
     }
 
     /// Builds the status with the claim. Once it is stored, only this process may make the call.
@@ -254,6 +277,7 @@ impl Facts<'_> {
         note_inputs(&mut state, digests);
         state.record.graph_api_version = Some(self.version().to_owned());
         state.record.read_failures = 0;
+        state.record.unclear_reads = 0;
         state.record.token_wait = state
             .record
             .token_wait
@@ -283,11 +307,26 @@ impl Facts<'_> {
     pub(super) fn wait_on(&self, due: Timestamp) -> Decision {
         let next_read = self
             .window()
-            .filter(|_| self.state.record.read_failures == 0)
+            .filter(|_| !self.waits_to_read())
             .and_then(|window| window.next_read(self.now))
             .unwrap_or(due);
         let requeue = Requeue::After(until(due.min(next_read), self.now));
-        self.keep_waiting(self.state_with_reading(), due, requeue)
+        let mut state = self.state_with_reading();
+        if let Phase::Unconfirmed(wait) = &state.phase
+            && self.is_disproved()
+        {
+            let message = format!("{}; it did not register the number", wait.message);
+            state.phase = Phase::Waiting(Wait::new(wait.reason, message, due));
+        }
+        self.keep_waiting(state, due, requeue)
+    }
+
+    /// Whether this round's read, after the confirm window, shows that an unclear call did not take effect.
+    fn is_disproved(&self) -> bool {
+        let reading = self.observed.reading;
+        let shown =
+            reading.is_some_and(|reading| reading.state == RegistrationState::NotRegistered);
+        shown && self.window().is_none_or(|window| window.end <= self.now)
     }
 
     /// Keeps the wait. A hold without an end is over by now: what it was for was looked at first.
@@ -353,12 +392,18 @@ impl Facts<'_> {
         let end = later(window.end, Duration::ZERO);
         let next_read = window
             .next_read(self.now)
-            .filter(|_| self.must_read())
+            .filter(|_| !self.waits_to_read())
             .unwrap_or(end);
         let requeue = Requeue::After(until(next_read.min(end), self.now));
         let what = "a register call for this number was made moments ago";
         let state = self.state_with_reading();
         self.hold_with(state, Reason::OutcomeUnknown, what, end, requeue)
+    }
+
+    /// Whether this round's read does not tell what became of a call either.
+    fn is_blind(&self) -> bool {
+        let reading = self.observed.reading;
+        reading.is_some_and(|reading| matches!(reading.state, RegistrationState::Unclear(_)))
     }
 
     /// Stalls after the confirm window where the answer from Graph does not justify another attempt.
@@ -368,7 +413,7 @@ impl Facts<'_> {
         // A verdict can come with a 5xx; a call requested despite one can end without an answer.
         let stalls = reason.disposition() == Disposition::ConfirmThenStall
             || self.is_unchecked()
-            || attempt.is_unclear() && self.state.verdict.is_some();
+            || attempt.is_unclear() && (self.state.verdict.is_some() || self.is_blind());
         if !stalls || self.is_lifted(digests) {
             return None;
         }
