@@ -251,6 +251,7 @@ fn statuses() -> impl Strategy<Value = WhatsAppPhoneNumberStatus> {
                     }
                     .digests();
                     status.token_digest = Some(digests.token.clone());
+                    status.pin_digest = Some(digests.pin.clone());
                     status.inputs_digest = Some(digests.inputs.clone());
                 }
                 let now = Timestamp::from_second(START).unwrap();

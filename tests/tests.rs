@@ -46,6 +46,8 @@ mod resource;
 mod scale;
 /// The Graph simulator keeps to the facts collected about the Graph API.
 mod simulator_contract;
+/// What is spent, and how fast.
+mod spending;
 /// What the API server and people wrote.
 mod untrusted_input;
 /// What the watches bring is not lost, and nothing hangs on them.

@@ -37,6 +37,7 @@ fn apply_at(
     };
     let course = ApplyContext {
         policy: &policy,
+        cooldown: None,
         generation: 1,
         jitter: 0.0,
         now: at(second),

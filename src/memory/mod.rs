@@ -9,6 +9,7 @@ mod history;
 mod locks;
 mod notes;
 mod process;
+mod refused_pins;
 mod store;
 
 pub use clock::Clock;

@@ -11,6 +11,7 @@ use super::cooldowns::TokenCooldowns;
 use super::history::CallHistory;
 use super::locks::NumberLocks;
 use super::notes::ObjectNotes;
+use super::refused_pins::RefusedPins;
 
 /// The knowledge of the process beyond the statuses and the watched resources.
 pub struct Memory {
@@ -20,6 +21,8 @@ pub struct Memory {
     pub locks: NumberLocks,
     /// For each phone number, for 72 hours: its register calls.
     pub history: CallHistory,
+    /// For each phone number, for 72 hours: the PINs that Graph refused.
+    pub refused_pins: RefusedPins,
     /// For each token, until it ends: its cool-down.
     pub cooldowns: TokenCooldowns,
     /// For each resource, while it exists: what this process did and saw.
@@ -34,6 +37,7 @@ impl Memory {
             started: clock.instant(),
             locks: NumberLocks::default(),
             history: CallHistory::new(clock.clone()),
+            refused_pins: RefusedPins::new(clock.clone()),
             cooldowns: TokenCooldowns::new(clock.clone()),
             notes: ObjectNotes::new(clock.clone()),
         }
@@ -59,15 +63,18 @@ impl Memory {
             Note::Written(resource) => self.notes.note_written(resource),
             Note::Unsent(id) => self.notes.note_unsent(id),
             Note::Call(number, entry) => self.history.note(number, std::slice::from_ref(entry)),
-            Note::Cooldown(token, until) => self.cooldowns.start(token, until),
+            Note::Cooldown(wait) => self.cooldowns.start(&wait.digest, wait.into()),
+            Note::Unlimited(token) => self.cooldowns.end(token),
+            Note::RefusedPin(number, refused) => self.refused_pins.note(number, refused),
             Note::Outcome(_) | Note::Unrecorded => {}
         }
     }
 
-    /// Notes a resource from a watch: when its claim was first seen open, and the cool-down of its token, of which a
-    /// restarted process knows only from the status.
+    /// Notes a resource from a watch: when its claim was first seen open, the cool-down of its token and the PIN that was refused, of
+    /// which a restarted process knows only from the status.
     pub fn note_seen(&self, resource: &WhatsAppPhoneNumber) {
         self.cooldowns.note_status(resource);
+        self.refused_pins.note_status(resource);
         self.notes.note_seen(resource);
     }
 

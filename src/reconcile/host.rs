@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use operator_core::api::WhatsAppPhoneNumber;
+use operator_core::api::{Reason, WhatsAppPhoneNumber};
+use operator_core::credentials::Digests;
 use operator_core::model::machine::{Note, Process};
-use operator_core::model::{OpenClaim, Peers, Policy};
+use operator_core::model::{Cooldown, OpenClaim, Peers, Policy};
 use tracing::info;
 
 use super::context::Context;
@@ -62,8 +63,12 @@ impl Process for Host<'_> {
         self.0.memory.notes.last_read(resource)
     }
 
-    fn cooldown_until(&self, token: &str) -> Option<Timestamp> {
-        self.0.memory.cooldowns.until(token)
+    fn cooldown(&self, token: &str) -> Option<Cooldown> {
+        self.0.memory.cooldowns.of(token)
+    }
+
+    fn refused_pin(&self, resource: &WhatsAppPhoneNumber, digests: &Digests) -> Option<Reason> {
+        self.0.memory.refused_pins.of(resource, digests)
     }
 
     fn note(&mut self, note: Note<'_>) {

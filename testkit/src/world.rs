@@ -24,7 +24,7 @@ use operator_core::model::machine::{
 };
 use operator_core::model::schedule::{Backoff, plus};
 use operator_core::model::{ApplyContext, CallResult, apply_outcome};
-use operator_core::model::{OpenClaim, Peers, Policy, Requeue};
+use operator_core::model::{Cooldown, OpenClaim, Peers, Policy, RefusedPin, Requeue};
 
 /// When every test begins.
 pub const START: i64 = 1_800_000_000;
@@ -78,7 +78,9 @@ pub struct World {
     pub short_reading: Option<ReadOutcome>,
     /// What becomes of the next claims; success where nothing is left.
     pub fates: VecDeque<Fate>,
-    pub cool_downs: HashMap<String, Timestamp>,
+    pub cool_downs: HashMap<String, Cooldown>,
+    /// The PINs that Graph refused, as the process remembers them.
+    pub refused_pins: Vec<RefusedPin>,
     pub last_read: Option<Timestamp>,
     pub jitter: f64,
     /// What becomes of the newest claim.
@@ -124,6 +126,7 @@ impl World {
             fates: VecDeque::new(),
             fate: None,
             cool_downs: HashMap::new(),
+            refused_pins: Vec::new(),
             last_read: None,
             jitter: 0.0,
             posts: Vec::new(),
@@ -181,6 +184,12 @@ impl World {
     pub fn bump(&mut self) {
         let generation = self.resource.metadata.generation.get_or_insert(0);
         *generation += 1;
+    }
+
+    /// The token met a rate limit in another call.
+    pub fn cool_down(&mut self, token: &str, until: Timestamp) {
+        let cooldown = Cooldown { until, in_a_row: 1 };
+        self.cool_downs.insert(token.to_owned(), cooldown);
     }
 
     pub fn lose_secret(&mut self) {
@@ -324,14 +333,13 @@ impl World {
         let course = ApplyContext {
             policy: &self.policy,
             generation: self.status().observed_generation.max(0),
+            cooldown: None,
             jitter: self.jitter,
             now: self.now,
         };
         let status = apply_outcome(self.status(), &result, &course);
-        if let (Reason::RateLimited, Some(next), Ok(digests)) =
-            (outcome.reason, &status.next_attempt_time, &self.secrets)
-        {
-            self.cool_downs.insert(digests.token.clone(), next.0);
+        if let (Reason::RateLimited, Some(wait)) = (outcome.reason, &status.token_wait) {
+            self.cool_downs.insert(wait.digest.clone(), wait.into());
         }
         self.resource.status = Some(status);
     }
@@ -480,8 +488,15 @@ impl Process for World {
         self.last_read
     }
 
-    fn cooldown_until(&self, token: &str) -> Option<Timestamp> {
+    fn cooldown(&self, token: &str) -> Option<Cooldown> {
         self.cool_downs.get(token).copied()
+    }
+
+    fn refused_pin(&self, resource: &WhatsAppPhoneNumber, digests: &Digests) -> Option<Reason> {
+        let shown = |id: &str| resource.attempts().iter().any(|attempt| attempt.id == id);
+        let mut known = self.refused_pins.iter();
+        let fitting = known.find(|known| known.applies_to(digests) && !shown(&known.attempt));
+        fitting.map(|known| known.reason)
     }
 
     fn note(&mut self, note: Note<'_>) {
@@ -490,9 +505,15 @@ impl Process for World {
             Note::Unsent(id) => {
                 self.unsent.insert(id.to_owned());
             }
-            Note::Cooldown(token, until) => {
-                self.cool_downs.insert(token.to_owned(), until);
+            Note::Cooldown(wait) => {
+                self.cool_downs.insert(wait.digest.clone(), wait.into());
             }
+            Note::Unlimited(token) => {
+                let now = self.now;
+                self.cool_downs
+                    .retain(|known, cooldown| known != token || cooldown.until > now);
+            }
+            Note::RefusedPin(_, refused) => self.refused_pins.push(refused.clone()),
             Note::Written(_) | Note::Call(..) | Note::Outcome(_) | Note::Unrecorded => {}
         }
     }
@@ -548,11 +569,12 @@ pub fn policy() -> Policy {
     }
 }
 
-/// The digests of a token and a PIN: as with the real ones, the second one says nothing under another token.
+/// The digests of a token and a PIN: as with the real ones, the others say nothing under another token.
 pub fn digests(token: &str, pin: &str) -> Digests {
     Digests {
         token: token.to_owned(),
-        inputs: format!("{pin} under {token}"),
+        pin: format!("{pin} under {token}"),
+        inputs: format!("nothing else under {token}"),
     }
 }
 

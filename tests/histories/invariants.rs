@@ -188,7 +188,7 @@ fn i3_budget(witness: &Witness, sending: &Sending<'_>) {
 /// I4: stalled stays stalled until the input changes.
 ///
 /// Protocol, "What makes it try again": "After Stalled: a change of what a call is made of, or the annotation; any other new generation, or a
-/// Secret touched without a change, costs nothing. Compared are `tokenDigest` and `inputsDigest`, both written with the
+/// Secret touched without a change, costs nothing. Compared are `tokenDigest`, `pinDigest` and `inputsDigest`, all written with the
 /// claim, or with the stall if a read caused it", so inputs that went and came back between two of these have not
 /// changed, and inputs that came back after one have. "Under a new token […] `PinMismatch` and `PinLocked` are then not
 /// retried, the new digests become the baseline".
@@ -243,8 +243,11 @@ fn i6_secrets_stay_inside(stored: &WhatsAppPhoneNumber) {
 
 /// Whether a change of inputs takes a verdict away.
 fn lifts(reason: Reason, from: Inputs, to: Inputs) -> bool {
-    let pin = matches!(reason, Reason::PinMismatch | Reason::PinLocked);
-    from != to && (from.token == to.token || !pin)
+    match reason {
+        Reason::PinMismatch | Reason::PinLocked => from.token == to.token && from.pin != to.pin,
+        Reason::BusinessAppNumber => false,
+        _ => from != to,
+    }
 }
 
 /// Whether a stall is one that only Graph can have given.
@@ -369,7 +372,7 @@ impl Witness {
             self.verdicts.remove(&uid);
             return;
         }
-        let Some(inputs) = Inputs::of(status.inputs_digest.as_deref()) else {
+        let Some(inputs) = Inputs::of(status) else {
             return;
         };
         let stalled = reason_of(status, conditions::STALLED).filter(|reason| from_graph(*reason));

@@ -43,6 +43,7 @@ pub fn after(http_status: u16, body: &str, generation: i64) -> WhatsAppPhoneNumb
     };
     let course = ApplyContext {
         policy: &policy(),
+        cooldown: None,
         generation,
         jitter: 0.0,
         now,

@@ -242,6 +242,11 @@ impl Reason {
         )
     }
 
+    /// Whether Graph has refused the PIN.
+    pub const fn is_about_pin(self) -> bool {
+        matches!(self, Self::PinMismatch | Self::PinLocked)
+    }
+
     /// Whether the number counts as registered with this reason.
     pub const fn is_registered(self) -> bool {
         matches!(self.disposition(), Disposition::Done)

@@ -78,6 +78,10 @@ pub struct WhatsAppPhoneNumberStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_digest: Option<String>,
 
+    /// The HMAC-SHA256 digest, keyed with the access token, of the PIN of the last attempt, to notice a change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pin_digest: Option<String>,
+
     /// The HMAC-SHA256 digest, keyed with the access token, of all other inputs of the last attempt, to notice a change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inputs_digest: Option<String>,
@@ -189,6 +193,10 @@ pub struct TokenWait {
     pub digest: String,
     /// The end of the wait.
     pub until: Time,
+    /// How many such waits of the token there were in a row.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub in_a_row: i32,
 }
 
 impl Wait {
@@ -215,10 +223,11 @@ impl Stall {
 }
 
 impl TokenWait {
-    pub fn new(digest: &str, until: Timestamp) -> Self {
+    pub fn new(digest: &str, until: Timestamp, in_a_row: i32) -> Self {
         Self {
             digest: digest.to_owned(),
             until: Time(until),
+            in_a_row,
         }
     }
 }

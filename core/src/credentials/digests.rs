@@ -1,6 +1,7 @@
 //! Digests of what a call is made of: they go to status, so that a change is noticed without the secrets being kept.
 //!
 //! A plain hash of six digits would give the PIN away, so everything but the token is hashed under the token as key.
+//! The PIN has a digest of its own: one that Meta refused is not sent again because something else changed.
 
 use std::fmt::Write as _;
 
@@ -11,11 +12,13 @@ use sha2::{Digest as _, Sha256};
 use super::inputs::CallInputs;
 use crate::api::WhatsAppPhoneNumberSpec;
 
-/// What a call is made of, as `status.tokenDigest` and `status.inputsDigest` hold it.
+/// What a call is made of, as `status.tokenDigest`, `status.pinDigest` and `status.inputsDigest` hold it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Digests {
     /// SHA-256 of the access token, in hex.
     pub token: String,
+    /// HMAC-SHA256 under the token over the PIN, in hex.
+    pub pin: String,
     /// HMAC-SHA256 under the token over everything else a register call is made of, in hex.
     pub inputs: String,
 }
@@ -35,8 +38,10 @@ impl CallInputs {
             .data_localization_region
             .and_then(|region| serde_json::to_string(&region).ok());
 
+        let mut pin = FramedMac(keyed(token));
+        pin.field(self.pin.expose_secret());
+
         let mut mac = FramedMac(keyed(token));
-        mac.field(self.pin.expose_secret());
         mac.optional(self.backup.as_ref().map(|b| b.password.expose_secret()));
         mac.optional(self.backup.as_ref().map(|b| b.data.expose_secret()));
         mac.optional(self.app_secret.as_ref().map(|s| s.expose_secret()));
@@ -46,6 +51,7 @@ impl CallInputs {
 
         Digests {
             token: hex(&Sha256::digest(token)),
+            pin: hex(&pin.0.finalize().into_bytes()),
             inputs: hex(&mac.0.finalize().into_bytes()),
         }
     }
@@ -167,7 +173,6 @@ mod tests {
             };
         add("nothing", &|_, _| ());
         add("token", &|i, _| i.token = "EAAother".into());
-        add("PIN", &|i, _| i.pin = "000000".into());
         add("backup", &|i, _| i.backup = backup("a", "bc"));
         add("where password and data meet", &|i, _| {
             i.backup = backup("ab", "c")
@@ -193,6 +198,18 @@ mod tests {
         add("version", &|_, s| {
             s.graph_api_version = Some("v24.0".into())
         });
+    }
+
+    #[test]
+    fn the_pin_changes_its_own_digest_only() {
+        let (known, mut other) = (inputs().digests(&spec()), inputs());
+        other.pin = "000000".into();
+        let other = other.digests(&spec());
+        assert_ne!(other.pin, known.pin);
+        assert_eq!((other.token, other.inputs), (known.token, known.inputs));
+        let mut other = inputs();
+        other.token = "EAAother".into();
+        assert_ne!(other.digests(&spec()).pin, known.pin);
     }
 
     #[test]

@@ -74,6 +74,13 @@ pub enum RegistrationState {
     LacksField,
 }
 
+impl ReadOutcome {
+    /// Whether the read has to be repeated, as it had no usable answer.
+    pub const fn is_a_wait(&self) -> bool {
+        matches!(self.state, RegistrationState::Wait(_))
+    }
+}
+
 impl RegisterOutcome {
     /// The outcome of a call that was not answered, or not made.
     pub fn without_answer(reason: Reason, message: &str) -> Self {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::cooldown::Cooldown;
 use super::ledger;
 use super::phase::{Phase, State};
 use super::policy::Policy;
@@ -15,7 +16,7 @@ use super::render::render;
 use super::schedule::{META_WINDOW, later, whole_seconds, with_jitter};
 use crate::api::{
     AttemptEnd, AttemptOutcome, Disposition, LedgerEntry, Operation, PhoneNumberStatus, Reason,
-    Stall, TokenWait, Wait, WhatsAppPhoneNumberStatus,
+    Stall, Wait, WhatsAppPhoneNumberStatus,
 };
 use crate::graph::{ReadFields, ReadOutcome, RegisterOutcome};
 
@@ -46,6 +47,8 @@ pub struct ApplyContext<'a> {
     pub policy: &'a Policy,
     /// The generation that was decided on.
     pub generation: i64,
+    /// The last cool-down of the token.
+    pub cooldown: Option<Cooldown>,
     /// A random number from 0 to 1.
     pub jitter: f64,
     pub now: Timestamp,
@@ -201,7 +204,9 @@ fn fail(state: &mut State, result: &CallResult<'_>, context: &ApplyContext<'_>) 
         (Next::Wait, Some(wait)) => {
             let until = later(context.now, with_jitter(wait, context.jitter));
             if let (Reason::RateLimited, Some(digest)) = (reason, &state.record.token_digest) {
-                state.record.token_wait = Some(TokenWait::new(digest, until));
+                let (asked, backoff) = (outcome.retry_after, context.policy.backoff);
+                let cooldown = Cooldown::after(context.cooldown, asked, backoff, context.now);
+                state.record.token_wait = Some(cooldown.stored(digest));
             }
             Phase::waits(Wait::new(reason, message, until), false)
         }

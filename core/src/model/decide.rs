@@ -12,7 +12,6 @@ mod settle;
 use jiff::Timestamp;
 
 use self::facts::Facts;
-pub use self::facts::cooldown_until;
 use super::decision::{Decision, Inputs, Observed};
 use super::goal::Goal;
 use super::ledger;
@@ -66,7 +65,8 @@ impl Facts<'_> {
             return decision;
         }
         // After the read: the token may have met a rate limit elsewhere since, which does not invalidate Graph's answer.
-        if let Some(end) = self.observed.cool_down.filter(|end| *end > self.now) {
+        let cooldown = self.observed.cooldown.map(|cooldown| cooldown.until);
+        if let Some(end) = cooldown.filter(|end| *end > self.now) {
             return self.cool_down(end, digests);
         }
         if reading.is_none() {
@@ -157,10 +157,12 @@ impl Facts<'_> {
         if self.read_too_early() {
             return Some(self.read_again());
         }
-        if self.request().is_none()
-            && let Some(decision) = self.stall_unconfirmed(digests)
-        {
-            return Some(decision);
+        if self.request().is_none() {
+            let refused = self.observed.refused_pin;
+            let stalled = refused.map(|reason| self.stall_for_refused_pin(reason, digests));
+            if let Some(decision) = stalled.or_else(|| self.stall_unconfirmed(digests)) {
+                return Some(decision);
+            }
         }
         let due = self.earliest_call_after_read();
         if let Some(due) = due.filter(|due| *due > self.now)

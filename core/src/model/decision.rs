@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::cooldown::Cooldown;
 use super::policy::Policy;
 use super::twins::Peers;
-use crate::api::{LedgerEntry, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
+use crate::api::{LedgerEntry, Reason, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
 use crate::credentials::{Digests, SecretFault};
 use crate::graph::{ReadFields, ReadOutcome};
 
@@ -49,8 +50,10 @@ pub struct Observed<'a> {
     /// The time of this process's last read of the number for this resource.
     pub last_read: Option<Timestamp>,
     pub inputs: &'a Inputs,
-    /// The end of the token's cool-down; known once the Secrets are read.
-    pub cool_down: Option<Timestamp>,
+    /// The last cool-down of the token; known once the Secrets are read.
+    pub cooldown: Option<Cooldown>,
+    /// Why Graph has refused this PIN with this token in another resource's call for the number, or in one that the status has lost.
+    pub refused_pin: Option<Reason>,
     /// The read of the number in this reconciliation.
     pub reading: Option<&'a ReadOutcome>,
     /// The ID for a new claim.

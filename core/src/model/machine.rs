@@ -11,14 +11,18 @@ use jiff::Timestamp;
 use kube_core::ResourceExt as _;
 
 use super::apply::{ApplyContext, CallResult, apply_outcome};
-use super::decide::{cooldown_until, decide};
+use super::cooldown::Cooldown;
+use super::decide::decide;
 use super::decision::{Claim, Decision, Inputs, Observed, OpenClaim, Requeue};
 use super::ledger::holds_claim;
 use super::policy::Policy;
+use super::refused::RefusedPin;
 use super::twins::{Peers, blocks_call, registered_meanwhile};
-use crate::api::{LedgerEntry, Operation, Reason, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
+use crate::api::{
+    LedgerEntry, Operation, Reason, TokenWait, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus,
+};
 use crate::credentials::{Digests, SecretFault};
-use crate::graph::{ReadFields, ReadOutcome, RegisterOutcome};
+use crate::graph::{ReadFields, ReadOutcome, RegisterOutcome, RegistrationState};
 
 /// The wait for the watch after a resource was found gone or recreated.
 const AFTER_GONE: Duration = Duration::from_secs(1);
@@ -132,8 +136,10 @@ pub trait Process {
     fn open_claim(&mut self, resource: &WhatsAppPhoneNumber) -> OpenClaim;
     /// The time of the last read of the number for the resource.
     fn last_read(&self, resource: &WhatsAppPhoneNumber) -> Option<Timestamp>;
-    /// The end of a token's cool-down, by the token's digest.
-    fn cooldown_until(&self, token: &str) -> Option<Timestamp>;
+    /// The last cool-down of a token, by the token's digest.
+    fn cooldown(&self, token: &str) -> Option<Cooldown>;
+    /// Why Graph has refused this token with this PIN for the number, in a call that the resource does not show.
+    fn refused_pin(&self, resource: &WhatsAppPhoneNumber, digests: &Digests) -> Option<Reason>;
     fn note(&mut self, note: Note<'_>);
 }
 
@@ -148,8 +154,12 @@ pub enum Note<'a> {
     Unsent(&'a str),
     /// A call for a number began or ended.
     Call(&'a str, &'a LedgerEntry),
-    /// A token, by its digest, may not be used before this time.
-    Cooldown(&'a str, Timestamp),
+    /// A token cools down.
+    Cooldown(&'a TokenWait),
+    /// A token, by its digest, has met no rate limit in a read.
+    Unlimited(&'a str),
+    /// A call for a number was refused for its PIN.
+    RefusedPin(&'a str, &'a RefusedPin),
     /// A claim ended with this outcome, which is not recorded yet.
     Outcome(&'a RegisterOutcome),
     /// The resource is gone: an outcome is not recorded.
@@ -244,6 +254,9 @@ impl Machine {
                 self.decide(round, process)
             }
             (State::Deciding(mut round), Input::Reading(reading)) => {
+                if let (Inputs::Ready(digests), false) = (&round.inputs, reading.is_a_wait()) {
+                    process.note(Note::Unlimited(&digests.token));
+                }
                 round.reading = Some(*reading);
                 self.decide(round, process)
             }
@@ -362,10 +375,11 @@ impl Machine {
         if self.resource.status.as_ref() == Some(&*status) {
             return Effect::End(Ok(requeue));
         }
-        if let (Some(reading), Inputs::Ready(digests)) = (&round.reading, &round.inputs)
-            && let Some(until) = cooldown_until(reading, &status, process.policy(), process.now())
+        let limited = RegistrationState::Wait(Reason::RateLimited);
+        if let (Some(reading), Some(wait)) = (&round.reading, &status.token_wait)
+            && reading.state == limited
         {
-            process.note(Note::Cooldown(&digests.token, until));
+            process.note(Note::Cooldown(wait));
         }
         self.state = State::Settling(requeue);
         self.write(&self.resource, status, Purpose::Settle)
@@ -507,7 +521,11 @@ impl Machine {
             process.note(Note::Call(&self.resource.spec.phone_number_id, entry));
         }
         if let (Reason::RateLimited, Some(wait)) = (record.outcome.reason, &applied.token_wait) {
-            process.note(Note::Cooldown(&wait.digest, wait.until.0));
+            process.note(Note::Cooldown(wait));
+        }
+        if let Some(refused) = RefusedPin::of(&applied) {
+            let number = &self.resource.spec.phone_number_id;
+            process.note(Note::RefusedPin(number, &refused));
         }
         self.record(Box::new(record), held, process)
     }
@@ -598,8 +616,8 @@ impl Round {
         fresh_id: &'a str,
         process: &'a impl Process,
     ) -> Observed<'a> {
-        let token = match &self.inputs {
-            Inputs::Ready(digests) => Some(&digests.token),
+        let digests = match &self.inputs {
+            Inputs::Ready(digests) => Some(digests),
             Inputs::Unread | Inputs::Faulty(_) => None,
         };
         Observed {
@@ -609,7 +627,8 @@ impl Round {
             open_claim: self.open_claim,
             last_read: process.last_read(resource),
             inputs: &self.inputs,
-            cool_down: token.and_then(|token| process.cooldown_until(token)),
+            cooldown: digests.and_then(|digests| process.cooldown(&digests.token)),
+            refused_pin: digests.and_then(|digests| process.refused_pin(resource, digests)),
             reading: self.reading.as_ref(),
             fresh_id,
             jitter: self.jitter,
@@ -631,9 +650,11 @@ impl Record {
             outcome: &self.outcome,
             handled_before: self.call.claim.handled_before.as_deref(),
         };
+        let token = self.call.claim.status.token_digest.as_deref();
         let context = ApplyContext {
             policy: process.policy(),
             generation: status.observed_generation.max(0),
+            cooldown: token.and_then(|token| process.cooldown(token)),
             jitter: self.jitter,
             now: process.now(),
         };

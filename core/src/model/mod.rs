@@ -7,6 +7,7 @@
 //! round then decides what follows: a wait ([`schedule`]), a stall, or rest.
 
 pub mod apply;
+pub mod cooldown;
 pub mod decide;
 mod decision;
 pub mod event;
@@ -16,13 +17,16 @@ pub mod machine;
 mod operation;
 pub mod phase;
 mod policy;
+pub mod refused;
 pub mod render;
 pub mod schedule;
 pub mod twins;
 
 pub use apply::{ApplyContext, CallResult, apply_outcome};
-pub use decide::{cooldown_until, decide};
+pub use cooldown::Cooldown;
+pub use decide::decide;
 pub use decision::{Claim, Decision, Inputs, Observed, OpenClaim, Requeue};
 pub use event::EventDraft;
 pub use policy::Policy;
+pub use refused::RefusedPin;
 pub use twins::Peers;

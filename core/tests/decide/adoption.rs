@@ -306,7 +306,11 @@ fn what_was_read_counts_although_the_token_met_a_limit_elsewhere_meanwhile() {
             open_claim: operator_core::model::OpenClaim::SeenFor(secs(0)),
             last_read: Some(world.now),
             inputs: &inputs,
-            cool_down: Some(plus(world.now, hours(1))),
+            cooldown: Some(operator_core::model::Cooldown {
+                until: plus(world.now, hours(1)),
+                in_a_row: 1,
+            }),
+            refused_pin: None,
             reading: Some(&reading(verdict)),
             fresh_id: "cooling",
             jitter: 0.0,

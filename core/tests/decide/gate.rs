@@ -153,7 +153,7 @@ fn a_cool_down_of_a_new_token_does_not_look_like_a_new_pin() {
     let mut world = World::after(pin_mismatch());
     world.secrets = Ok(digests("new", "pin"));
     let end = world.now + hours(1);
-    world.cool_downs.insert("new".to_owned(), end);
+    world.cool_down("new", end);
     world.annotate("again");
     world.pass();
     assert!(world.shown().contains("RateLimited"));

@@ -314,9 +314,11 @@ fn a_request_waits_for_suspension_duplicates_cool_downs_and_blocks() {
     world.pass();
     world.peers.owner = None;
     let end = plus(world.now, hours(1));
-    world.cool_downs.insert("token".to_owned(), end);
-    world.pass();
-    assert_eq!(world.next_in(), Some(hours(1)));
+    world.cool_down("token", end);
+    assert_eq!(
+        world.pass().last(),
+        Some(&Step::Settle(Requeue::After(hours(1))))
+    );
     assert!(world.is_at_rest());
     world.wait(hours(1));
     let blocked = attempt("other", world.now - hours(71), Reason::RegistrationBlocked);

@@ -5,10 +5,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use operator_core::api::Operation;
 use operator_core::api::Reason;
 use operator_core::api::conditions;
-use operator_core::api::{AttemptOutcome, LedgerEntry, TokenWait};
+use operator_core::api::conditions::find;
+use operator_core::api::{AttemptOutcome, LedgerEntry, TokenWait, WhatsAppPhoneNumberStatus};
+use operator_core::credentials::Digests;
 use operator_core::graph::{ReadOutcome, RegisterOutcome, RegistrationState};
+use operator_core::model::Requeue;
 use operator_core::model::schedule::plus;
-use operator_core::model::{Requeue, cooldown_until};
 use testkit::world::*;
 
 #[test]
@@ -189,7 +191,8 @@ fn a_read_that_began_in_the_window_does_not_end_it() {
             open_claim: operator_core::model::OpenClaim::SeenFor(secs(0)),
             last_read: Some(world.now),
             inputs: &inputs,
-            cool_down: None,
+            cooldown: None,
+            refused_pin: None,
             reading: Some(&reading),
             fresh_id: "late",
             jitter: 0.0,
@@ -364,9 +367,7 @@ fn another_token_need_not_wait_for_a_rate_limit() {
 
     // And what another resource met with this token holds this one, reads included.
     let mut world = World::new();
-    world
-        .cool_downs
-        .insert("token".to_owned(), plus(world.now, hours(1)));
+    world.cool_down("token", plus(world.now, hours(1)));
     assert_eq!(
         world.pass(),
         [Step::Secrets, Step::Settle(Requeue::After(hours(1)))]
@@ -388,7 +389,7 @@ fn a_rate_limit_of_the_token_does_not_shorten_the_numbers_own_wait() {
     world.pass();
     world.wait(secs(2));
     let limit = plus(world.now, secs(60));
-    world.cool_downs.insert("token".to_owned(), limit);
+    world.cool_down("token", limit);
     assert_eq!(
         world.pass(),
         [Step::Secrets, Step::Settle(Requeue::After(secs(60)))]
@@ -421,23 +422,107 @@ fn the_numbers_own_wait_does_not_become_that_of_the_token() {
     assert!(world.shown().contains("CertificateUnavailable"));
     assert_eq!(world.status().read_failures, 1);
     assert!(world.is_at_rest());
-    let until = cooldown_until(&limited(), world.status(), &world.policy, world.now);
-    assert_eq!(until, Some(plus(world.now, secs(30))));
+    let until = |world: &World| world.cool_downs.get("token").map(|known| known.until);
+    assert_eq!(until(&world), Some(plus(world.now, secs(30))));
     world.run_for(hours(1));
     assert_eq!(world.posts.len(), 1);
+}
 
-    // Without a time from Graph it is the backoff of the reads.
-    let unnamed = ReadOutcome {
-        retry_after: None,
-        ..limited()
+/// A limit without a time is a backoff of the token's own, whatever the number has met before.
+#[test]
+fn a_numbers_bad_luck_is_not_its_tokens() {
+    let mut world = World::new();
+    world.reading = reading(RegistrationState::Wait(Reason::GraphUnreachable));
+    world.run_for(hours(3));
+    assert!(world.status().read_failures > 5);
+    world.reading = reading(RegistrationState::Wait(Reason::RateLimited));
+    world.wait(secs(600));
+    world.pass();
+    assert_eq!(world.next_in(), Some(secs(30)));
+
+    let mut world = World::new();
+    for _ in 0..4 {
+        world.answer(refused(500, 2, None));
+    }
+    world.answer(rate_limited(None));
+    while world.posts.len() < 5 {
+        world.run_for(secs(30));
+    }
+    let wait = world.status().token_wait.clone().expect("a wait");
+    assert_eq!(wait.until.0, plus(world.posts[4].0, secs(30)));
+    assert!(world.next_in() > Some(secs(2_000)));
+}
+
+/// A number that waits for its turn says so once, however often the token meets its limit.
+#[test]
+fn a_wait_for_the_token_is_written_once() {
+    let mut world = World::new();
+    world.cool_down("token", plus(world.now, secs(60)));
+    world.pass();
+    let held = world.status().clone();
+    for _ in 0..5 {
+        world.wait(secs(60));
+        world.cool_down("token", plus(world.now, secs(60)));
+        world.pass();
+        assert_eq!(world.status(), &held);
+    }
+    world.wait(secs(60));
+    assert!(world.pass().contains(&Step::Claim));
+}
+
+/// A resource that is deleted and made again loses its status, and not what the process remembers.
+#[test]
+fn a_pin_that_was_refused_is_not_sent_for_a_resource_made_again() {
+    let mut world = World::after(pin_mismatch());
+    let again = |world: &mut World| {
+        world.resource.status = Some(WhatsAppPhoneNumberStatus::unseen());
+        world.last_read = None;
     };
-    let until = cooldown_until(&unnamed, world.status(), &world.policy, world.now);
-    assert_eq!(until, Some(plus(world.now, secs(30))));
-    let answered = reading(RegistrationState::NotRegistered);
-    assert_eq!(
-        cooldown_until(&answered, world.status(), &world.policy, world.now),
-        None
-    );
+    for _ in 0..5 {
+        again(&mut world);
+        world.run_for(secs(180));
+        assert_eq!(
+            world.shown(),
+            "Registered=False Failed=True Stalled PinMismatch"
+        );
+    }
+    assert_eq!(world.posts.len(), 1);
+    // It is adopted all the same.
+    again(&mut world);
+    world.reading = reading(RegistrationState::Registered);
+    world.run_for(secs(180));
+    assert!(world.status().registration.is_some());
+    // Another PIN is tried.
+    again(&mut world);
+    world.reading = reading(RegistrationState::NotRegistered);
+    world.secrets = Ok(digests("token", "another"));
+    world.run_for(secs(180));
+    assert_eq!(world.posts.len(), 2);
+}
+
+/// Meta has refused the PIN, and not the version.
+#[test]
+fn a_refused_pin_is_not_sent_again_as_something_else_changes() {
+    for outcome in [pin_mismatch(), refused(400, 133_008, None)] {
+        let mut world = World::after(outcome.clone());
+        world.answer(outcome);
+        world.run_for(hours(3));
+        let posts = world.posts.len();
+        let shown = world.shown();
+        assert!(shown.contains("Stalled Pin"), "{shown}");
+        let known = digests("token", "pin");
+        world.secrets = Ok(Digests {
+            inputs: "another version".to_owned(),
+            ..known.clone()
+        });
+        world.run_for(hours(100));
+        assert_eq!((world.posts.len(), world.shown()), (posts, shown));
+        let message = find(world.status(), conditions::FAILED).expect("a condition");
+        assert!(!message.message.contains("cannot tell"), "{message:?}");
+        world.secrets = Ok(digests("token", "another"));
+        world.run_for(hours(1));
+        assert_eq!(world.posts.len(), posts + 1);
+    }
 }
 
 #[test]
@@ -576,7 +661,7 @@ fn a_refused_token_that_comes_back_after_another_ones_rate_limit_is_no_change() 
     let mut world = World::after(refused(403, 10, None));
     world.secrets = Ok(digests("other", "pin"));
     let limited = plus(world.now, hours(1));
-    world.cool_downs.insert("other".to_owned(), limited);
+    world.cool_down("other", limited);
     world.pass();
     assert_eq!(
         world.shown(),
@@ -662,14 +747,11 @@ fn a_hold_that_ends_earlier_does_not_shorten_a_wait() {
     let mut world = World::after(refused(400, 100, Some(2_388_001)));
     assert_eq!(world.next_in(), Some(hours(2)));
     // A request is held back by the token's cool-down, and withdrawn.
-    world
-        .cool_downs
-        .insert("token".to_owned(), plus(world.now, secs(600)));
+    world.cool_down("token", plus(world.now, secs(600)));
     world.annotate("now");
     world.pass();
     let held = world.status().hold.as_ref().map(|hold| hold.reason);
     assert_eq!(held, Some(Reason::RateLimited));
-    assert_eq!(world.next_in(), Some(hours(2)));
     world.remove_annotation();
     world.run_for(hours(2) - secs(60));
     assert_eq!(world.posts.len(), 1);
@@ -721,7 +803,7 @@ fn what_a_hold_interrupts_is_not_unknown_again_afterwards() {
 fn a_tokens_wait_too_far_ahead_counts_as_72_hours() {
     let mut world = World::registered();
     let ahead = plus(world.now, hours(100));
-    world.status_mut().token_wait = Some(TokenWait::new("token", ahead));
+    world.status_mut().token_wait = Some(TokenWait::new("token", ahead, 1));
     world.pass();
     let stored = |world: &World| world.status().token_wait.as_ref().map(|wait| wait.until.0);
     assert_eq!(stored(&world), Some(plus(world.now, hours(72))));

@@ -71,7 +71,7 @@ impl Checker {
 
     /// Registered, or stalled for a reason that stands.
     pub(super) fn not_at_rest(&self, state: &State) -> Option<String> {
-        let digest = &self.digests(state.pin).inputs;
+        let digest = &self.digests(state.pin).pin;
         let mut duplicates = 0;
         let all: Vec<&Stored> = state.server.objects.iter().flatten().collect();
         for stored in &all {
@@ -90,7 +90,7 @@ impl Checker {
             }
             if reason == Some(Reason::DuplicatePhoneNumber) {
                 duplicates += 1;
-            } else if status.inputs_digest.as_ref() != Some(digest) {
+            } else if status.pin_digest.as_ref() != Some(digest) {
                 return Some(format!("{name} is stalled although its PIN was changed"));
             }
         }

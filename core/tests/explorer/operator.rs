@@ -13,12 +13,13 @@ use super::state::{
 };
 use super::{Checker, Mutant, time};
 use operator_core::api::Operation;
-use operator_core::api::{WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
+use operator_core::api::{Reason, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
+use operator_core::credentials::Digests;
 use operator_core::model::ledger::holds_claim;
 use operator_core::model::machine::{
     Effect, Failure, Input, Note, Process, Purpose, Unavailable, WriteFault,
 };
-use operator_core::model::{ApplyContext, CallResult, apply_outcome};
+use operator_core::model::{ApplyContext, CallResult, Cooldown, apply_outcome};
 use operator_core::model::{OpenClaim, Peers, Policy, Requeue, twins};
 use testkit::world::TTL;
 
@@ -374,6 +375,7 @@ impl Checker {
         };
         let context = ApplyContext {
             policy: &self.policy,
+            cooldown: None,
             generation: status.observed_generation.max(0),
             jitter: 0.0,
             now: time(state.now()),
@@ -458,7 +460,11 @@ impl Process for Host<'_> {
         read.map(|at| time(at.0))
     }
 
-    fn cooldown_until(&self, _: &str) -> Option<Timestamp> {
+    fn cooldown(&self, _: &str) -> Option<Cooldown> {
+        None
+    }
+
+    fn refused_pin(&self, _: &WhatsAppPhoneNumber, _: &Digests) -> Option<Reason> {
         None
     }
 
@@ -473,7 +479,11 @@ impl Process for Host<'_> {
                 memory.unsent.insert(id.to_owned());
             }
             Note::Call(_, entry) => memory.remember(std::slice::from_ref(entry), time(now)),
-            Note::Cooldown(..) | Note::Outcome(_) | Note::Unrecorded => {}
+            Note::Cooldown(_)
+            | Note::Unlimited(_)
+            | Note::RefusedPin(..)
+            | Note::Outcome(_)
+            | Note::Unrecorded => {}
         }
     }
 }

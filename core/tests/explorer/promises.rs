@@ -179,7 +179,7 @@ fn claimed(state: &mut State, before: &Stored, after: &Stored, claim: &LedgerEnt
         format!("I2: {} is claimed beside an open claim", claim.id)
     });
     let stalled = state.history.stalled.get(&after.uid());
-    let same = stalled.is_some() && stalled == after.status().inputs_digest.as_ref();
+    let same = stalled.is_some() && stalled == after.status().pin_digest.as_ref();
     state.promise(!same || claim.request.is_some(), || {
         format!(
             "I4: {} although nothing has changed since it stalled",
@@ -198,7 +198,7 @@ fn note_stall(state: &mut State, after: &Stored) {
         && reason.is_some_and(|reason| reason != Reason::DuplicatePhoneNumber);
     if is_registered(status) {
         state.history.stalled.remove(&after.uid());
-    } else if let (true, Some(digest)) = (by_graph, &status.inputs_digest) {
+    } else if let (true, Some(digest)) = (by_graph, &status.pin_digest) {
         let stalled = &mut state.history.stalled;
         stalled.insert(after.uid(), digest.clone());
     }
@@ -219,6 +219,7 @@ fn shown(status: &WhatsAppPhoneNumberStatus) -> String {
     text.extend(error.and_then(|error| error.message.as_deref()));
     text.extend(status.fbtrace_id.as_deref());
     text.extend(status.inputs_digest.as_deref());
+    text.extend(status.pin_digest.as_deref());
     text.extend(status.token_digest.as_deref());
     text
 }

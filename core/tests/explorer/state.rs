@@ -482,15 +482,17 @@ fn hash_status<H: Hasher>(status: &WhatsAppPhoneNumberStatus, state: &mut H) -> 
     status.next_attempt_time.is_some().hash(state);
     times.extend(status.next_attempt_time.as_ref().map(second));
     let wait = status.wait.as_ref();
-    (wait.map(|w| (w.reason, w.confirming)), status.read_failures).hash(state);
+    let reads = (status.read_failures, status.unclear_reads);
+    (wait.map(|w| (w.reason, w.confirming)), reads).hash(state);
     times.extend(wait.map(|w| second(&w.until)));
     let stall = status.stall.as_ref();
-    (stall.map(|s| (s.reason, s.token_changed)), status.verdict).hash(state);
+    let stalled = stall.map(|s| (s.reason, s.token_changed, &s.request));
+    (stalled, status.verdict).hash(state);
     let hold = status.hold.as_ref();
     hold.map(|h| (h.reason, h.until.is_some())).hash(state);
     times.extend(hold.and_then(|h| h.until.as_ref()).map(second));
     status.registration.is_some().hash(state);
-    (&status.token_digest, &status.inputs_digest).hash(state);
+    (&status.token_digest, &status.pin_digest).hash(state);
     status.last_handled_register_request.hash(state);
     times
 }

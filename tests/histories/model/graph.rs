@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 
+use operator_core::api::{WhatsAppPhoneNumberSpec, WhatsAppPhoneNumberStatus};
 use operator_core::credentials::Digests;
 use operator_core::credentials::Scrubber;
 use operator_core::credentials::{Backup, CallInputs};
@@ -87,9 +88,10 @@ impl Inputs {
         &found.expect("inputs out of range").1
     }
 
-    /// The inputs that a digest was made of.
-    pub(crate) fn of(inputs_digest: Option<&str>) -> Option<Self> {
-        Self::all().find(|inputs| Some(inputs.digests().inputs.as_str()) == inputs_digest)
+    /// The inputs that the digests in a status were made of.
+    pub(crate) fn of(status: &WhatsAppPhoneNumberStatus) -> Option<Self> {
+        let known = (status.pin_digest.as_ref()?, status.inputs_digest.as_ref()?);
+        Self::all().find(|inputs| (&inputs.digests().pin, &inputs.digests().inputs) == known)
     }
 
     fn all() -> impl Iterator<Item = Self> {
@@ -124,11 +126,7 @@ impl Inputs {
 }
 
 /// The part of the inputs that stands in the spec.
-pub(crate) fn set_spec(
-    spec: &mut operator_core::api::WhatsAppPhoneNumberSpec,
-    region: bool,
-    version: bool,
-) {
+pub(crate) fn set_spec(spec: &mut WhatsAppPhoneNumberSpec, region: bool, version: bool) {
     let region = region.then(|| serde_json::from_value(json!("CH")).expect("a region"));
     spec.data_localization_region = region;
     spec.graph_api_version = version.then(|| "v24.0".to_owned());

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::ResourceExt as _;
+use operator_core::credentials::Digests;
+use operator_core::model::Cooldown;
 
 use super::super::invariants::{Sending, Witness};
 use super::clock::Clock;
@@ -454,8 +456,12 @@ impl machine::Process for Host<'_> {
         self.0.memory.notes.last_read(resource)
     }
 
-    fn cooldown_until(&self, token: &str) -> Option<Timestamp> {
-        self.0.memory.cooldowns.until(token)
+    fn cooldown(&self, token: &str) -> Option<Cooldown> {
+        self.0.memory.cooldowns.of(token)
+    }
+
+    fn refused_pin(&self, resource: &WhatsAppPhoneNumber, digests: &Digests) -> Option<Reason> {
+        self.0.memory.refused_pins.of(resource, digests)
     }
 
     fn note(&mut self, note: Note<'_>) {

@@ -74,6 +74,7 @@ fn after(reason: Reason, attempts: u32) -> WhatsAppPhoneNumberStatus {
     };
     let context = ApplyContext {
         policy: &policy,
+        cooldown: None,
         generation: 1,
         jitter: 0.0,
         now: NOW,

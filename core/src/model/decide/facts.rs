@@ -8,16 +8,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::api::{LedgerEntry, Operation, Reason, WhatsAppPhoneNumberStatus};
+use crate::api::{LedgerEntry, Operation, Reason};
 use crate::credentials::Digests;
-use crate::graph::{ReadOutcome, RegistrationState};
+use crate::graph::ReadOutcome;
 use crate::model::apply::{self, ApplyContext};
 use crate::model::decision::{Inputs, Observed};
 use crate::model::goal::{Goal, goal};
 use crate::model::ledger;
 use crate::model::phase::{Phase, State};
 use crate::model::policy::Policy;
-use crate::model::schedule::{ConfirmWindow, later, sane_next};
+use crate::model::schedule::{ConfirmWindow, sane_next};
 
 /// The longest wait between two reads where Graph names none.
 const READ_CAP: Duration = Duration::from_secs(600);
@@ -31,12 +31,13 @@ pub(super) struct Facts<'a> {
     pub(super) goal: Goal<'a>,
 }
 
-/// The change of a call's inputs since the last attempt.
-pub(super) enum Change {
-    None,
+/// What has changed of a call's inputs since the last attempt.
+#[derive(Clone, Copy)]
+pub(super) struct Changes {
     /// Another token, under which the old digest tells nothing about the PIN.
-    Token,
-    Inputs,
+    pub(super) token: bool,
+    pub(super) pin: bool,
+    pub(super) others: bool,
 }
 
 impl<'a> Facts<'a> {
@@ -84,6 +85,7 @@ impl<'a> Facts<'a> {
         ApplyContext {
             policy: self.observed.policy,
             generation: self.generation(),
+            cooldown: self.observed.cooldown,
             jitter: self.observed.jitter,
             now: self.now,
         }
@@ -173,11 +175,13 @@ impl<'a> Facts<'a> {
 
     /// Whether the inputs of a call have changed so that the verdict no longer applies.
     pub(super) fn is_lifted(&self, digests: &Digests) -> bool {
-        match self.change(digests) {
-            _ if self.has_verdict(&[Reason::BusinessAppNumber]) => false,
-            Change::Inputs => true,
-            Change::Token => !self.is_locked_by_pin(),
-            Change::None => false,
+        let changes = self.changes(digests);
+        if self.has_verdict(|reason| reason == Reason::BusinessAppNumber) {
+            false
+        } else if self.is_locked_by_pin() {
+            changes.pin && !changes.token
+        } else {
+            changes.any()
         }
     }
 
@@ -186,29 +190,24 @@ impl<'a> Facts<'a> {
         self.state.verdict.is_some() && !self.is_lifted(digests)
     }
 
-    /// Whether a verdict on the PIN applies, which a new token does not lift.
+    /// Whether a verdict on the PIN applies, which only another PIN lifts.
     pub(super) fn is_locked_by_pin(&self) -> bool {
-        self.has_verdict(&[Reason::PinMismatch, Reason::PinLocked])
+        self.has_verdict(Reason::is_about_pin)
     }
 
-    fn has_verdict(&self, reasons: &[Reason]) -> bool {
+    fn has_verdict(&self, is: impl Fn(Reason) -> bool) -> bool {
         let mut verdicts = [self.stalled(), self.state.verdict].into_iter().flatten();
-        verdicts.any(|verdict| reasons.contains(&verdict))
+        verdicts.any(is)
     }
 
-    /// The change of the inputs since the last attempt.
-    pub(super) fn change(&self, digests: &Digests) -> Change {
+    pub(super) fn changes(&self, digests: &Digests) -> Changes {
         let record = &self.state.record;
-        if record.inputs_digest.as_deref() == Some(&digests.inputs) {
-            Change::None
-        } else if record
-            .token_digest
-            .as_ref()
-            .is_some_and(|token| *token != digests.token)
-        {
-            Change::Token
-        } else {
-            Change::Inputs
+        let differs =
+            |known: &Option<String>, now: &String| known.as_ref().is_some_and(|k| k != now);
+        Changes {
+            token: differs(&record.token_digest, &digests.token),
+            pin: differs(&record.pin_digest, &digests.pin),
+            others: record.inputs_digest.as_ref() != Some(&digests.inputs),
         }
     }
 
@@ -343,6 +342,12 @@ impl<'a> Facts<'a> {
     }
 }
 
+impl Changes {
+    pub(super) fn any(self) -> bool {
+        self.token || self.pin || self.others
+    }
+}
+
 /// The wait before another read: as long as Graph asks, else a backoff by the reads in a row that told nothing. Reads spend
 /// nothing, so it stays short.
 pub(super) fn wait_after_read(reading: &ReadOutcome, in_a_row: i32, policy: &Policy) -> Duration {
@@ -350,16 +355,4 @@ pub(super) fn wait_after_read(reading: &ReadOutcome, in_a_row: i32, policy: &Pol
     reading
         .retry_after
         .unwrap_or_else(|| policy.backoff.after(in_a_row).min(READ_CAP))
-}
-
-/// The end of the token's cool-down after the read of a round, where that met a rate limit; `status` is the one that the round
-/// writes.
-pub fn cooldown_until(
-    reading: &ReadOutcome,
-    status: &WhatsAppPhoneNumberStatus,
-    policy: &Policy,
-    now: Timestamp,
-) -> Option<Timestamp> {
-    let limited = reading.state == RegistrationState::Wait(Reason::RateLimited);
-    limited.then(|| later(now, wait_after_read(reading, status.read_failures, policy)))
 }

@@ -5,13 +5,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::facts::{Change, Facts, wait_after_read};
+use super::facts::{Facts, wait_after_read};
 use crate::api::{
-    Disposition, GraphErrorStatus, Hold, LedgerEntry, Operation, Reason, Stall, TokenWait, Wait,
+    Disposition, GraphErrorStatus, Hold, LedgerEntry, Operation, Reason, Stall, Wait,
 };
 use crate::credentials::{Digests, SecretFault};
 use crate::graph::{ReadOutcome, RegisterOutcome, RegistrationState, classify};
 use crate::model::apply::{self, CallResult, note_read_trace};
+use crate::model::cooldown::Cooldown;
 use crate::model::decision::{Claim, Decision, OpenClaim, Requeue};
 use crate::model::ledger;
 use crate::model::phase::{Phase, State};
@@ -114,24 +115,24 @@ impl Facts<'_> {
         }
         let mut state = self.state.clone();
         state.hold = None;
-        match (self.change(digests), self.state.stall()) {
-            (Change::None, Some(stall)) if stall.reason == reason => {}
-            (change, stall) => {
-                note_inputs(&mut state, digests);
-                state.phase = Phase::Stalled(Stall {
-                    token_changed: matches!(change, Change::Token) && self.is_locked_by_pin(),
-                    request: stall.and_then(|stall| stall.request.clone()),
-                    ..Stall::new(reason, self.last_error_text())
-                });
-            }
+        let (changes, stall) = (self.changes(digests), self.state.stall());
+        if changes.any() || stall.is_none_or(|stall| stall.reason != reason) {
+            note_inputs(&mut state, digests);
+            let unsure = changes.token && self.is_locked_by_pin();
+            state.phase = Phase::Stalled(Stall {
+                token_changed: unsure || stall.is_some_and(|stall| stall.token_changed),
+                request: stall.and_then(|stall| stall.request.clone()),
+                ..Stall::new(reason, self.last_error_text())
+            });
         }
         Some(self.settle(&state, self.poll()))
     }
 
-    /// Waits for the token, which met a rate limit in another call; a resource whose own wait ends later keeps that.
+    /// Waits for the token, which met a rate limit in another call; a resource whose own wait ends later keeps that. The status tells
+    /// no time: it is written once, however often the token meets its limit before this resource has its turn.
     pub(super) fn cool_down(&self, end: Timestamp, digests: &Digests) -> Decision {
-        let end = later(end, Duration::ZERO);
-        let requeue = Requeue::After(until(end, self.now));
+        let wait = until(end, self.now);
+        let requeue = Requeue::After(with_jitter(wait, self.observed.jitter));
         // A wait for the previous token's rate limit does not apply to this one.
         let obsolete = self.waits_for_token() && self.is_other_token(digests);
         if let Some(own) = self.earliest_call().filter(|own| *own > end && !obsolete) {
@@ -141,11 +142,10 @@ impl Facts<'_> {
         if obsolete && matches!(state.phase, Phase::Waiting(_)) {
             state.phase = Phase::Idle;
         }
-        state.record.token_wait = Some(TokenWait::new(&digests.token, end));
         state.hold = Some(Hold {
             reason: Reason::RateLimited,
-            message: "the token has reached a rate limit of Graph".to_owned(),
-            until: Some(Time(end)),
+            message: "the token has reached a rate limit of Graph in another call; this one is made once that is over".to_owned(),
+            until: None,
         });
         self.settle(&state, requeue)
     }
@@ -228,11 +228,15 @@ impl Facts<'_> {
         let mut state = self.state.clone();
         note_read_trace(&mut state.record, reading);
         state.record.read_failures = state.record.read_failures.saturating_add(1);
-        let wait = wait_after_read(reading, state.record.read_failures, self.observed.policy);
+        let wait = if reason == Reason::RateLimited {
+            let (known, asked) = (self.observed.cooldown, reading.retry_after);
+            let cooldown = Cooldown::after(known, asked, self.observed.policy.backoff, self.now);
+            state.record.token_wait = Some(cooldown.stored(&digests.token));
+            until(cooldown.until, self.now)
+        } else {
+            wait_after_read(reading, state.record.read_failures, self.observed.policy)
+        };
         let due = later(self.now, with_jitter(wait, self.observed.jitter));
-        if reason == Reason::RateLimited {
-            state.record.token_wait = Some(TokenWait::new(&digests.token, due));
-        }
         // An outcome is confirmed by reads at their own times.
         let own = self.earliest_call().filter(|_| !self.is_confirming());
         let later_own = own.filter(|own| *own > due);
@@ -400,6 +404,18 @@ impl Facts<'_> {
         self.hold_with(state, Reason::OutcomeUnknown, what, end, requeue)
     }
 
+    /// Stalls where Graph has refused this PIN in a call that this status does not show: it would refuse it again.
+    pub(super) fn stall_for_refused_pin(&self, reason: Reason, digests: &Digests) -> Decision {
+        let mut state = self.state_with_reading();
+        note_inputs(&mut state, digests);
+        state.hold = None;
+        state.verdict = Some(reason);
+        let message = "Graph refused this PIN with this token in an earlier call for the number, made for a resource that \
+            was deleted since or has lost its status; it is not sent again";
+        state.phase = Phase::Stalled(Stall::new(reason, message.to_owned()));
+        self.settle(&state, self.poll())
+    }
+
     /// Whether this round's read does not tell what became of a call either.
     fn is_blind(&self) -> bool {
         let reading = self.observed.reading;
@@ -432,5 +448,6 @@ impl Facts<'_> {
 /// Notes the inputs of an attempt, or of the read that stalls the resource.
 fn note_inputs(state: &mut State, digests: &Digests) {
     state.record.token_digest = Some(digests.token.clone());
+    state.record.pin_digest = Some(digests.pin.clone());
     state.record.inputs_digest = Some(digests.inputs.clone());
 }
