@@ -18,6 +18,8 @@ mod chart;
 mod confidential;
 /// The control plane itself: it starts, it guards, it leaves nothing behind.
 mod control_plane;
+/// A CRD that is older than the operator.
+mod definition;
 /// The documentation says what is there, and nothing else.
 mod docs;
 /// Crashes, deletions and renames at every step.

@@ -21,7 +21,8 @@ struct Run {
 }
 
 impl Run {
-    fn begin(world: World) -> Self {
+    fn begin(mut world: World) -> Self {
+        world.definition_tried = true;
         let mut stored = world.resource.clone();
         stored.metadata.uid = Some("uid-1".to_owned());
         Self {
@@ -50,8 +51,8 @@ impl Run {
         Input::Written(Ok(Arc::new(self.stored.clone())))
     }
 
-    /// Goes on to the write of the claim.
-    fn until_claim(mut self) -> Self {
+    /// Goes on to the first write.
+    fn until_write(mut self) -> Self {
         self.tell(Input::Locked);
         assert!(matches!(self.effect, Effect::LoadSecrets));
         let secrets = self.world.secrets.clone();
@@ -59,8 +60,14 @@ impl Run {
         assert!(matches!(self.effect, Effect::ReadNumber(_)));
         let reading = self.world.reading.clone();
         self.tell(Input::Reading(Box::new(reading)));
-        self.expect_write(Purpose::Claim);
         self
+    }
+
+    /// Goes on to the write of the claim.
+    fn until_claim(self) -> Self {
+        let run = self.until_write();
+        run.expect_write(Purpose::Claim);
+        run
     }
 
     /// Goes on to the call.
@@ -210,6 +217,17 @@ fn a_claim_in_doubt_is_settled_by_the_newest_version() {
         run.tell(Input::Newest(Err(Unavailable)));
         run.expect_end(Err(Failure::Effect));
     }
+}
+
+/// A version that is outdated is not tried again and again.
+#[test]
+fn a_conflict_of_the_write_that_is_tried_ends_the_reconciliation() {
+    let mut run = Run::begin(World::new());
+    run.world.definition_tried = false;
+    let mut run = run.until_write();
+    run.expect_write(Purpose::Try);
+    run.tell(Input::Written(Err(WriteFault::Conflict)));
+    assert!(matches!(run.effect, Effect::End(Err(Failure::Effect))));
 }
 
 #[test]

@@ -348,6 +348,7 @@ proptest! {
                 inputs: &inputs,
                 cooldown: None,
                 refused_pin: None,
+                dropped_fields: None,
                 reading: (step > 1).then_some(&found),
                 fresh_id: "new",
                 jitter: 0.5,

@@ -5,6 +5,7 @@
 
 mod clock;
 mod cooldowns;
+mod definition;
 mod history;
 mod locks;
 mod notes;

@@ -8,6 +8,7 @@ use operator_core::model::{OpenClaim, Peers};
 
 use super::clock::Clock;
 use super::cooldowns::TokenCooldowns;
+use super::definition::Definition;
 use super::history::CallHistory;
 use super::locks::NumberLocks;
 use super::notes::ObjectNotes;
@@ -25,6 +26,8 @@ pub struct Memory {
     pub refused_pins: RefusedPins,
     /// For each token, until it ends: its cool-down.
     pub cooldowns: TokenCooldowns,
+    /// For the API server: the status fields that it drops.
+    pub definition: Definition,
     /// For each resource, while it exists: what this process did and saw.
     pub notes: ObjectNotes,
 }
@@ -39,6 +42,7 @@ impl Memory {
             history: CallHistory::new(clock.clone()),
             refused_pins: RefusedPins::new(clock.clone()),
             cooldowns: TokenCooldowns::new(clock.clone()),
+            definition: Definition::new(clock.clone()),
             notes: ObjectNotes::new(clock.clone()),
         }
     }
@@ -66,6 +70,12 @@ impl Memory {
             Note::Cooldown(wait) => self.cooldowns.start(&wait.digest, wait.into()),
             Note::Unlimited(token) => self.cooldowns.end(token),
             Note::RefusedPin(number, refused) => self.refused_pins.note(number, refused),
+            Note::Dropped(fields) => {
+                self.definition.note_dropped(fields);
+            }
+            Note::Tried(fields) => {
+                self.definition.note_tried(fields);
+            }
             Note::Outcome(_) | Note::Unrecorded => {}
         }
     }

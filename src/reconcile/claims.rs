@@ -77,12 +77,33 @@ impl Recorder {
         resource: &WhatsAppPhoneNumber,
         status: WhatsAppPhoneNumberStatus,
     ) -> Result<WhatsAppPhoneNumber, RecordError> {
+        self.replace_status(resource, status, false).await
+    }
+
+    /// What the API server would store of this status.
+    ///
+    /// # Errors
+    /// As those of [`Recorder::write`].
+    pub async fn try_write(
+        &self,
+        resource: &WhatsAppPhoneNumber,
+        status: WhatsAppPhoneNumberStatus,
+    ) -> Result<WhatsAppPhoneNumber, RecordError> {
+        self.replace_status(resource, status, true).await
+    }
+
+    async fn replace_status(
+        &self,
+        resource: &WhatsAppPhoneNumber,
+        status: WhatsAppPhoneNumberStatus,
+        dry_run: bool,
+    ) -> Result<WhatsAppPhoneNumber, RecordError> {
         let mut written = resource.clone();
         written.metadata.managed_fields = None;
         written.status = Some(status);
         let params = PostParams {
             field_manager: Some(MANAGER.to_owned()),
-            ..PostParams::default()
+            dry_run,
         };
         let api = self.api(resource);
         let name = resource.name_any();

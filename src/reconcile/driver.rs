@@ -201,8 +201,11 @@ impl Driver {
                 if purpose == Purpose::Claim {
                     self.claim = status.attempts.first().map(|entry| entry.id.clone());
                 }
-                let written = self.context.recorder.write(&on, *status).await;
-                if let Ok(after) = &written {
+                let written = match purpose {
+                    Purpose::Try => self.context.recorder.try_write(&on, *status).await,
+                    _ => self.context.recorder.write(&on, *status).await,
+                };
+                if let (Ok(after), false) = (&written, purpose == Purpose::Try) {
                     self.context.tell(&on, after, purpose);
                 }
                 self.written(written, purpose)

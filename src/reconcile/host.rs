@@ -7,12 +7,27 @@ use operator_core::api::{Reason, WhatsAppPhoneNumber};
 use operator_core::credentials::Digests;
 use operator_core::model::machine::{Note, Process};
 use operator_core::model::{Cooldown, OpenClaim, Peers, Policy};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::context::Context;
 use crate::memory::key_of;
 
 pub struct Host<'a>(pub &'a Context);
+
+impl Host<'_> {
+    fn tell_of_definition(&self, dropped: &[String]) {
+        self.0.metrics.definition_outdated(!dropped.is_empty());
+        if dropped.is_empty() {
+            info!("The API server keeps every status field again; register calls go on");
+        } else {
+            warn!(
+                fields = dropped.join(", "),
+                "The API server drops status fields that the operator relies on, so no register call is made: its CRD is older than the \
+                 operator; upgrade it"
+            );
+        }
+    }
+}
 
 impl Process for Host<'_> {
     fn policy(&self) -> &Policy {
@@ -71,8 +86,22 @@ impl Process for Host<'_> {
         self.0.memory.refused_pins.of(resource, digests)
     }
 
+    fn dropped_fields(&self) -> Option<String> {
+        self.0.memory.definition.dropped_fields()
+    }
+
+    fn tries_definition(&self) -> bool {
+        self.0.memory.definition.is_due()
+    }
+
     fn note(&mut self, note: Note<'_>) {
         match note {
+            Note::Dropped(fields) if self.0.memory.definition.note_dropped(fields) => {
+                self.tell_of_definition(fields);
+            }
+            Note::Tried(fields) if self.0.memory.definition.note_tried(fields) => {
+                self.tell_of_definition(fields);
+            }
             Note::Outcome(outcome) => {
                 self.0.metrics.registration_attempt(outcome.reason);
                 info!(

@@ -40,6 +40,7 @@ pub struct Metrics {
     graph_request_duration: Family<OperationLabel, Histogram, fn() -> Histogram>,
     registration_attempts: Family<ReasonLabel, Counter>,
     leader: Gauge<u64, AtomicU64>,
+    definition_outdated: Gauge<u64, AtomicU64>,
     attempt_limit: Gauge<u64, AtomicU64>,
 }
 
@@ -167,6 +168,7 @@ impl Metrics {
             graph_request_duration: Family::new_with_constructor(|| Histogram::new(GRAPH_BUCKETS)),
             registration_attempts: Family::default(),
             leader: Gauge::default(),
+            definition_outdated: Gauge::default(),
             attempt_limit: Gauge::default(),
         };
         metrics.register(resources::Collector::new(resources, clock));
@@ -207,6 +209,11 @@ impl Metrics {
             "leader",
             "1 if this process is the leader, else 0",
             self.leader.clone(),
+        );
+        registry.register(
+            "definition_outdated",
+            "1 while the API server drops status fields that the operator relies on, as its CRD is older, else 0",
+            self.definition_outdated.clone(),
         );
         registry.register(
             "attempt_limit",
@@ -270,6 +277,11 @@ impl Metrics {
                 reason: reason.as_str(),
             })
             .inc();
+    }
+
+    /// Sets whether the API server drops status fields that the operator relies on.
+    pub fn definition_outdated(&self, outdated: bool) {
+        self.definition_outdated.set(u64::from(outdated));
     }
 
     /// Sets whether this process is the leader.

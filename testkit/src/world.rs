@@ -79,6 +79,12 @@ pub struct World {
     /// What becomes of the next claims; success where nothing is left.
     pub fates: VecDeque<Fate>,
     pub cool_downs: HashMap<String, Cooldown>,
+    /// The status fields that the API server does not know, by their paths.
+    pub unknown_fields: Vec<String>,
+    /// The fields that the process has seen dropped.
+    pub dropped_fields: Option<String>,
+    /// Whether the process has tried a status with every field within ten minutes.
+    pub definition_tried: bool,
     /// The PINs that Graph refused, as the process remembers them.
     pub refused_pins: Vec<RefusedPin>,
     pub last_read: Option<Timestamp>,
@@ -127,6 +133,9 @@ impl World {
             fate: None,
             cool_downs: HashMap::new(),
             refused_pins: Vec::new(),
+            unknown_fields: Vec::new(),
+            dropped_fields: None,
+            definition_tried: false,
             last_read: None,
             jitter: 0.0,
             posts: Vec::new(),
@@ -173,6 +182,15 @@ impl World {
 
     pub fn remove_annotation(&mut self) {
         self.resource.metadata.annotations = None;
+    }
+
+    /// Another process takes over, which knows only what the status says.
+    pub fn restart(&mut self) {
+        self.last_read = None;
+        self.cool_downs.clear();
+        self.refused_pins.clear();
+        self.dropped_fields = None;
+        self.definition_tried = false;
     }
 
     /// Takes over a change of the spec, as the API server does.
@@ -251,6 +269,15 @@ impl World {
                     }
                     fate => panic!("a call after {fate:?}"),
                 },
+                Effect::Write {
+                    status,
+                    purpose: Purpose::Try,
+                    ..
+                } => {
+                    let mut tried = self.resource.clone();
+                    tried.status = Some(self.kept_of(*status));
+                    Input::Written(Ok(Arc::new(tried)))
+                }
                 Effect::Write { status, .. } => Input::Written(Ok(self.store(*status))),
                 Effect::End(Ok(requeue)) => {
                     steps.push(Step::Settle(requeue));
@@ -290,8 +317,20 @@ impl World {
     }
 
     fn store(&mut self, status: WhatsAppPhoneNumberStatus) -> Arc<WhatsAppPhoneNumber> {
-        self.resource.status = Some(status);
+        self.resource.status = Some(self.kept_of(status));
         Arc::new(self.resource.clone())
+    }
+
+    /// What the API server keeps of a status.
+    fn kept_of(&self, status: WhatsAppPhoneNumberStatus) -> WhatsAppPhoneNumberStatus {
+        if self.unknown_fields.is_empty() {
+            return status;
+        }
+        let mut json = serde_json::to_value(status).expect("a status is JSON");
+        for path in &self.unknown_fields {
+            prune(&mut json, path);
+        }
+        serde_json::from_value(json).expect("a status")
     }
 
     /// Writes a claim, and decides its fate. Returns the answer, if the process lives to hear it.
@@ -499,6 +538,14 @@ impl Process for World {
         fitting.map(|known| known.reason)
     }
 
+    fn dropped_fields(&self) -> Option<String> {
+        self.dropped_fields.clone()
+    }
+
+    fn tries_definition(&self) -> bool {
+        !self.definition_tried
+    }
+
     fn note(&mut self, note: Note<'_>) {
         match note {
             Note::Read(_) => self.last_read = Some(self.now),
@@ -514,8 +561,34 @@ impl Process for World {
                     .retain(|known, cooldown| known != token || cooldown.until > now);
             }
             Note::RefusedPin(_, refused) => self.refused_pins.push(refused.clone()),
+            Note::Dropped(fields) => {
+                self.definition_tried &= self.dropped_fields.is_some();
+                self.dropped_fields.get_or_insert_with(|| fields.join(", "));
+            }
+            Note::Tried(fields) => {
+                self.dropped_fields = (!fields.is_empty()).then(|| fields.join(", "));
+                self.definition_tried = true;
+            }
             Note::Written(_) | Note::Call(..) | Note::Outcome(_) | Note::Unrecorded => {}
         }
+    }
+}
+
+/// Takes the field with this path out of a status, as an API server does whose CRD lacks it.
+pub fn prune(json: &mut serde_json::Value, path: &str) {
+    match (json, path.split_once('.')) {
+        (serde_json::Value::Array(items), _) => {
+            items.iter_mut().for_each(|item| prune(item, path));
+        }
+        (serde_json::Value::Object(fields), Some((name, rest))) => {
+            if let Some(child) = fields.get_mut(name) {
+                prune(child, rest);
+            }
+        }
+        (serde_json::Value::Object(fields), None) => {
+            fields.remove(path);
+        }
+        _ => {}
     }
 }
 

@@ -45,7 +45,10 @@ pub fn ends_as_the_answers_say(case: &Case<'_>) -> Held {
         End::Stalled(expected) => {
             is_true(status, conditions::STALLED) && is(*expected) && next.is_none()
         }
-        End::WaitingForToken => comes_back,
+        // Its turn comes after that of the number that met the limit, which tells the time.
+        End::WaitingForToken => {
+            comes_back || is(Reason::RateLimited) && is_true(status, conditions::RECONCILING)
+        }
         End::Waiting(expected, from, wait) => {
             let latest = *wait + JITTER.min(*wait / 5) + RECORD;
             comes_back

@@ -11,7 +11,7 @@ use kube::Api;
 use kube::api::ListParams;
 use operator_core::api::conditions;
 use operator_core::api::conditions::{is_registered, is_true};
-use operator_core::api::{WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
+use operator_core::api::{Reason, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
 use regex::Regex;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -148,7 +148,11 @@ async fn until_at_rest(
     loop {
         until_quiet(bed).await;
         let statuses = statuses(bed).await;
-        let restless: Vec<_> = statuses.iter().filter(|(_, s)| !is_at_rest(s)).collect();
+        let limited = statuses.values().any(is_limited);
+        let is_restless = |status: &&WhatsAppPhoneNumberStatus| {
+            !is_at_rest(status) && !(limited && waits_for_its_turn(status))
+        };
+        let restless: Vec<_> = statuses.iter().filter(|(_, s)| is_restless(s)).collect();
         let under_way = |s: &&Scenario| bed.simulator.number(&s.id).in_flight > 0;
         let calls = scenarios.iter().filter(under_way).count();
         if restless.is_empty() && calls == 0 && statuses.len() == scenarios.len() {
@@ -225,6 +229,21 @@ fn is_at_rest(status: &WhatsAppPhoneNumberStatus) -> bool {
         && (is_registered(status)
             || is_true(status, conditions::STALLED)
             || is_true(status, conditions::RECONCILING) && next.is_some_and(|next| next.0 > later))
+}
+
+/// Whether a token is limited for longer than the test.
+fn is_limited(status: &WhatsAppPhoneNumberStatus) -> bool {
+    let later = Timestamp::now() + AT_REST;
+    status
+        .token_wait
+        .as_ref()
+        .is_some_and(|wait| wait.until.0 > later)
+}
+
+/// Whether it waits for a limit that its token met in another number's call.
+fn waits_for_its_turn(status: &WhatsAppPhoneNumberStatus) -> bool {
+    let hold = status.hold.as_ref();
+    hold.is_some_and(|hold| hold.reason == Reason::RateLimited && hold.until.is_none())
 }
 
 /// The resources and events as they are stored.

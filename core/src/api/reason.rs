@@ -80,6 +80,8 @@ reasons! {
     DuplicatePhoneNumber => "Delete one of the two resources; this one takes over automatically when the other is gone.",
     /// The automatic attempts of 72 hours are used up.
     AttemptBudgetExhausted => "Find out why the attempts failed (status.attempts) and fix the cause; the operator retries automatically as soon as the budget allows.",
+    /// The API server drops status fields that the operator relies on: its CRD is older than the operator.
+    DefinitionOutdated => "Upgrade the CRD to the operator's version (see the upgrade notes of the chart); the operator retries within ten minutes after that.",
     /// Graph does not accept the access token.
     TokenRejected => "Put a valid token of a system user into the Secret; the operator notices the new token automatically.",
     /// The token is not allowed to manage this number.
@@ -180,6 +182,7 @@ impl Reason {
             | Self::SecretKeyMissing
             | Self::SecretForbidden
             | Self::AttemptBudgetExhausted
+            | Self::DefinitionOutdated
             | Self::RecentlyDeregistered
             | Self::RegistrationBlocked
             | Self::RateLimited
@@ -200,7 +203,8 @@ impl Reason {
             | Self::InvalidPin
             | Self::InvalidBackup
             | Self::DuplicatePhoneNumber
-            | Self::AttemptBudgetExhausted => Source::Check,
+            | Self::AttemptBudgetExhausted
+            | Self::DefinitionOutdated => Source::Check,
             Self::AlreadyRegistered | Self::OutcomeConfirmed => Source::Read,
             _ => Source::Call,
         }

@@ -151,6 +151,9 @@ impl Facts<'_> {
 
     /// Holds the call back, if there is a reason to.
     fn hold_back(&self, operation: Operation, digests: &Digests) -> Option<Decision> {
+        if let Some(fields) = self.observed.dropped_fields {
+            return Some(self.hold_for_definition(fields));
+        }
         if let Some(window) = self.window().filter(|window| window.end > self.now) {
             return Some(self.wait_for_window(window));
         }

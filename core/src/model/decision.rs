@@ -54,6 +54,8 @@ pub struct Observed<'a> {
     pub cooldown: Option<Cooldown>,
     /// Why Graph has refused this PIN with this token in another resource's call for the number, or in one that the status has lost.
     pub refused_pin: Option<Reason>,
+    /// The status fields that the API server drops and a decision relies on, if it drops any.
+    pub dropped_fields: Option<&'a str>,
     /// The read of the number in this reconciliation.
     pub reading: Option<&'a ReadOutcome>,
     /// The ID for a new claim.
@@ -93,4 +95,14 @@ pub enum Requeue {
     OnChange,
     /// After this time, or earlier on a change.
     After(Duration),
+}
+
+impl Requeue {
+    /// The same, but not earlier than after this time.
+    pub fn not_before(self, least: Duration) -> Self {
+        match self {
+            Self::OnChange => self,
+            Self::After(wait) => Self::After(wait.max(least)),
+        }
+    }
 }

@@ -14,6 +14,7 @@ use super::apply::{ApplyContext, CallResult, apply_outcome};
 use super::cooldown::Cooldown;
 use super::decide::decide;
 use super::decision::{Claim, Decision, Inputs, Observed, OpenClaim, Requeue};
+use super::definition;
 use super::ledger::holds_claim;
 use super::policy::Policy;
 use super::refused::RefusedPin;
@@ -72,6 +73,8 @@ pub enum Purpose {
     Claim,
     /// It records the outcome of one.
     Record,
+    /// It is only tried (`dryRun=All`), to see what the API server would keep of it.
+    Try,
 }
 
 /// What came of an effect.
@@ -140,6 +143,10 @@ pub trait Process {
     fn cooldown(&self, token: &str) -> Option<Cooldown>;
     /// Why Graph has refused this token with this PIN for the number, in a call that the resource does not show.
     fn refused_pin(&self, resource: &WhatsAppPhoneNumber, digests: &Digests) -> Option<Reason>;
+    /// The status fields that the API server drops and a decision relies on, if it drops any.
+    fn dropped_fields(&self) -> Option<String>;
+    /// Whether it is time to try what it drops: before the first claim of the process, and while it drops any.
+    fn tries_definition(&self) -> bool;
     fn note(&mut self, note: Note<'_>);
 }
 
@@ -160,6 +167,10 @@ pub enum Note<'a> {
     Unlimited(&'a str),
     /// A call for a number was refused for its PIN.
     RefusedPin(&'a str, &'a RefusedPin),
+    /// The API server dropped these fields of a status.
+    Dropped(&'a [String]),
+    /// It would drop these fields, of all that a decision relies on.
+    Tried(&'a [String]),
     /// A claim ended with this outcome, which is not recorded yet.
     Outcome(&'a RegisterOutcome),
     /// The resource is gone: an outcome is not recorded.
@@ -173,6 +184,8 @@ pub struct Machine {
     resource: Arc<WhatsAppPhoneNumber>,
     /// Whether this is the round after a claim.
     second: bool,
+    /// The status that was written last.
+    written: Box<WhatsAppPhoneNumberStatus>,
     state: State,
 }
 
@@ -183,6 +196,8 @@ enum State {
     Locking,
     /// The newest version of the resource, as the known one may be outdated.
     Refreshing,
+    /// What the API server would keep of a status.
+    Trying(Box<Round>),
     /// The Secrets or a read of the number.
     Deciding(Box<Round>),
     /// The write that ends the round.
@@ -234,6 +249,7 @@ impl Machine {
         Self {
             resource,
             second: false,
+            written: Box::default(),
             state: State::Locking,
         }
     }
@@ -260,7 +276,9 @@ impl Machine {
                 round.reading = Some(*reading);
                 self.decide(round, process)
             }
+            (State::Trying(round), Input::Written(kept)) => self.tried(round, kept, process),
             (State::Settling(requeue), Input::Written(Ok(after))) => {
+                self.check_kept(&after, process);
                 process.note(Note::Written(&after));
                 self.resource = after;
                 Effect::End(Ok(requeue))
@@ -282,6 +300,7 @@ impl Machine {
             }
             (State::Recording(record), Input::Written(Ok(after))) => {
                 drop(record);
+                self.check_kept(&after, process);
                 self.recorded(after, process)
             }
             (State::Recording(record), Input::Written(Err(_)) | Input::Newest(Err(_))) => {
@@ -333,6 +352,36 @@ impl Machine {
         }
     }
 
+    /// The API server has shown what it would keep of a status with every field. Where it does not try writes, as an admission
+    /// webhook can forbid it, only what is written shows it.
+    fn tried(
+        &mut self,
+        round: Box<Round>,
+        kept: Result<Arc<WhatsAppPhoneNumber>, WriteFault>,
+        process: &mut impl Process,
+    ) -> Effect {
+        match kept {
+            Ok(kept) => {
+                let dropped = definition::dropped(&self.written, kept.status.as_ref());
+                process.note(Note::Tried(&dropped));
+            }
+            Err(WriteFault::Unclear) => process.note(Note::Tried(&[])),
+            // What was decided is outdated, and so would the claim be.
+            Err(WriteFault::Conflict) => return Effect::End(Err(Failure::Effect)),
+            Err(WriteFault::Gone) => return Effect::End(Err(Failure::Gone)),
+        }
+        self.decide(round, process)
+    }
+
+    /// Notes the fields of the last write that were not kept. Returns whether there are any.
+    fn check_kept(&self, stored: &WhatsAppPhoneNumber, process: &mut impl Process) -> bool {
+        let dropped = definition::dropped(&self.written, stored.status.as_ref());
+        if !dropped.is_empty() {
+            process.note(Note::Dropped(&dropped));
+        }
+        !dropped.is_empty()
+    }
+
     fn observe(&mut self, process: &mut impl Process) -> Effect {
         let round = Round {
             peers: process.peers(&self.resource),
@@ -345,8 +394,9 @@ impl Machine {
     }
 
     fn decide(&mut self, round: Box<Round>, process: &mut impl Process) -> Effect {
-        let fresh_id = process.fresh_id();
-        let observed = round.observed(&self.resource, &fresh_id, process);
+        let (fresh_id, dropped) = (process.fresh_id(), process.dropped_fields());
+        let mut observed = round.observed(&self.resource, &fresh_id, process);
+        observed.dropped_fields = dropped.as_deref();
         let decision = decide(&observed, process.now());
         match decision {
             // Each is asked for at most once.
@@ -360,9 +410,28 @@ impl Machine {
                 Effect::ReadNumber(fields)
             }
             Decision::LoadSecrets | Decision::Read(_) => Effect::End(Err(Failure::Unsettled)),
+            Decision::Register(_) if process.tries_definition() => {
+                self.try_definition(round, process)
+            }
+            Decision::Settle(..) if dropped.is_some() && process.tries_definition() => {
+                self.try_definition(round, process)
+            }
             Decision::Register(claim) => self.claim(&round, *claim, process),
+            // What was written last time may look undone: the same is not done again and again.
+            Decision::Settle(status, requeue) if dropped.is_some() => self.settle(
+                &round,
+                status,
+                requeue.not_before(definition::TRY_EVERY),
+                process,
+            ),
             Decision::Settle(status, requeue) => self.settle(&round, status, requeue, process),
         }
+    }
+
+    fn try_definition(&mut self, round: Box<Round>, process: &impl Process) -> Effect {
+        self.state = State::Trying(round);
+        let fullest = Box::new(definition::fullest(process.now()));
+        self.write(&Arc::clone(&self.resource), fullest, Purpose::Try)
     }
 
     fn settle(
@@ -382,7 +451,7 @@ impl Machine {
             process.note(Note::Cooldown(wait));
         }
         self.state = State::Settling(requeue);
-        self.write(&self.resource, status, Purpose::Settle)
+        self.write(&Arc::clone(&self.resource), status, Purpose::Settle)
     }
 
     // === The claim ===
@@ -397,7 +466,7 @@ impl Machine {
             claim,
         };
         self.state = State::Claiming(Box::new(call));
-        self.write(&self.resource, status, Purpose::Claim)
+        self.write(&Arc::clone(&self.resource), status, Purpose::Claim)
     }
 
     /// Any answer to the claim but success is settled by the newest version: if that shows the claim's ID, the claim is held.
@@ -437,6 +506,10 @@ impl Machine {
         process.note(Note::Written(&held));
         let number = &self.resource.spec.phone_number_id;
         process.note(Note::Call(number, &call.claim.entry));
+        if self.check_kept(&held, process) {
+            let why = "the API server did not keep every field of the claim: its CRD is older";
+            return self.not_sent(*call, held, why, process);
+        }
         if registered_meanwhile(&held, &call.claim.entry) {
             let why = "the number was registered after the claim was decided on";
             return self.not_sent(*call, held, why, process);
@@ -579,11 +652,12 @@ impl Machine {
     }
 
     fn write(
-        &self,
+        &mut self,
         on: &Arc<WhatsAppPhoneNumber>,
         status: Box<WhatsAppPhoneNumberStatus>,
         purpose: Purpose,
     ) -> Effect {
+        self.written = status.clone();
         Effect::Write {
             on: Arc::clone(on),
             status,
@@ -632,6 +706,7 @@ impl Round {
             reading: self.reading.as_ref(),
             fresh_id,
             jitter: self.jitter,
+            dropped_fields: None,
         }
     }
 }

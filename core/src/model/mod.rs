@@ -10,6 +10,7 @@ pub mod apply;
 pub mod cooldown;
 pub mod decide;
 mod decision;
+pub mod definition;
 pub mod event;
 pub mod goal;
 pub mod ledger;

@@ -311,6 +311,7 @@ fn what_was_read_counts_although_the_token_met_a_limit_elsewhere_meanwhile() {
                 in_a_row: 1,
             }),
             refused_pin: None,
+            dropped_fields: None,
             reading: Some(&reading(verdict)),
             fresh_id: "cooling",
             jitter: 0.0,

@@ -193,6 +193,7 @@ fn a_read_that_began_in_the_window_does_not_end_it() {
             inputs: &inputs,
             cooldown: None,
             refused_pin: None,
+            dropped_fields: None,
             reading: Some(&reading),
             fresh_id: "late",
             jitter: 0.0,

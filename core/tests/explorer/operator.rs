@@ -468,6 +468,14 @@ impl Process for Host<'_> {
         None
     }
 
+    fn dropped_fields(&self) -> Option<String> {
+        None
+    }
+
+    fn tries_definition(&self) -> bool {
+        false
+    }
+
     fn note(&mut self, note: Note<'_>) {
         let (now, memory) = (self.now, &mut self.operator.memory);
         match note {
@@ -482,6 +490,8 @@ impl Process for Host<'_> {
             Note::Cooldown(_)
             | Note::Unlimited(_)
             | Note::RefusedPin(..)
+            | Note::Dropped(_)
+            | Note::Tried(_)
             | Note::Outcome(_)
             | Note::Unrecorded => {}
         }

@@ -45,6 +45,11 @@ pub trait Conduct: Send + Sync + 'static {
         ready(Before::Pass).boxed()
     }
 
+    /// What goes to the server instead of what a write of the status carries, if anything does.
+    fn rewritten(&self, _: &Request) -> Option<serde_json::Value> {
+        None
+    }
+
     /// The server has done what it was asked and answered so; the operator does not know yet.
     fn after<'a>(&'a self, _: &'a Request, _: StatusCode) -> BoxFuture<'a, After> {
         ready(After::Answer).boxed()
@@ -209,6 +214,8 @@ impl Post {
             Before::Refuse(code) => return Ok(failure(code)),
             Before::Throttle(seconds) => return Ok(throttle(seconds)),
         }
+        let rewritten = self.conduct.rewritten(&request);
+        let body = rewritten.map_or(body, |body| Bytes::from(body.to_string()));
         let since = request::version_asked_for(&parts.uri);
         let answer = Arc::clone(&self).forward(parts, body).await?;
         match self.conduct.after(&request, answer.status()).await {

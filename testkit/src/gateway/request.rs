@@ -90,9 +90,10 @@ impl Memory {
             _ => Kind::List,
         };
         let (kind, about) = match (&parts.method, path.as_slice()) {
-            (&Method::PUT, [.., "whatsappphonenumbers", name, "status"]) => {
-                (self.written(&body), *name)
-            }
+            (&Method::PUT, [.., "whatsappphonenumbers", name, "status"]) => match query {
+                query if query.contains("dryRun=") => (Kind::Other, *name),
+                _ => (self.written(&body), *name),
+            },
             (&Method::GET, [.., "whatsappphonenumbers", name]) => (Kind::ReadResource, *name),
             (&Method::GET, [.., "secrets", name]) => (Kind::ReadSecret, *name),
             (&Method::GET, [.., "whatsappphonenumbers" | "secrets"]) => (listed(), ""),

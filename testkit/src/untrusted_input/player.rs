@@ -36,6 +36,7 @@ impl Player {
         world.secrets = inputs;
         world.jitter = 1.0;
         world.claims_are_old = true;
+        world.definition_tried = true;
         Self { world, own: true }
     }
 

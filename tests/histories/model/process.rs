@@ -225,6 +225,15 @@ impl Process {
                     });
                     return;
                 }
+                Effect::Write {
+                    on,
+                    status,
+                    purpose: Purpose::Try,
+                } => {
+                    let mut tried = WhatsAppPhoneNumber::clone(&on);
+                    tried.status = Some(*status);
+                    Input::Written(Ok(Arc::new(tried)))
+                }
                 Effect::Write { on, status, .. } => self.put_status(&on, *status, around),
                 Effect::End(end) => return self.end(&resource, end, around),
                 effect => panic!("{effect:?} in a round of {resource:#?}"),
@@ -462,6 +471,14 @@ impl machine::Process for Host<'_> {
 
     fn refused_pin(&self, resource: &WhatsAppPhoneNumber, digests: &Digests) -> Option<Reason> {
         self.0.memory.refused_pins.of(resource, digests)
+    }
+
+    fn dropped_fields(&self) -> Option<String> {
+        self.0.memory.definition.dropped_fields()
+    }
+
+    fn tries_definition(&self) -> bool {
+        self.0.memory.definition.is_due()
     }
 
     fn note(&mut self, note: Note<'_>) {

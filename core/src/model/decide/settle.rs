@@ -14,6 +14,7 @@ use crate::graph::{ReadOutcome, RegisterOutcome, RegistrationState, classify};
 use crate::model::apply::{self, CallResult, note_read_trace};
 use crate::model::cooldown::Cooldown;
 use crate::model::decision::{Claim, Decision, OpenClaim, Requeue};
+use crate::model::definition::TRY_EVERY;
 use crate::model::ledger;
 use crate::model::phase::{Phase, State};
 use crate::model::render::render;
@@ -104,6 +105,19 @@ impl Facts<'_> {
         self.settle(&self.state, requeue)
     }
 
+    /// The API server drops fields that the next decision would rely on: no claim is written.
+    pub(super) fn hold_for_definition(&self, fields: &str) -> Decision {
+        let mut state = self.state_with_reading();
+        state.hold = Some(Hold {
+            reason: Reason::DefinitionOutdated,
+            message: format!(
+                "the API server drops the status fields {fields}, which the operator relies on: its CRD is older"
+            ),
+            until: None,
+        });
+        self.settle(&state, Requeue::After(TRY_EVERY))
+    }
+
     /// Stays stalled while the inputs of a call have not changed. A new request lifts a stall, until a read stands against it as well.
     pub(super) fn stay_stalled(&self, digests: &Digests) -> Option<Decision> {
         let reason = match self.request() {
@@ -144,7 +158,7 @@ impl Facts<'_> {
         }
         state.hold = Some(Hold {
             reason: Reason::RateLimited,
-            message: "the token has reached a rate limit of Graph in another call; this one is made once that is over".to_owned(),
+            message: "The token has reached a rate limit of Graph in another call. This one is made once that is over.".to_owned(),
             until: None,
         });
         self.settle(&state, requeue)

@@ -1,0 +1,145 @@
+//! An API server whose CRD is older than the operator drops fields of the status.
+
+use operator_core::api::conditions;
+use operator_core::api::conditions::find;
+use operator_core::api::{Reason, WhatsAppPhoneNumberStatus};
+use operator_core::graph::RegistrationState;
+use operator_core::model::definition::{dropped, fullest};
+use testkit::world::*;
+
+/// A number with its course of events.
+type Course = (&'static str, fn() -> World);
+
+/// Courses that need every field that a decision relies on.
+const COURSES: &[Course] = &[
+    ("wrong PIN", || {
+        let mut world = World::new();
+        (0..9).for_each(|_| world.answer(pin_mismatch()));
+        world
+    }),
+    ("locked PIN", || {
+        let mut world = World::new();
+        (0..9).for_each(|_| world.answer(refused(400, 133_008, None)));
+        world
+    }),
+    ("faults", || {
+        let mut world = World::new();
+        (0..9).for_each(|_| world.answer(refused(500, 2, None)));
+        world
+    }),
+    ("lost answers", || {
+        let mut world = World::new();
+        (0..9).for_each(|_| world.answer(unknown()));
+        world
+    }),
+    ("a limit", || {
+        let mut world = World::new();
+        (0..9).for_each(|_| world.answer(rate_limited(Some(hours(2)))));
+        world
+    }),
+    ("a limit without a time", || {
+        let mut world = World::new();
+        (0..9).for_each(|_| world.answer(rate_limited(None)));
+        world
+    }),
+    ("a number that cannot be told", || {
+        let mut world = World::new();
+        (0..9).for_each(|_| world.answer(unknown()));
+        world.reading = reading(RegistrationState::Unclear(None));
+        world
+    }),
+    ("a request of a registered number", || {
+        let mut world = World::registered();
+        (0..9).for_each(|_| world.answer(refused(400, 2, None)));
+        world.annotate("now");
+        world
+    }),
+    ("a request that a read stands against", || {
+        let mut world = World::registered();
+        let state = RegistrationState::Stall(Reason::PermissionDenied);
+        world.reading = failed_reading(state, graph_error(403, 10, None));
+        world.annotate("now");
+        world
+    }),
+    ("nothing sent", || {
+        let mut world = World::new();
+        (0..9).for_each(|_| world.fate(Fate::StoredUnsent));
+        world
+    }),
+];
+
+/// How many calls a number gets in three days, through many passes and several processes.
+fn calls(mut world: World, restarts: bool) -> usize {
+    for _ in 0..12 {
+        world.run_for(hours(6));
+        world.wait(secs(1));
+        if restarts {
+            world.restart();
+        }
+        world.definition_tried = false;
+    }
+    world.posts.len()
+}
+
+/// With one field gone, no number gets a call that it would not have got.
+#[test]
+fn no_field_that_is_dropped_leads_to_a_call() {
+    let now = World::new().now;
+    let fields = dropped(&fullest(now), Some(&WhatsAppPhoneNumberStatus::default()));
+    let leaves = leaves_of(&fullest(now));
+    assert!(fields.len() > 10 && leaves.len() > 20, "{leaves:?}");
+    for (course, make) in COURSES {
+        for restarts in [false, true] {
+            let most = calls(make(), restarts);
+            for field in fields.iter().chain(&leaves) {
+                let mut world = make();
+                world.unknown_fields = vec![field.clone()];
+                let made = calls(world, restarts);
+                assert!(
+                    made <= most,
+                    "{course} without {field}: {made} calls, not {most}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn an_older_definition_is_told_and_heals_when_it_is_upgraded() {
+    let mut world = World::new();
+    world.unknown_fields = vec!["attempts".to_owned()];
+    world.run_for(hours(2));
+    assert!(world.posts.is_empty());
+    let failed = find(world.status(), conditions::FAILED).expect("a condition");
+    assert_eq!(failed.reason, "DefinitionOutdated");
+    assert!(failed.message.contains("attempts"), "{}", failed.message);
+    assert_eq!(world.claims, 0, "no claim is written");
+    world.unknown_fields.clear();
+    world.definition_tried = false;
+    world.run_for(hours(2));
+    assert_eq!(world.posts.len(), 1);
+    assert!(world.status().registration.is_some());
+}
+
+/// The paths of all fields, each in the shortest form that takes only it.
+fn leaves_of(status: &WhatsAppPhoneNumberStatus) -> Vec<String> {
+    let nested = [
+        "attempts.operation",
+        "attempts.request",
+        "attempts.count",
+        "attempts.finishTime",
+        "attempts.outcome",
+        "attempts.reason",
+        "attempts.httpStatus",
+        "wait.confirming",
+        "stall.tokenChanged",
+        "stall.request",
+        "hold.until",
+        "tokenWait.inARow",
+    ];
+    let json = serde_json::to_value(status).expect("JSON");
+    let top = json.as_object().expect("an object").keys().cloned();
+    // This one was in the first definition, and has a default of its own.
+    let top = top.filter(|field| field != "observedGeneration");
+    top.chain(nested.map(str::to_owned)).collect()
+}
