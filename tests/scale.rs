@@ -76,7 +76,8 @@ async fn two_hundred_at_once_and_then_at_rest() {
 
 /// A Secret is touched, which wakes every resource that names it; none has anything new to say.
 async fn what_is_as_it_was_is_not_written(bed: &Bed, operator: &Operator) {
-    let before = (status_writes(bed).await, passes(operator).await);
+    let before = status_writes(bed).await;
+    let passes = operator.metric("reconciliations_total").await;
     let touched = Patch::Merge(json!({"metadata": {"labels": {"touched": "yes"}}}));
     let params = PatchParams::default();
     let patched = bed
@@ -84,29 +85,15 @@ async fn what_is_as_it_was_is_not_written(bed: &Bed, operator: &Operator) {
         .patch("whatsapp", &params, &touched)
         .await;
     patched.expect("the Secret is touched");
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while passes(operator).await < before.1 + NUMBERS {
-        assert!(Instant::now() < deadline, "the Secret wakes nobody");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let woken = passes + NUMBERS as f64;
+    operator
+        .until_metric("reconciliations_total", |passes| passes >= woken)
+        .await;
     assert_eq!(
         status_writes(bed).await,
-        before.0,
+        before,
         "writes that change nothing"
     );
-}
-
-/// How many passes the operator has made.
-async fn passes(operator: &Operator) -> usize {
-    let url = format!("http://{}/metrics", operator.address());
-    let answer = reqwest::get(url).await.expect("the operator's metrics");
-    let text = answer.text().await.expect("the operator's metrics");
-    let lines = text.lines();
-    let counts = lines.filter_map(|line| {
-        let line = line.strip_prefix("whatsapp_operator_reconciliations_total{")?;
-        line.rsplit_once(' ')?.1.parse::<usize>().ok()
-    });
-    counts.sum()
 }
 
 /// What of the API server's count is writes of statuses.

@@ -52,5 +52,7 @@ mod simulator_contract;
 mod spending;
 /// What the API server and people wrote.
 mod untrusted_input;
+/// What wakes a resource, and what a resource at rest costs.
+mod wakes;
 /// What the watches bring is not lost, and nothing hangs on them.
 mod watches;

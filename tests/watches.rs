@@ -1,5 +1,6 @@
 //! What the watches bring is not lost, and watches that bring nothing hold nothing up.
 
+use serde_json::json;
 use testkit::bed::Bed;
 use testkit::control_plane::{ControlPlane, apply_crds};
 use testkit::operator::Operator;
@@ -54,20 +55,13 @@ async fn what_cannot_be_read_does_not_stop_the_others() {
         .expect("the lax definition");
     bed.secrets().await;
     bed.declare("odd", "3201").await;
-    let patch = r#"{"status": {"readFailures": 3000000000}}"#;
-    let odd = [
-        "patch",
-        "wapn",
-        "odd",
-        "--subresource=status",
-        "--type=merge",
-        "-p",
-        patch,
-    ];
-    bed.kubectl(&odd);
+    bed.patch_status("odd", json!({"readFailures": 3_000_000_000_u32}))
+        .await;
     let operator = bed.operator(&[]).await;
     bed.declare("sound", "3202").await;
     bed.until_registered("sound", "RegistrationSucceeded").await;
     operator.until_logged("The resource cannot be parsed").await;
     assert_eq!(bed.posts("3201"), 0);
+    bed.patch_status("odd", json!({"readFailures": null})).await;
+    bed.until_registered("odd", "RegistrationSucceeded").await;
 }

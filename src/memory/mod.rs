@@ -19,4 +19,4 @@ pub use history::CallHistory;
 pub use locks::{NumberGuard, NumberLocks};
 pub use notes::ObjectNotes;
 pub use process::Memory;
-pub use store::{Key, ResourceStore, Watched, key_of};
+pub use store::{Key, ResourceStore, Wake, Watched, key_of};

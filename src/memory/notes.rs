@@ -14,6 +14,11 @@ use super::clock::Clock;
 /// The interval at which claims that can no longer be stored are dropped.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 
+/// The wait before a look at a status that another writer may have changed: a watch can be faster than the answer to an own write.
+const LOOK_AFTER: Duration = Duration::from_secs(1);
+/// The least time between two such looks at one resource. Two writers that undo each other's changes do so no faster.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+
 /// Notes for each resource, by UID.
 pub struct ObjectNotes {
     clock: Clock,
@@ -37,6 +42,10 @@ struct Note {
     written: Option<u64>,
     /// The number of failed reconciliations in a row.
     failures: u32,
+    /// Whether a look at another writer's status is planned.
+    look_planned: bool,
+    /// The last such look.
+    looked: Option<Instant>,
 }
 
 impl Default for ObjectNotes {
@@ -130,6 +139,33 @@ impl ObjectNotes {
         note.failures > 0 || note.written.is_some_and(older)
     }
 
+    /// Plans a look at a resource whose status has changed. Returns when; none if this process wrote it, or a look is planned already.
+    pub fn plan_look(&self, resource: &WhatsAppPhoneNumber) -> Option<Duration> {
+        let now = self.clock.instant();
+        let mut notes = self.notes();
+        let note = notes.of(&uid_of(resource));
+        if note.look_planned || !note.is_foreign(resource) {
+            return None;
+        }
+        note.look_planned = true;
+        let free = note.looked.map(|looked| looked + LOOK_EVERY);
+        let wait = free.map_or(Duration::ZERO, |free| free.saturating_duration_since(now));
+        Some(wait.max(LOOK_AFTER))
+    }
+
+    /// Takes a planned look. Returns false if the last version is this process's own after all.
+    pub fn look(&self, resource: &WhatsAppPhoneNumber) -> bool {
+        let now = self.clock.instant();
+        let mut notes = self.notes();
+        let note = notes.of(&uid_of(resource));
+        note.look_planned = false;
+        let foreign = note.is_foreign(resource);
+        if foreign {
+            note.looked = Some(now);
+        }
+        foreign
+    }
+
     /// Counts a failed reconciliation. Returns the number of failures in a row.
     pub fn note_failure(&self, uid: &str) -> u32 {
         let mut notes = self.notes();
@@ -166,6 +202,14 @@ impl Notes {
             .filter_map(|note| note.open_claim.as_ref());
         let open: HashSet<&String> = claims.map(|(id, _)| id).collect();
         self.unsent.retain(|id| open.contains(id));
+    }
+}
+
+impl Note {
+    /// Whether another writer wrote this version after this process did, which had decided on whatever came before.
+    fn is_foreign(&self, resource: &WhatsAppPhoneNumber) -> bool {
+        let newer = |written| version_of(resource).is_none_or(|version| version > written);
+        self.written.is_none_or(newer)
     }
 }
 
@@ -222,5 +266,27 @@ mod tests {
         assert_eq!(notes.open_claim(&claimed("b")), seen(10));
         notes.note_unsent("b");
         assert_eq!(notes.open_claim(&claimed("b")), OpenClaim::Unsent);
+    }
+
+    #[test]
+    fn another_writers_status_is_looked_at_once_a_minute_and_in_the_end() {
+        let uptime = Arc::new(AtomicU64::new(0));
+        let (began, seconds) = (Instant::now(), Arc::clone(&uptime));
+        let monotonic = move || began + Duration::from_secs(seconds.load(Relaxed));
+        let notes = ObjectNotes::new(Clock {
+            monotonic: Arc::new(monotonic),
+            ..Clock::default()
+        });
+        let resource = resource("number", 1);
+        assert_eq!(notes.plan_look(&resource), Some(LOOK_AFTER));
+        assert_eq!(notes.plan_look(&resource), None, "planned already");
+        uptime.store(1, Relaxed);
+        assert!(notes.look(&resource));
+        uptime.store(11, Relaxed);
+        assert_eq!(notes.plan_look(&resource), Some(Duration::from_secs(50)));
+        uptime.store(61, Relaxed);
+        assert!(notes.look(&resource));
+        uptime.store(500, Relaxed);
+        assert_eq!(notes.plan_look(&resource), Some(LOOK_AFTER));
     }
 }

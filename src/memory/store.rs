@@ -1,16 +1,18 @@
-//! The watched resources, indexed by the phone number ID and by the Secrets that they reference.
+//! The watched resources, indexed by the phone number ID and by the Secrets that they reference; and what a change of one
+//! is worth, which is decided here alone.
 //!
 //! The objects themselves are kept once, in the stores of the watches; the index has only their names.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use kube::ResourceExt;
-use kube::core::DeserializeGuard;
+use kube::core::{DeserializeGuard, ObjectMeta};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::Event;
+use kube::{Resource, ResourceExt};
 
-use operator_core::api::WhatsAppPhoneNumber;
+use operator_core::api::{WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
 use operator_core::credentials::secret_names;
 use operator_core::model::twins::lost_precedence;
 
@@ -32,6 +34,27 @@ pub struct Key {
     pub name: String,
 }
 
+/// A resource to reconcile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wake {
+    /// Its watch.
+    pub watch: usize,
+    pub key: Key,
+    /// Where another writer may have changed its status: when to look, with [`ResourceStore::is_worth_the_look`].
+    pub look_after: Option<Duration>,
+}
+
+/// What has changed from one version of a resource to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    /// Nothing that a reconciliation depends on.
+    Nothing,
+    /// A fact in the status.
+    Status,
+    /// Anything else that a reconciliation depends on.
+    Resource,
+}
+
 #[derive(Default)]
 struct Names {
     entries: HashMap<Key, Entry>,
@@ -45,7 +68,7 @@ struct Names {
 struct Listed {
     keys: HashSet<Key>,
     /// The resources to reconcile once the store has the list.
-    woken: Vec<(usize, Key)>,
+    woken: Vec<Wake>,
 }
 
 /// The watch of a resource, and what the resource references.
@@ -65,14 +88,9 @@ impl ResourceStore {
         }
     }
 
-    /// Applies an event of a watch, before the store of the watch does. Returns the resources to reconcile because a peer
-    /// is gone or has lost precedence, each with its watch.
-    pub fn observe(
-        &self,
-        watch: usize,
-        event: &Event<Watched>,
-        memory: &Memory,
-    ) -> Vec<(usize, Key)> {
+    /// Applies an event of a watch, before the store of the watch does. Returns the resources to reconcile once it has: what has
+    /// changed itself, and what a peer that is gone or has lost precedence leaves the number to.
+    pub fn observe(&self, watch: usize, event: &Event<Watched>, memory: &Memory) -> Vec<Wake> {
         match event {
             Event::Init => {
                 self.names().listed.insert(watch, Listed::default());
@@ -99,23 +117,18 @@ impl ResourceStore {
 
     /// The other resources with this phone number ID.
     pub fn others(&self, number: &str, own: &Key) -> Vec<Arc<Watched>> {
-        let keys: Vec<Key> = {
-            let names = self.names();
-            let all = names.by_number.get(number).into_iter().flatten();
-            all.filter(|key| *key != own).cloned().collect()
-        };
-        keys.iter().filter_map(|key| self.get(key)).collect()
+        let others = self.names().others(number, own);
+        let stored = others
+            .iter()
+            .filter_map(|other| self.get(other.watch, &other.key));
+        stored.collect()
     }
 
     /// The resources that reference a Secret.
-    pub fn naming_secret(&self, secret: &Key) -> Vec<Key> {
-        self.names()
-            .by_secret
-            .get(secret)
-            .into_iter()
-            .flatten()
-            .cloned()
-            .collect()
+    pub fn naming_secret(&self, secret: &Key) -> Vec<Wake> {
+        let names = self.names();
+        let keys = names.by_secret.get(secret).into_iter().flatten();
+        keys.filter_map(|key| names.wake(key)).collect()
     }
 
     /// All resources in the stores of the watches.
@@ -123,32 +136,73 @@ impl ResourceStore {
         self.stores.iter().flat_map(Store::state).collect()
     }
 
-    fn get(&self, key: &Key) -> Option<Arc<Watched>> {
+    /// The same, to be reconciled.
+    pub fn wake_all(&self) -> Vec<Wake> {
+        let stores = self.stores.iter().enumerate();
+        let woken = stores.flat_map(|(watch, store)| {
+            let stored = store.state().into_iter();
+            stored.map(move |object| Wake::now(watch, key_of(object.as_ref())))
+        });
+        woken.collect()
+    }
+
+    /// Whether a resource is to be reconciled now, where it was woken to look at its status: another writer may have written it since
+    /// this process did.
+    pub fn is_worth_the_look(&self, wake: &Wake, memory: &Memory) -> bool {
+        let stored = self.get(wake.watch, &wake.key);
+        let resource = stored.as_deref().and_then(|stored| stored.0.as_ref().ok());
+        resource.is_some_and(|resource| memory.notes.look(resource))
+    }
+
+    fn get(&self, watch: usize, key: &Key) -> Option<Arc<Watched>> {
         let reference = ObjectRef::new(&key.name).within(&key.namespace);
-        self.stores.iter().find_map(|store| store.get(&reference))
+        self.stores.get(watch)?.get(&reference)
     }
 
     /// Applies a resource. A list shows a recreated one without an event that the one before is gone.
-    fn apply(&self, watch: usize, object: &Watched, memory: &Memory) -> Vec<(usize, Key)> {
+    fn apply(&self, watch: usize, object: &Watched, memory: &Memory) -> Vec<Wake> {
         let key = key_of(object);
-        let before = self.get(&key);
+        let before = self.get(watch, &key);
+        let before = before.as_deref();
+        let own = match change(before, object) {
+            Change::Nothing => None,
+            Change::Status => object.0.as_ref().ok().and_then(|resource| {
+                let look_after = Some(memory.notes.plan_look(resource)?);
+                let key = key.clone();
+                Some(Wake {
+                    watch,
+                    key,
+                    look_after,
+                })
+            }),
+            Change::Resource => Some(Wake::now(watch, key.clone())),
+        };
+        let others = self.index(watch, &key, before, object, memory);
+        own.into_iter().chain(others).collect()
+    }
+
+    /// Indexes a version of a resource, and remembers what the version before had and this one has not. Returns the peers to
+    /// reconcile.
+    fn index(
+        &self,
+        watch: usize,
+        key: &Key,
+        before: Option<&Watched>,
+        object: &Watched,
+        memory: &Memory,
+    ) -> Vec<Wake> {
         let Ok(resource) = &object.0 else {
-            return Vec::new();
+            // Nobody knows what it claims, so it takes precedence over none.
+            return self.remove(key, memory);
         };
         let mut woken = Vec::new();
-        if let Some(Ok(before)) = before.as_deref().map(|before| &before.0) {
+        if let Some(Ok(before)) = before.map(|before| &before.0) {
             if before.uid() != resource.uid() {
-                woken = self.remove(&key, memory);
+                woken = self.remove(key, memory);
             } else if lost_precedence(before, resource) {
-                woken = self.names().others(&before.spec.phone_number_id, &key);
+                woken = self.names().others(&before.spec.phone_number_id, key);
             }
-            let kept: HashSet<&str> = resource.attempts().iter().map(|a| a.id.as_str()).collect();
-            if before
-                .attempts()
-                .iter()
-                .any(|attempt| !kept.contains(attempt.id.as_str()))
-            {
-                // Recreated, or its status was wiped.
+            if has_lost_calls(before, resource) {
                 memory
                     .history
                     .note(&before.spec.phone_number_id, before.attempts());
@@ -156,18 +210,19 @@ impl ResourceStore {
         }
         memory.note_seen(resource);
         self.names()
-            .insert(key.clone(), Entry::of(watch, &key, resource));
+            .insert(key.clone(), Entry::of(watch, key, resource));
         woken
     }
 
-    fn remove(&self, key: &Key, memory: &Memory) -> Vec<(usize, Key)> {
-        if let Some(Ok(last)) = self.get(key).as_deref().map(|last| &last.0) {
-            memory
-                .history
-                .note(&last.spec.phone_number_id, last.attempts());
+    fn remove(&self, key: &Key, memory: &Memory) -> Vec<Wake> {
+        let Some(entry) = self.names().remove(key) else {
+            return Vec::new();
+        };
+        if let Some(Ok(last)) = self.get(entry.watch, key).as_deref().map(|last| &last.0) {
+            memory.history.note(&entry.number, last.attempts());
             memory.notes.forget(&last.uid().unwrap_or_default());
         }
-        self.names().remove(key)
+        self.names().others(&entry.number, key)
     }
 
     fn names(&self) -> MutexGuard<'_, Names> {
@@ -194,24 +249,27 @@ impl Names {
         self.entries.insert(key, entry);
     }
 
-    /// Removes a resource. Returns its peers, each with its watch.
-    fn remove(&mut self, key: &Key) -> Vec<(usize, Key)> {
-        let Some(entry) = self.entries.remove(key) else {
-            return Vec::new();
-        };
+    /// Removes a resource. Returns what was known of it.
+    fn remove(&mut self, key: &Key) -> Option<Entry> {
+        let entry = self.entries.remove(key)?;
         for secret in &entry.secrets {
             remove_from(&mut self.by_secret, secret, key);
         }
         remove_from(&mut self.by_number, &entry.number, key);
-        self.others(&entry.number, key)
+        Some(entry)
     }
 
-    /// The other resources of a number, each with its watch.
-    fn others(&self, number: &str, own: &Key) -> Vec<(usize, Key)> {
+    /// The other resources of a number.
+    fn others(&self, number: &str, own: &Key) -> Vec<Wake> {
         let keys = self.by_number.get(number).into_iter().flatten();
         keys.filter(|key| *key != own)
-            .filter_map(|key| Some((self.entries.get(key)?.watch, key.clone())))
+            .filter_map(|key| self.wake(key))
             .collect()
+    }
+
+    fn wake(&self, key: &Key) -> Option<Wake> {
+        let entry = self.entries.get(key)?;
+        Some(Wake::now(entry.watch, key.clone()))
     }
 
     fn unlisted(&self, watch: usize, listed: &HashSet<Key>) -> Vec<Key> {
@@ -224,6 +282,16 @@ impl Names {
             .filter(|key| !listed.contains(key))
             .cloned()
             .collect()
+    }
+}
+
+impl Wake {
+    fn now(watch: usize, key: Key) -> Self {
+        Self {
+            watch,
+            key,
+            look_after: None,
+        }
     }
 }
 
@@ -250,6 +318,51 @@ pub fn key_of<K: ResourceExt>(object: &K) -> Key {
         namespace: object.namespace().unwrap_or_default(),
         name: object.name_any(),
     }
+}
+
+/// What has changed in a resource, which may be new here: created, or matched by the selector again.
+fn change(before: Option<&Watched>, after: &Watched) -> Change {
+    let Some(before) = before else {
+        return Change::Resource;
+    };
+    if triggers(before.meta()) != triggers(after.meta()) {
+        return Change::Resource;
+    }
+    match (&before.0, &after.0) {
+        (Ok(before), Ok(after)) if before.status == after.status => Change::Nothing,
+        (Ok(before), Ok(after)) if facts(before) == facts(after) => Change::Nothing,
+        (Ok(_), Ok(_)) => Change::Status,
+        (Err(_), Err(_)) => Change::Nothing,
+        // It can be parsed again, or no longer.
+        (Ok(_), Err(_)) | (Err(_), Ok(_)) => Change::Resource,
+    }
+}
+
+/// The metadata that a reconciliation depends on.
+fn triggers(meta: &ObjectMeta) -> impl PartialEq {
+    (
+        &meta.uid,
+        &meta.generation,
+        &meta.annotations,
+        &meta.deletion_timestamp,
+        &meta.finalizers,
+    )
+}
+
+/// The status without what is only shown and follows from the rest.
+fn facts(resource: &WhatsAppPhoneNumber) -> WhatsAppPhoneNumberStatus {
+    WhatsAppPhoneNumberStatus {
+        conditions: Vec::new(),
+        next_attempt_time: None,
+        ..resource.status_or_unseen()
+    }
+}
+
+/// Whether the ledger has lost calls: the resource was recreated, or its status was wiped.
+fn has_lost_calls(before: &WhatsAppPhoneNumber, after: &WhatsAppPhoneNumber) -> bool {
+    let kept: HashSet<&str> = after.attempts().iter().map(|a| a.id.as_str()).collect();
+    let mut known = before.attempts().iter();
+    known.any(|a| !kept.contains(a.id.as_str()))
 }
 
 fn remove_from<K: std::hash::Hash + Eq>(map: &mut HashMap<K, BTreeSet<Key>>, at: &K, key: &Key) {
@@ -294,7 +407,7 @@ mod tests {
             woken = index.observe(0, &event, memory);
             writer.apply_watcher_event(&event);
         }
-        woken.into_iter().map(|(_, key)| key.name).collect()
+        woken.into_iter().map(|wake| wake.key.name).collect()
     }
 
     fn with_uid(mut resource: WhatsAppPhoneNumber, uid: &str) -> WhatsAppPhoneNumber {
@@ -335,7 +448,10 @@ mod tests {
         assert!(list(&mut watched, &[first, second.clone()]).is_empty());
         // It is younger now than the second one, over which it took precedence.
         let recreated = with_uid(resource("first", 3), "c");
-        assert_eq!(list(&mut watched, &[recreated, second]), ["second"]);
+        assert_eq!(
+            list(&mut watched, &[recreated, second]),
+            ["first", "second"]
+        );
     }
 
     #[test]
@@ -343,6 +459,97 @@ mod tests {
         let elder = with_uid(resource("elder", 1), "a");
         let younger = with_uid(resource("younger", 2), "b");
         let mut watched = after(&[elder.clone(), claimed(younger.clone())]);
-        assert_eq!(list(&mut watched, &[elder, younger]), ["elder"]);
+        assert_eq!(list(&mut watched, &[elder, younger]), ["younger", "elder"]);
+    }
+
+    /// The changes that a version after another one makes, where this process wrote nothing.
+    #[track_caller]
+    fn assert_change(expected: Change, edit: impl FnOnce(&mut WhatsAppPhoneNumber)) {
+        let before = claimed(resource("number", 1));
+        let mut after = before.clone();
+        edit(&mut after);
+        let watched = |resource| -> Watched { DeserializeGuard(Ok(resource)) };
+        assert_eq!(change(Some(&watched(before)), &watched(after)), expected);
+    }
+
+    #[test]
+    fn what_a_reconciliation_depends_on_is_a_change() {
+        let meta = |edit: fn(&mut ObjectMeta)| {
+            assert_change(Change::Resource, |resource| edit(&mut resource.metadata));
+        };
+        meta(|meta| meta.uid = Some("another".to_owned()));
+        meta(|meta| meta.generation = Some(99));
+        meta(|meta| meta.annotations = Some([("a".to_owned(), "b".to_owned())].into()));
+        meta(|meta| meta.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH)));
+        meta(|meta| meta.finalizers = Some(vec!["a/b".to_owned()]));
+        assert_change(Change::Status, |resource| resource.status = None);
+        assert_change(Change::Status, |resource| {
+            resource.status.get_or_insert_default().attempts.clear();
+        });
+    }
+
+    #[test]
+    fn what_a_reconciliation_does_not_depend_on_is_none() {
+        assert_change(Change::Nothing, |_| {});
+        assert_change(Change::Nothing, |resource| {
+            resource.metadata.labels = Some([("a".to_owned(), "b".to_owned())].into());
+            resource.metadata.resource_version = Some("2".to_owned());
+            let status = resource.status.get_or_insert_default();
+            status.conditions.clear();
+            status.next_attempt_time = Some(Time(Timestamp::now()));
+        });
+    }
+
+    /// What a change of a status wakes once it is time.
+    fn looks(
+        (store, writer, memory): &mut (ResourceStore, Writer<Watched>, Memory),
+        changed: WhatsAppPhoneNumber,
+    ) -> Vec<bool> {
+        let event = Event::Apply(DeserializeGuard(Ok(changed)));
+        let woken = store.observe(0, &event, memory);
+        writer.apply_watcher_event(&event);
+        let due = woken.iter().map(|wake| {
+            assert!(wake.look_after.is_some(), "at once: {wake:?}");
+            store.is_worth_the_look(wake, memory)
+        });
+        due.collect()
+    }
+
+    fn at_version(mut resource: WhatsAppPhoneNumber, version: &str) -> WhatsAppPhoneNumber {
+        resource.metadata.resource_version = Some(version.to_owned());
+        resource
+    }
+
+    #[test]
+    fn only_a_status_of_another_writer_is_looked_at() {
+        let seen = with_uid(resource("number", 1), "a");
+        let mut watched = after(&[at_version(seen.clone(), "1")]);
+        let own = at_version(claimed(seen.clone()), "2");
+        watched.2.notes.note_written(&own);
+        assert_eq!(looks(&mut watched, own), [false; 0]);
+        // The watch is faster than the answer to the write.
+        let event = Event::Apply(DeserializeGuard(Ok(at_version(seen.clone(), "3"))));
+        let woken = watched.0.observe(0, &event, &watched.2);
+        watched.1.apply_watcher_event(&event);
+        watched.2.notes.note_written(&at_version(seen.clone(), "3"));
+        assert!(!watched.0.is_worth_the_look(&woken[0], &watched.2));
+        assert_eq!(looks(&mut watched, at_version(claimed(seen), "4")), [true]);
+    }
+
+    #[test]
+    fn what_cannot_be_parsed_any_more_takes_precedence_over_none_and_its_calls_are_remembered() {
+        let number = spec().phone_number_id;
+        let second = with_uid(resource("second", 2), "b");
+        let (store, _writer, memory) = after(&[called("first", "a"), second]);
+        let invalid = serde_json::json!({
+            "metadata": {"name": "first", "namespace": called("first", "a").namespace(), "uid": "a"},
+            "spec": 1,
+        });
+        let invalid: Watched = serde_json::from_value(invalid).expect("a guard");
+        assert!(invalid.0.is_err());
+        let woken = store.observe(0, &Event::Apply(invalid), &memory);
+        let names: Vec<_> = woken.into_iter().map(|wake| wake.key.name).collect();
+        assert_eq!(names, ["first", "second"]);
+        assert_eq!(memory.history.of(&number).len(), 1);
     }
 }

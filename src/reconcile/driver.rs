@@ -23,6 +23,10 @@ use crate::memory::NumberGuard;
 use crate::telemetry::Chain;
 use crate::telemetry::metrics::{GraphOutcome, Operation};
 
+/// The least time after which a resource at rest is reconciled again, whatever made the process miss a change. That costs no request
+/// where no call may follow.
+const HEARTBEAT: Duration = Duration::from_hours(4);
+
 /// The wait after a call whose task panicked.
 const AFTER_PANIC: Duration = Duration::from_secs(1);
 
@@ -309,7 +313,7 @@ impl Driver {
                     self.context.publish(resource, remark);
                 }
                 Ok(match requeue {
-                    Requeue::OnChange => Action::await_change(),
+                    Requeue::OnChange => Action::requeue(heartbeat(rand::random())),
                     Requeue::After(wait) => Action::requeue(wait),
                 })
             }
@@ -320,6 +324,11 @@ impl Driver {
             Err(Failure::Unsettled) => Err(ReconcileError::Unsettled),
         }
     }
+}
+
+/// The time until a resource at rest is reconciled again, spread by a random number from 0 to 1.
+fn heartbeat(jitter: f64) -> Duration {
+    HEARTBEAT.mul_f64(1.0 + jitter)
 }
 
 /// The ID of the claim that an effect writes.

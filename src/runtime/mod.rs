@@ -4,5 +4,4 @@ mod health;
 mod leader;
 mod operator;
 pub(crate) mod program;
-mod relist;
 mod watches;

@@ -1,24 +1,25 @@
 //! The watches and controllers: what triggers a reconciliation, what surrounds it, and when a failed one is retried.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::channel::mpsc;
-use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::core::v1::Secret;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
-use kube::runtime::controller::{Action, Controller};
+use kube::runtime::controller::Action;
 use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
-use kube::runtime::utils::PredicateConfig;
-use kube::runtime::{Predicate, WatchStreamExt, predicates, reflector, watcher};
+use kube::runtime::{WatchStreamExt, applier, reflector, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument, debug, warn};
 
 use super::leader::Leadership;
-use super::relist::stored_objects;
 use crate::config::Scope;
-use crate::memory::{Key, Watched, key_of};
+use crate::memory::{Wake, Watched, key_of};
 use crate::reconcile::{Context, ReconcileError, driver};
 use crate::telemetry::Chain;
 use crate::telemetry::metrics::ReconcileResult;
@@ -72,84 +73,110 @@ fn watcher_config(scope: &Scope) -> watcher::Config {
     }
 }
 
-/// Triggers reconciliations, by the number of the watch that has the resource: only its controller knows it.
-type Wakes = Arc<[mpsc::UnboundedSender<Key>]>;
+/// Has resources reconciled, by the number of the watch that has them: only its queue leads to its store.
+#[derive(Clone)]
+struct Wakes(Arc<[mpsc::UnboundedSender<Wake>]>);
 
-/// The triggers of a controller beyond its own watch.
-struct Triggers {
-    /// The number of its watch.
-    number: usize,
-    /// The senders to the controllers of all watches.
-    wakes: Wakes,
-    /// The receiver from the controllers of all watches.
-    woken: mpsc::UnboundedReceiver<Key>,
+impl Wakes {
+    fn send(&self, woken: Vec<Wake>) {
+        for wake in woken {
+            if let Some(queue) = self.0.get(wake.watch) {
+                // Only one that has ended has no receiver.
+                let _ = queue.unbounded_send(wake);
+            }
+        }
+    }
 }
 
 /// Runs the watches until the shutdown; then waits for the reconciliations and calls in flight.
 pub async fn run(context: Arc<Context>, watches: Vec<Watch>, leadership: &Leadership) {
-    let (wakes, woken): (Vec<_>, Vec<_>) = watches.iter().map(|_| mpsc::unbounded()).unzip();
-    let wakes: Wakes = wakes.into();
-    let controllers = watches.into_iter().zip(woken).enumerate();
-    let controllers = controllers.map(|(number, (watch, woken))| {
-        let triggers = Triggers {
-            number,
-            wakes: Arc::clone(&wakes),
-            woken,
-        };
-        run_watch(Arc::clone(&context), watch, triggers, leadership.changes())
+    let (queues, woken): (Vec<_>, Vec<_>) = watches.iter().map(|_| mpsc::unbounded()).unzip();
+    let wakes = Wakes(queues.into());
+    let watches = watches.into_iter().zip(woken).enumerate();
+    let watches = watches.map(|(number, (watch, woken))| {
+        run_watch(Arc::clone(&context), number, watch, wakes.clone(), woken)
     });
-    futures::future::join_all(controllers).await;
+    let elected = leadership.changes().for_each(|leads| {
+        if leads {
+            wakes.send(context.store.wake_all());
+        }
+        futures::future::ready(())
+    });
+    tokio::select! {
+        _ = futures::future::join_all(watches) => {}
+        never = forever(elected) => match never {},
+    }
     context.tasks.close();
     context.tasks.wait().await;
 }
 
+/// Never ends, even if what it runs does.
+async fn forever(run: impl Future<Output = ()>) -> Infallible {
+    run.await;
+    std::future::pending().await
+}
+
 async fn run_watch(
     context: Arc<Context>,
+    number: usize,
     watch: Watch,
-    triggers: Triggers,
-    leads: impl Stream<Item = bool> + Send + 'static,
+    wakes: Wakes,
+    woken: mpsc::UnboundedReceiver<Wake>,
 ) {
-    let Triggers {
-        number,
-        wakes,
-        woken,
-    } = triggers;
-    let secrets = secret_changes(&context, &watch);
-    let elected = leads
-        .filter(|leads| futures::future::ready(*leads))
-        .map(|_| ());
-    let concurrency = u16::try_from(context.slots.available_permits()).unwrap_or(u16::MAX);
-    let config = kube::runtime::controller::Config::default().concurrency(concurrency);
     let reader = watch.store();
-    let shutdown = context.shutdown.clone();
-    let unsynced = stopped_unsynced(shutdown.clone(), watch.store());
-    let changes = resource_changes(Arc::clone(&context), number, watch, wakes);
-    let reconciliations = Controller::for_stream(changes, reader)
-        .with_config(config)
-        .reconcile_on(woken.map(|key| reference(&key)))
-        .reconcile_on(secrets)
-        .reconcile_all_on(elected)
-        .graceful_shutdown_on(shutdown.cancelled_owned())
-        .run(reconcile, on_failure, context)
-        .for_each(|result| async move {
-            match result {
-                Ok(_) => {}
-                Err(error @ kube::runtime::controller::Error::QueueError(_)) => {
-                    warn!(error = %Chain(&error), "A watch failed; restarting it");
-                }
-                Err(error) => {
-                    debug!(error = %Chain(&error), "A reconciliation failed or was skipped")
-                }
-            }
-        });
+    let secrets = follow_secrets(
+        Arc::clone(&context),
+        watch.api(context.client.clone()),
+        wakes.clone(),
+    );
+    let unsynced = stopped_unsynced(context.shutdown.clone(), watch.store());
+    let resources = follow_resources(Arc::clone(&context), number, watch, wakes);
+    let followed = async { tokio::join!(resources, secrets) };
     tokio::select! {
-        () = reconciliations => {}
+        () = reconcile_woken(context, reader, woken) => {}
         () = unsynced => {}
+        never = forever(followed.map(drop)) => match never {},
     }
 }
 
-/// Waits for a shutdown that comes before the first list of the watch is complete. The controller starts no reconciliation
-/// before that, so none is in flight; but it would wait for the list forever.
+/// Reconciles the resources of one watch that are woken, until the shutdown; then waits for the reconciliations in flight.
+async fn reconcile_woken(
+    context: Arc<Context>,
+    reader: Store<Watched>,
+    woken: mpsc::UnboundedReceiver<Wake>,
+) {
+    let concurrency = u16::try_from(context.slots.available_permits()).unwrap_or(u16::MAX);
+    let config = kube::runtime::controller::Config::default().concurrency(concurrency);
+    let shutdown = context.shutdown.clone();
+    let observer = Arc::clone(&context);
+    let due = woken
+        .map(move |wake| when_due(Arc::clone(&observer), wake))
+        .buffer_unordered(usize::MAX)
+        .filter_map(futures::future::ready)
+        .map(Ok::<_, Infallible>)
+        .take_until(shutdown.cancelled_owned());
+    applier(in_a_task, on_failure, context, reader, due, config)
+        .for_each(|result| async move {
+            if let Err(error) = result {
+                debug!(error = %Chain(&error), "A reconciliation failed or was skipped");
+            }
+        })
+        .await;
+}
+
+/// The resource to reconcile, when it is time; none if that is not worth it any more.
+async fn when_due(context: Arc<Context>, wake: Wake) -> Option<ObjectRef<Watched>> {
+    if let Some(wait) = wake.look_after {
+        tokio::time::sleep(wait).await;
+        if !context.store.is_worth_the_look(&wake, &context.memory) {
+            return None;
+        }
+    }
+    Some(ObjectRef::new(&wake.key.name).within(&wake.key.namespace))
+}
+
+/// Waits for a shutdown that comes before the first list of the watch is complete. No reconciliation begins
+/// before that, so none is in flight; but kube's applier would wait for the list forever.
 async fn stopped_unsynced(shutdown: CancellationToken, store: Store<Watched>) {
     shutdown.cancelled().await;
     if store.wait_until_ready().now_or_never().is_some() {
@@ -157,67 +184,69 @@ async fn stopped_unsynced(shutdown: CancellationToken, store: Store<Watched>) {
     }
 }
 
-/// The changes of resources that trigger a reconciliation; status writes do not.
-fn resource_changes(
-    context: Arc<Context>,
-    number: usize,
-    watch: Watch,
-    wakes: Wakes,
-) -> impl Stream<Item = Result<Watched, watcher::Error>> + Send {
+/// Keeps the store of a watch up to date, and wakes what its changes are worth.
+async fn follow_resources(context: Arc<Context>, number: usize, watch: Watch, wakes: Wakes) {
     let api: Api<Watched> = watch.api(context.client.clone());
-    let relevant = predicates::generation.combine(predicates::annotations);
-    let observer = Arc::clone(&context);
     let mut synced = false;
     let mut writer = watch.writer;
-    let events = watcher(api, watcher_config(&context.scope))
-        .default_backoff()
-        .modify(|object| object.meta_mut().managed_fields = None)
-        .inspect_ok(move |event| {
-            let woken = observer.store.observe(number, event, &observer.memory);
-            // The reconciliations that are triggered below must find the object in the store.
-            writer.apply_watcher_event(event);
-            for (watch, key) in woken {
-                if let Some(wake) = wakes.get(watch) {
-                    // Only a controller that has ended has no receiver.
-                    let _ = wake.unbounded_send(key);
-                }
+    let mut events = std::pin::pin!(
+        watcher(api, watcher_config(&context.scope))
+            .default_backoff()
+            .modify(|object| object.meta_mut().managed_fields = None)
+    );
+    while let Some(event) = events.next().await {
+        let event = match event {
+            Ok(event) => event,
+            Err(error) => {
+                warn!(error = %Chain(&error), "A watch failed; restarting it");
+                continue;
             }
-            if matches!(event, watcher::Event::InitDone) && !std::mem::replace(&mut synced, true) {
-                context
-                    .unsynced
-                    .send_modify(|left| *left = left.saturating_sub(1));
-            }
-        });
-    stored_objects(events).predicate_filter(relevant, PredicateConfig::default())
-}
-
-/// The resources that reference a changed Secret; none where Secrets are not watched.
-fn secret_changes(
-    context: &Arc<Context>,
-    watch: &Watch,
-) -> impl Stream<Item = ObjectRef<Watched>> + Send + use<> {
-    if !context.scope.secret_watch {
-        return futures::stream::pending().left_stream();
+        };
+        let woken = context.store.observe(number, &event, &context.memory);
+        // The reconciliations that follow must find the object in the store.
+        writer.apply_watcher_event(&event);
+        wakes.send(woken);
+        if matches!(event, watcher::Event::InitDone) && !std::mem::replace(&mut synced, true) {
+            context
+                .unsynced
+                .send_modify(|left| *left = left.saturating_sub(1));
+        }
     }
-    let api: Api<PartialObjectMeta<Secret>> = watch.api(context.client.clone());
-    let context = Arc::clone(context);
-    watcher(api, watcher::Config::default())
-        .default_backoff()
-        .touched_objects()
-        .filter_map(|secret| async move {
-            secret
-                .inspect_err(|error| warn!(error = %Chain(error), "The watch of Secrets failed; restarting it"))
-                .ok()
-        })
-        .flat_map(move |secret: PartialObjectMeta<Secret>| {
-            let keys = context.store.naming_secret(&key_of(&secret));
-            futures::stream::iter(keys.into_iter().map(|key| reference(&key)))
-        })
-        .right_stream()
 }
 
-fn reference(key: &Key) -> ObjectRef<Watched> {
-    ObjectRef::new(&key.name).within(&key.namespace)
+/// Wakes the resources that reference a changed Secret; none where Secrets are not watched.
+async fn follow_secrets(context: Arc<Context>, api: Api<PartialObjectMeta<Secret>>, wakes: Wakes) {
+    if !context.scope.secret_watch {
+        return;
+    }
+    let mut secrets = std::pin::pin!(
+        watcher(api, watcher::Config::default())
+            .default_backoff()
+            .touched_objects()
+    );
+    while let Some(secret) = secrets.next().await {
+        match secret {
+            Ok(secret) => wakes.send(context.store.naming_secret(&key_of(&secret))),
+            Err(error) => {
+                warn!(error = %Chain(&error), "The watch of Secrets failed; restarting it");
+            }
+        }
+    }
+}
+
+/// Runs a reconciliation in a task of its own, which ends with it.
+fn in_a_task(
+    object: Arc<Watched>,
+    context: Arc<Context>,
+) -> BoxFuture<'static, Result<Action, ReconcileError>> {
+    let task = tokio::spawn(reconcile(object, context).in_current_span());
+    let task = AbortOnDropHandle::new(task);
+    let ended = task.map(|ended| match ended {
+        Ok(result) => result,
+        // Nothing else ends it early: nobody waits for one that is aborted.
+        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+    });
+    ended.boxed()
 }
 
 /// Runs one reconciliation, with the checks, the span and the metrics that all have in common.

@@ -9,9 +9,11 @@ use std::time::Duration;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::events::v1::Event;
-use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{
+    DeleteParams, DynamicObject, ListParams, ObjectMeta, Patch, PatchParams, PostParams,
+};
 use kube::runtime::wait::await_condition;
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client, CustomResourceExt, ResourceExt};
 use operator_core::api::conditions::find;
 use operator_core::api::{REGISTER_REQUESTED_AT, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
 use serde_json::{Value, json};
@@ -181,6 +183,19 @@ impl Bed {
             .patch(name, &params, &Patch::Merge(patch))
             .await
             .expect("a patch");
+    }
+
+    /// Merges a patch into a number's status, as another writer.
+    pub async fn patch_status(&self, name: &str, status: Value) {
+        let patch = Patch::Merge(json!({"status": status}));
+        let api: Api<DynamicObject> = Api::namespaced_with(
+            self.client.clone(),
+            &self.namespace,
+            &WhatsAppPhoneNumber::api_resource(),
+        );
+        api.patch_status(name, &PatchParams::default(), &patch)
+            .await
+            .expect("a patch of the status");
     }
 
     /// Deletes a number.

@@ -103,6 +103,38 @@ impl Operator {
         rest.split('"').next().expect("an address").to_owned()
     }
 
+    /// The sum of a metric's series, such as `reconciliations_total{result="success"}`, which may leave labels out from the end.
+    pub async fn metric(&self, series: &str) -> f64 {
+        let text = self.page("/metrics").await;
+        let series = format!("whatsapp_operator_{}", series.trim_end_matches('}'));
+        let values = text.lines().filter_map(|line| {
+            let rest = line.strip_prefix(&series)?;
+            rest.starts_with([' ', '{', ',', '}'])
+                .then(|| rest.rsplit_once(' ')?.1.parse::<f64>().ok())?
+        });
+        values.sum()
+    }
+
+    /// Waits until the sum of a metric's series is as wanted.
+    pub async fn until_metric(&self, series: &str, wanted: impl Fn(f64) -> bool) {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let value = self.metric(series).await;
+            if wanted(value) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{series} is {value}");
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// What it serves under a path.
+    pub async fn page(&self, path: &str) -> String {
+        let url = format!("http://{}{path}", self.address());
+        let answer = reqwest::get(url).await.expect("the operator answers");
+        answer.text().await.expect("the operator answers")
+    }
+
     /// Kills it as the kernel does when memory runs out: nothing is finished.
     pub async fn kill(self) {
         self.signal("KILL");

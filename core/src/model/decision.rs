@@ -91,7 +91,7 @@ pub struct Claim {
 /// When to reconcile the resource again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Requeue {
-    /// When the resource or its Secrets change.
+    /// When the resource or its Secrets change; without a change after some hours, in case one was missed.
     OnChange,
     /// After this time, or earlier on a change.
     After(Duration),
