@@ -34,6 +34,8 @@ mod gates;
 mod gitops;
 /// Random histories: the core and what a process remembers, checked against the invariants.
 mod histories;
+/// One namespace, one record, one number does not stop the rest.
+mod isolation;
 /// What each answer to a read of the number leads to.
 mod reads;
 /// What becomes of a number, from its declaration to its conditions.

@@ -28,6 +28,11 @@ impl NumberLocks {
         lock.lock_owned().await
     }
 
+    /// Takes the lock of a number if it is free.
+    pub fn try_lock(&self, number: &str) -> Option<NumberGuard> {
+        self.get(number).try_lock_owned().ok()
+    }
+
     fn get(&self, number: &str) -> Arc<tokio::sync::Mutex<()>> {
         let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if locks.by_number.len() >= locks.sweep_at.max(SWEEP_FROM) {
@@ -52,8 +57,8 @@ mod tests {
             drop(locks.lock(&number.to_string()).await);
         }
         assert!(locks.0.lock().unwrap().by_number.len() <= SWEEP_FROM + 1);
-        assert!(locks.get("held").try_lock().is_err());
+        assert!(locks.try_lock("held").is_none());
         drop(held);
-        assert!(locks.get("held").try_lock().is_ok());
+        assert!(locks.try_lock("held").is_some());
     }
 }

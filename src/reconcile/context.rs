@@ -9,7 +9,7 @@ use operator_core::api::{WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
 use operator_core::model::Policy;
 use operator_core::model::event::{self, EventDraft};
 use operator_core::model::machine::Purpose;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, info};
@@ -23,6 +23,9 @@ use crate::telemetry::metrics::Metrics;
 
 /// How long the list of a number's resources in one namespace may take.
 const LIST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The permit of one reconciliation to work. It is given up while nothing but another one, or a faulty API server, is waited for.
+pub type Slot = OwnedSemaphorePermit;
 
 /// The context that all reconciliations share.
 pub struct Context {
@@ -43,7 +46,7 @@ pub struct Context {
     pub leads: watch::Receiver<bool>,
     pub scope: Scope,
     /// The permits of concurrent reconciliations, over all watches.
-    pub slots: Semaphore,
+    pub slots: Arc<Semaphore>,
     /// The calls and events that may outlive the reconciliation that started them.
     pub tasks: TaskTracker,
     /// Cancelled when no new work may begin.
@@ -51,6 +54,11 @@ pub struct Context {
 }
 
 impl Context {
+    /// Waits for a free slot. There is always one to wait for: nothing closes the semaphore.
+    pub async fn slot(&self) -> Option<Slot> {
+        Arc::clone(&self.slots).acquire_owned().await.ok()
+    }
+
     /// Publishes the event for a change of status, if there is one, without waiting for it. Returns the event.
     fn announce(
         &self,

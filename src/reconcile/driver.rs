@@ -16,16 +16,19 @@ use thiserror::Error;
 use tracing::{Instrument, debug, info_span, warn};
 
 use super::claims::RecordError;
-use super::context::Context;
+use super::context::{Context, Slot};
 use super::host::Host;
 use super::secrets::{self, SecretError};
 use crate::memory::NumberGuard;
 use crate::telemetry::Chain;
-use crate::telemetry::metrics::{GraphOutcome, Operation};
+use crate::telemetry::metrics::{GraphOutcome, Operation, Unrecorded};
 
 /// The least time after which a resource at rest is reconciled again, whatever made the process miss a change. That costs no request
 /// where no call may follow.
 const HEARTBEAT: Duration = Duration::from_hours(4);
+
+/// The wait between two tries to record an outcome from which on people are told of it.
+const TELL_OF_RECORD: Duration = Duration::from_secs(1);
 
 /// The wait after a call whose task panicked.
 const AFTER_PANIC: Duration = Duration::from_secs(1);
@@ -63,15 +66,16 @@ impl ReconcileError {
     }
 }
 
-/// Reconciles a resource.
+/// Reconciles a resource in a slot.
 ///
 /// # Errors
 /// When the API server could not be reached or rejected a request, on a conflict, or when the decisions do not settle.
 pub async fn reconcile(
     context: &Arc<Context>,
     cached: &WhatsAppPhoneNumber,
+    slot: Slot,
 ) -> Result<Action, ReconcileError> {
-    let mut driver = Driver::new(context, cached);
+    let mut driver = Driver::new(context, cached, slot);
     let mut effect = Effect::Lock;
     loop {
         effect = match effect {
@@ -98,6 +102,7 @@ pub async fn reconcile(
 struct Driver {
     context: Arc<Context>,
     machine: Machine,
+    slot: Option<Slot>,
     /// The lock of the number.
     guard: Option<NumberGuard>,
     inputs: Option<CallInputs>,
@@ -105,17 +110,21 @@ struct Driver {
     claim: Option<String>,
     /// Why the last effect failed, if it did.
     error: Option<ReconcileError>,
+    /// Counts an outcome that is not stored yet.
+    unrecorded: Option<Unrecorded>,
 }
 
 impl Driver {
-    fn new(context: &Arc<Context>, cached: &WhatsAppPhoneNumber) -> Self {
+    fn new(context: &Arc<Context>, cached: &WhatsAppPhoneNumber, slot: Slot) -> Self {
         Self {
             context: Arc::clone(context),
             machine: Machine::new(Arc::new(cached.clone())),
+            slot: Some(slot),
             guard: None,
             inputs: None,
             claim: None,
             error: None,
+            unrecorded: None,
         }
     }
 
@@ -157,14 +166,13 @@ impl Driver {
     async fn perform(&mut self, effect: Effect) -> Input {
         match effect {
             Effect::Lock => {
-                self.guard = None;
-                self.inputs = None;
-                let number = &self.machine.resource().spec.phone_number_id;
-                self.guard = Some(self.context.memory.locks.lock(number).await);
+                self.lock().await;
                 Input::Locked
             }
             Effect::ReadResource { wait } => {
-                tokio::time::sleep(wait).await;
+                if !wait.is_zero() {
+                    self.wait_to_record(wait).await;
+                }
                 let resource = self.machine.resource();
                 let newest = self.context.recorder.newest(resource).await;
                 if let Err(error) = &newest
@@ -222,6 +230,40 @@ impl Driver {
             // The caller takes it before.
             Effect::End(_) => Input::Locked,
         }
+    }
+
+    /// Takes the lock of the number. Whoever holds that may need long, so a slot is not held while waiting for it; and as nobody waits
+    /// for a lock in a slot, the wait for a slot ends.
+    async fn lock(&mut self) {
+        self.guard = None;
+        self.inputs = None;
+        self.unrecorded = None;
+        let number = &self.machine.resource().spec.phone_number_id;
+        let locks = &self.context.memory.locks;
+        let guard = match locks.try_lock(number) {
+            Some(guard) => guard,
+            None => {
+                self.slot = None;
+                locks.lock(number).await
+            }
+        };
+        self.guard = Some(guard);
+        if self.slot.is_none() {
+            self.slot = self.context.slot().await;
+        }
+    }
+
+    /// Waits before the next try to record the outcome. The number stays locked, but the slot is for others: the API server may refuse
+    /// for as long as somebody has it do so.
+    async fn wait_to_record(&mut self, wait: Duration) {
+        self.slot = None;
+        if wait >= TELL_OF_RECORD && self.unrecorded.is_none() {
+            self.unrecorded = Some(self.context.metrics.unrecorded());
+            let why = self.error.as_ref().map(|error| Chain(error).to_string());
+            let told = event::of_unrecorded(&why.unwrap_or_default());
+            self.context.publish(self.machine.resource(), told);
+        }
+        tokio::time::sleep(wait).await;
     }
 
     async fn read_number(&mut self, fields: ReadFields) -> Input {

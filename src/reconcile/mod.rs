@@ -10,7 +10,7 @@ mod host;
 mod secrets;
 
 pub(crate) use claims::Recorder;
-pub(crate) use context::Context;
+pub(crate) use context::{Context, Slot};
 pub(crate) use driver::ReconcileError;
 pub(crate) use events::Events;
 pub use graph_client::{GraphClient, GraphClientError};

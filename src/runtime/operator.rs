@@ -181,7 +181,7 @@ fn context(
         unsynced: watch::Sender::new(watches.len()),
         leads: leadership.receiver(),
         scope,
-        slots: Semaphore::new(usize::from(settings.concurrency)),
+        slots: Arc::new(Semaphore::new(usize::from(settings.concurrency))),
         tasks: TaskTracker::new(),
         shutdown,
         client: clients.patient,

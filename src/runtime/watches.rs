@@ -13,14 +13,13 @@ use kube::runtime::controller::Action;
 use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
 use kube::runtime::{WatchStreamExt, applier, reflector, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument, debug, warn};
 
 use super::leader::Leadership;
 use crate::config::Scope;
 use crate::memory::{Wake, Watched, key_of};
-use crate::reconcile::{Context, ReconcileError, driver};
+use crate::reconcile::{Context, ReconcileError, Slot, driver};
 use crate::telemetry::Chain;
 use crate::telemetry::metrics::ReconcileResult;
 
@@ -129,12 +128,10 @@ async fn run_watch(
         watch.api(context.client.clone()),
         wakes.clone(),
     );
-    let unsynced = stopped_unsynced(context.shutdown.clone(), watch.store());
     let resources = follow_resources(Arc::clone(&context), number, watch, wakes);
     let followed = async { tokio::join!(resources, secrets) };
     tokio::select! {
         () = reconcile_woken(context, reader, woken) => {}
-        () = unsynced => {}
         never = forever(followed.map(drop)) => match never {},
     }
 }
@@ -145,9 +142,12 @@ async fn reconcile_woken(
     reader: Store<Watched>,
     woken: mpsc::UnboundedReceiver<Wake>,
 ) {
-    let concurrency = u16::try_from(context.slots.available_permits()).unwrap_or(u16::MAX);
-    let config = kube::runtime::controller::Config::default().concurrency(concurrency);
     let shutdown = context.shutdown.clone();
+    // Peers and cool-downs are known only after the first list of every watch.
+    let ready = async { synced(&context).await && reader.wait_until_ready().await.is_ok() };
+    if shutdown.run_until_cancelled(ready).await != Some(true) {
+        return;
+    }
     let observer = Arc::clone(&context);
     let due = woken
         .map(move |wake| when_due(Arc::clone(&observer), wake))
@@ -155,7 +155,9 @@ async fn reconcile_woken(
         .filter_map(futures::future::ready)
         .map(Ok::<_, Infallible>)
         .take_until(shutdown.cancelled_owned());
-    applier(in_a_task, on_failure, context, reader, due, config)
+    // How many work at the same time is up to the slots, which are of all watches.
+    let config = kube::runtime::controller::Config::default();
+    applier(reconcile_in_slot, on_failure, context, reader, due, config)
         .for_each(|result| async move {
             if let Err(error) = result {
                 debug!(error = %Chain(&error), "A reconciliation failed or was skipped");
@@ -173,15 +175,6 @@ async fn when_due(context: Arc<Context>, wake: Wake) -> Option<ObjectRef<Watched
         }
     }
     Some(ObjectRef::new(&wake.key.name).within(&wake.key.namespace))
-}
-
-/// Waits for a shutdown that comes before the first list of the watch is complete. No reconciliation begins
-/// before that, so none is in flight; but kube's applier would wait for the list forever.
-async fn stopped_unsynced(shutdown: CancellationToken, store: Store<Watched>) {
-    shutdown.cancelled().await;
-    if store.wait_until_ready().now_or_never().is_some() {
-        std::future::pending().await
-    }
 }
 
 /// Keeps the store of a watch up to date, and wakes what its changes are worth.
@@ -234,27 +227,36 @@ async fn follow_secrets(context: Arc<Context>, api: Api<PartialObjectMeta<Secret
     }
 }
 
-/// Runs a reconciliation in a task of its own, which ends with it.
-fn in_a_task(
+/// Runs a reconciliation in a slot, and in a task of its own from there on: thousands may wait for one.
+fn reconcile_in_slot(
     object: Arc<Watched>,
     context: Arc<Context>,
 ) -> BoxFuture<'static, Result<Action, ReconcileError>> {
-    let task = tokio::spawn(reconcile(object, context).in_current_span());
-    let task = AbortOnDropHandle::new(task);
-    let ended = task.map(|ended| match ended {
-        Ok(result) => result,
-        // Nothing else ends it early: nobody waits for one that is aborted.
-        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
-    });
-    ended.boxed()
+    let reconciled = async move {
+        let slot = context.slot().await;
+        let Some(slot) = slot.filter(|_| may_work(&context)) else {
+            return Ok(Action::await_change());
+        };
+        let task = tokio::spawn(reconcile(object, context, slot).in_current_span());
+        match AbortOnDropHandle::new(task).await {
+            Ok(result) => result,
+            // Nothing else ends it early: nobody waits for one that is aborted.
+            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+        }
+    };
+    reconciled.in_current_span().boxed()
+}
+
+fn may_work(context: &Context) -> bool {
+    *context.leads.borrow() && !context.shutdown.is_cancelled()
 }
 
 /// Runs one reconciliation, with the checks, the span and the metrics that all have in common.
-async fn reconcile(object: Arc<Watched>, context: Arc<Context>) -> Result<Action, ReconcileError> {
-    // Peers and cool-downs are known only after the first list of every watch.
-    if !synced(&context).await || !*context.leads.borrow() {
-        return Ok(Action::await_change());
-    }
+async fn reconcile(
+    object: Arc<Watched>,
+    context: Arc<Context>,
+    slot: Slot,
+) -> Result<Action, ReconcileError> {
     let DeserializeGuard(parsed) = object.as_ref();
     let resource = match parsed {
         Ok(resource) => resource,
@@ -267,18 +269,12 @@ async fn reconcile(object: Arc<Watched>, context: Arc<Context>) -> Result<Action
             return Ok(Action::await_change());
         }
     };
-    let Ok(_slot) = context.slots.acquire().await else {
-        return Ok(Action::await_change());
-    };
-    if context.shutdown.is_cancelled() {
-        return Ok(Action::await_change());
-    }
     let key = key_of(resource);
     // Not `name`: in a JSON line that is the span's own.
     let span = tracing::info_span!("reconcile", namespace = key.namespace, resource = key.name);
     let started = Instant::now();
     let result = async {
-        let result = driver::reconcile(&context, resource).await;
+        let result = driver::reconcile(&context, resource, slot).await;
         driver::log(&result);
         result
     }

@@ -39,9 +39,20 @@ pub struct Metrics {
     graph_requests: Family<RequestLabels, Counter>,
     graph_request_duration: Family<OperationLabel, Histogram, fn() -> Histogram>,
     registration_attempts: Family<ReasonLabel, Counter>,
+    unrecorded_outcomes: Gauge,
     leader: Gauge<u64, AtomicU64>,
     definition_outdated: Gauge<u64, AtomicU64>,
     attempt_limit: Gauge<u64, AtomicU64>,
+}
+
+/// An outcome that waits to be stored.
+#[derive(Debug)]
+pub struct Unrecorded(Gauge);
+
+impl Drop for Unrecorded {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 macro_rules! label_values {
@@ -167,6 +178,7 @@ impl Metrics {
             graph_requests: Family::default(),
             graph_request_duration: Family::new_with_constructor(|| Histogram::new(GRAPH_BUCKETS)),
             registration_attempts: Family::default(),
+            unrecorded_outcomes: Gauge::default(),
             leader: Gauge::default(),
             definition_outdated: Gauge::default(),
             attempt_limit: Gauge::default(),
@@ -204,6 +216,11 @@ impl Metrics {
             "registration_attempts",
             "Register calls that were claimed, by the reason of their outcome",
             self.registration_attempts.clone(),
+        );
+        registry.register(
+            "unrecorded_outcomes",
+            "Register calls that are over and whose outcome the API server does not store",
+            self.unrecorded_outcomes.clone(),
         );
         registry.register(
             "leader",
@@ -282,6 +299,12 @@ impl Metrics {
     /// Sets whether the API server drops status fields that the operator relies on.
     pub fn definition_outdated(&self, outdated: bool) {
         self.definition_outdated.set(u64::from(outdated));
+    }
+
+    /// Counts an outcome that waits to be stored, until the value is dropped.
+    pub fn unrecorded(&self) -> Unrecorded {
+        self.unrecorded_outcomes.inc();
+        Unrecorded(self.unrecorded_outcomes.clone())
     }
 
     /// Sets whether this process is the leader.

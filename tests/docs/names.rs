@@ -13,7 +13,7 @@ use super::{alerts, documents, flags, in_repository, metrics, text};
 use testkit::control_plane::{apply_crds, create_namespace};
 
 /// Names in code spans that look like reasons and are something else.
-const OTHER_WORDS: [&str; 10] = [
+const OTHER_WORDS: [&str; 11] = [
     "Register",
     "WhatsAppPhoneNumber",
     "SecretString",
@@ -22,6 +22,7 @@ const OTHER_WORDS: [&str; 10] = [
     "Deregister",
     "Dockerfile",
     "NotSent",
+    "OutcomeNotRecorded",
     "Kustomization",
     "Unknown",
 ];

@@ -55,6 +55,20 @@ pub fn of_change(
     })
 }
 
+/// Returns the event for the outcome of a register call that the API server does not store, and why not.
+pub fn of_unrecorded(why: &str) -> EventDraft {
+    EventDraft {
+        warning: true,
+        reason: "OutcomeNotRecorded".to_owned(),
+        action: "Register",
+        note: format!(
+            "The register call is over, but its outcome is not in the status yet: {why}. The operator tries again until it is stored, \
+             and makes no other call for the number. Find out why the API server refuses it, and do not kill the operator meanwhile: \
+             it alone knows the outcome."
+        ),
+    }
+}
+
 /// Returns the remark on an annotation [`REGISTER_REQUESTED_AT`] that is too long.
 pub fn of_request(resource: &WhatsAppPhoneNumber) -> Option<EventDraft> {
     let value = resource.annotations().get(REGISTER_REQUESTED_AT)?;

@@ -79,6 +79,7 @@ fn names_and_types_are_as_documented() {
             "graph_requests counter",
             "graph_request_duration_seconds histogram",
             "registration_attempts counter",
+            "unrecorded_outcomes gauge",
             "leader gauge",
             "attempt_limit gauge",
             "build info",

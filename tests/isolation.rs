@@ -1,0 +1,87 @@
+//! One namespace, one record, one number does not stop the rest.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
+use futures::future::{BoxFuture, FutureExt, ready};
+
+use testkit::bed::Bed;
+use testkit::gateway::{Before, Conduct, Kind, Request};
+use testkit::simulator::{NumberConfig, Step};
+
+/// Refuses every record about one number, for as long as it is told to.
+struct RefusesRecords {
+    about: &'static str,
+    refuses: AtomicBool,
+}
+
+impl Conduct for RefusesRecords {
+    fn before<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Before> {
+        let record = matches!(request.kind, Kind::Record | Kind::Status);
+        let refused = record && request.about == self.about && self.refuses.load(SeqCst);
+        ready(if refused {
+            Before::Refuse(403)
+        } else {
+            Before::Pass
+        })
+        .boxed()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_is_refused_keeps_no_slot() {
+    let (first, second) = (Bed::new().await, Bed::new().await);
+    first.secrets().await;
+    second.secrets().await;
+    let conduct = Arc::new(RefusesRecords {
+        about: "refused",
+        refuses: AtomicBool::new(true),
+    });
+    let gates = first.gates(Arc::clone(&conduct) as _).await;
+    let namespaces = format!("--watch-namespace={},{}", first.namespace, second.namespace);
+    let operator = gates
+        .operator(&first, &[&namespaces, "--concurrency=1"])
+        .await;
+    first.declare("refused", "3401").await;
+    let waiting = |count: f64| move |value: f64| value == count;
+    operator
+        .until_metric("unrecorded_outcomes", waiting(1.0))
+        .await;
+    let event = first.until_event("refused", "OutcomeNotRecorded").await;
+    assert_eq!(event.type_.as_deref(), Some("Warning"));
+    second.declare("other", "3402").await;
+    second
+        .until_registered("other", "RegistrationSucceeded")
+        .await;
+    conduct.refuses.store(false, SeqCst);
+    first
+        .until_registered("refused", "RegistrationSucceeded")
+        .await;
+    operator
+        .until_metric("unrecorded_outcomes", waiting(0.0))
+        .await;
+    assert_eq!((first.posts("3401"), first.posts("3402")), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_a_number_keeps_no_slot() {
+    let bed = Bed::new().await;
+    bed.secrets().await;
+    let held = NumberConfig::fresh().script(vec![Step::wait()]);
+    bed.simulator.set("3403", held);
+    // One for the call, and one that its twin would wait in.
+    let _operator = bed
+        .operator(&["--concurrency=2", "--graph-timeout=5m"])
+        .await;
+    bed.declare("called", "3403").await;
+    let in_flight = bed.simulator.until("3403", |report| report.held == 1).await;
+    in_flight.expect("the call is held");
+    bed.declare("twin", "3403").await;
+    bed.declare("other", "3404").await;
+    bed.until_registered("other", "RegistrationSucceeded").await;
+    bed.simulator.release("3403");
+    bed.until_registered("called", "RegistrationSucceeded")
+        .await;
+    bed.until_stalled("twin", "DuplicatePhoneNumber").await;
+    assert_eq!(bed.posts("3403"), 1);
+}
