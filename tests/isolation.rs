@@ -1,11 +1,12 @@
-//! One namespace, one record, one number does not stop the rest.
+//! One namespace, one record, one number does not stop the rest; and a strange answer of the API server loses nothing.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 
 use futures::future::{BoxFuture, FutureExt, ready};
+use serde_json::json;
 
-use testkit::bed::Bed;
+use testkit::bed::{Bed, TOKEN};
 use testkit::gateway::{Before, Conduct, Kind, Request};
 use testkit::simulator::{NumberConfig, Step};
 
@@ -84,4 +85,50 @@ async fn who_waits_for_a_number_keeps_no_slot() {
         .await;
     bed.until_stalled("twin", "DuplicatePhoneNumber").await;
     assert_eq!(bed.posts("3403"), 1);
+}
+
+/// Answers requests 404, each once, as something in front of the API server may.
+struct NotFound(Mutex<Vec<(Kind, &'static str)>>);
+
+impl Conduct for NotFound {
+    fn before<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Before> {
+        let mut left = self.0.lock().expect("the list");
+        let asked = |(kind, about): &(Kind, &str)| *kind == request.kind && *about == request.about;
+        let before = match left.iter().position(asked) {
+            Some(place) => {
+                left.remove(place);
+                Before::Refuse(404)
+            }
+            None => Before::Pass,
+        };
+        ready(before).boxed()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn not_every_404_says_that_something_is_gone() {
+    let bed = Bed::new().await;
+    bed.secret("wrong", &[("token", TOKEN.as_bytes()), ("pin", b"000000")])
+        .await;
+    bed.secrets().await;
+    let conduct = Arc::new(NotFound(Mutex::new(vec![
+        (Kind::Record, "recorded"),
+        (Kind::ReadResource, "recorded"),
+        (Kind::ReadSecret, "whatsapp"),
+        (Kind::Status, "kept"),
+    ])));
+    let gates = bed.gates(Arc::clone(&conduct) as _).await;
+    let _operator = gates.operator(&bed, &[]).await;
+    bed.simulator
+        .set("3405", NumberConfig::fresh().pin("123456"));
+    let wrong = json!({"tokenSecretRef": {"name": "wrong"}, "pinSecretRef": {"name": "wrong"}});
+    bed.declare_with("recorded", "3405", wrong).await;
+    bed.until_stalled("recorded", "PinMismatch").await;
+    bed.declare("read", "3406").await;
+    bed.until_registered("read", "RegistrationSucceeded").await;
+    let absent = json!({"tokenSecretRef": {"name": "absent"}});
+    bed.declare_with("kept", "3407", absent).await;
+    bed.until_waiting("kept", "SecretNotFound").await;
+    assert_eq!(conduct.0.lock().expect("the list").len(), 0);
+    assert_eq!((bed.posts("3405"), bed.posts("3406")), (1, 1));
 }

@@ -13,6 +13,8 @@ use tokio::time::Instant;
 
 use operator_core::api::{MANAGER, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
 
+use super::missing::is_missing;
+
 /// How long one request to the API server may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -24,6 +26,8 @@ const RETRY_CAP: Duration = Duration::from_secs(5);
 /// A failed write or read of the resource.
 #[derive(Debug, Error)]
 pub enum RecordError {
+    #[error("the resource is gone")]
+    Gone,
     #[error("failed to {verb} the resource")]
     Api {
         verb: &'static str,
@@ -37,22 +41,15 @@ pub enum RecordError {
 impl RecordError {
     /// Whether another writer has modified the resource.
     pub fn is_conflict(&self) -> bool {
-        self.code() == Some(409)
+        let Self::Api { source, .. } = self else {
+            return false;
+        };
+        matches!(source.as_ref(), kube::Error::Api(status) if status.code == 409)
     }
 
     /// Whether the resource is gone.
-    pub fn is_not_found(&self) -> bool {
-        self.code() == Some(404)
-    }
-
-    fn code(&self) -> Option<u16> {
-        match self {
-            Self::Api { source, .. } => match source.as_ref() {
-                kube::Error::Api(status) => Some(status.code),
-                _ => None,
-            },
-            Self::Timeout { .. } => None,
-        }
+    pub fn is_gone(&self) -> bool {
+        matches!(self, Self::Gone)
     }
 }
 
@@ -107,11 +104,8 @@ impl Recorder {
         };
         let api = self.api(resource);
         let name = resource.name_any();
-        bounded(
-            "write the status of",
-            api.replace_status(&name, &params, &written),
-        )
-        .await
+        let request = api.replace_status(&name, &params, &written);
+        bounded("write the status of", &name, request).await
     }
 
     /// Reads the newest version from the API server.
@@ -122,7 +116,8 @@ impl Recorder {
         &self,
         resource: &WhatsAppPhoneNumber,
     ) -> Result<WhatsAppPhoneNumber, RecordError> {
-        bounded("read", self.api(resource).get(&resource.name_any())).await
+        let name = resource.name_any();
+        bounded("read", &name, self.api(resource).get(&name)).await
     }
 
     /// Reads the newest version, again after growing waits until this time has passed.
@@ -138,7 +133,7 @@ impl Recorder {
         let mut wait = RETRY_BASE;
         loop {
             match self.newest(resource).await {
-                Err(error) if !error.is_not_found() && Instant::now() + wait < deadline => {
+                Err(error) if !error.is_gone() && Instant::now() + wait < deadline => {
                     tokio::time::sleep(wait).await;
                 }
                 result => return result,
@@ -157,10 +152,14 @@ impl Recorder {
 
 async fn bounded<T>(
     verb: &'static str,
+    name: &str,
     request: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<T, RecordError> {
     match tokio::time::timeout(REQUEST_TIMEOUT, request).await {
         Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(source)) if is_missing::<WhatsAppPhoneNumber>(&source, name) => {
+            Err(RecordError::Gone)
+        }
         Ok(Err(source)) => Err(RecordError::Api {
             verb,
             source: Box::new(source),

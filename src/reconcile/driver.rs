@@ -62,7 +62,7 @@ impl ReconcileError {
 
     /// Whether the resource is gone.
     pub fn is_gone(&self) -> bool {
-        matches!(self, Self::Record(error) if error.is_not_found())
+        matches!(self, Self::Record(error) if error.is_gone())
     }
 }
 
@@ -176,7 +176,7 @@ impl Driver {
                 let resource = self.machine.resource();
                 let newest = self.context.recorder.newest(resource).await;
                 if let Err(error) = &newest
-                    && !(error.is_not_found() || wait.is_zero())
+                    && !(error.is_gone() || wait.is_zero())
                 {
                     warn!(error = %Chain(error), "The outcome is not recorded yet; retrying");
                 }
@@ -307,7 +307,7 @@ impl Driver {
     }
 
     fn newest(&mut self, newest: Result<WhatsAppPhoneNumber, RecordError>) -> Input {
-        let gone = newest.as_ref().is_err_and(RecordError::is_not_found);
+        let gone = newest.as_ref().is_err_and(RecordError::is_gone);
         let newest = self.heard(newest).map(|newest| Some(Arc::new(newest)));
         Input::Newest(if gone { Ok(None) } else { newest })
     }
@@ -320,7 +320,7 @@ impl Driver {
         let fault = match &written {
             Ok(_) => None,
             Err(error) if error.is_conflict() => Some(WriteFault::Conflict),
-            Err(error) if error.is_not_found() => Some(WriteFault::Gone),
+            Err(error) if error.is_gone() => Some(WriteFault::Gone),
             Err(_) => Some(WriteFault::Unclear),
         };
         match (purpose, &written) {

@@ -7,6 +7,7 @@ pub(crate) mod driver;
 mod events;
 pub mod graph_client;
 mod host;
+mod missing;
 mod secrets;
 
 pub(crate) use claims::Recorder;

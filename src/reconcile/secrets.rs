@@ -11,6 +11,8 @@ use operator_core::credentials::{CallInputs, SecretFault, secret_names};
 use thiserror::Error;
 use zeroize::Zeroize;
 
+use super::missing::is_missing;
+
 /// The timeout of the read of one Secret.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -74,8 +76,9 @@ pub async fn load(
 }
 
 async fn get(api: &Api<Secret>, name: &str) -> Result<Option<Secret>, SecretError> {
-    match tokio::time::timeout(TIMEOUT, api.get_opt(name)).await {
-        Ok(Ok(secret)) => Ok(secret),
+    match tokio::time::timeout(TIMEOUT, api.get(name)).await {
+        Ok(Ok(secret)) => Ok(Some(secret)),
+        Ok(Err(error)) if is_missing::<Secret>(&error, name) => Ok(None),
         Ok(Err(source)) => Err(SecretError::Api {
             name: name.to_owned(),
             source: Box::new(source),
