@@ -126,7 +126,7 @@ impl TryFrom<RunArgs> for Settings {
             },
             graph_api_version: api_version(graph_api_version)?,
             watch_namespaces: namespaces(&watch_namespace)?,
-            selector: label_selector(selector.as_deref()),
+            selector: selector.map(label_selector).transpose()?,
             secret_watch,
             concurrency: within("--concurrency (CONCURRENCY)", concurrency, 1000)?,
             retry: retry(attempt_limit, retry_base, retry_cap, confirm_window)?,
@@ -184,6 +184,8 @@ fn api_version(text: String) -> Result<String, ConfigError> {
     ))
 }
 
+/// The namespaces, none of which is given where all are meant. What is given and names none was meant to: taken for all, it would have
+/// this operator work on those of others.
 fn namespaces(entries: &[String]) -> Result<Vec<String>, ConfigError> {
     let names: BTreeSet<&str> = entries
         .iter()
@@ -192,6 +194,15 @@ fn namespaces(entries: &[String]) -> Result<Vec<String>, ConfigError> {
         .filter(|name| !name.is_empty())
         .collect();
     let flag = "--watch-namespace (WATCH_NAMESPACES)";
+    if names.is_empty() && !entries.is_empty() {
+        let given = entries.join(",");
+        return Err(ConfigError::new(
+            flag,
+            format!(
+                "{given:?} names no namespace; write at least one, or leave the setting out to watch all"
+            ),
+        ));
+    }
     names
         .into_iter()
         .map(|name| namespace(flag, name))
@@ -219,9 +230,16 @@ fn is_dns_label(name: &str) -> bool {
         && !name.ends_with('-')
 }
 
-fn label_selector(text: Option<&str>) -> Option<String> {
-    let text = text?.trim();
-    (!text.is_empty()).then(|| text.to_owned())
+fn label_selector(text: String) -> Result<String, ConfigError> {
+    match text.trim() {
+        "" => Err(ConfigError::new(
+            "--selector (SELECTOR)",
+            format!(
+                "{text:?} selects nothing; write a label selector such as shard=a, or leave the setting out to select all"
+            ),
+        )),
+        selector => Ok(selector.to_owned()),
+    }
 }
 
 fn within(flag: &'static str, value: u16, most: u16) -> Result<u16, ConfigError> {

@@ -240,6 +240,22 @@ fn namespaces_are_trimmed_sorted_and_taken_once() {
 }
 
 #[test]
+fn what_is_given_and_names_nothing_is_refused() {
+    for none in ["", " ", ",", " , "] {
+        assert_refused(
+            &[&format!("--watch-namespace={none}")],
+            &["--watch-namespace (WATCH_NAMESPACES)", "names no namespace"],
+        );
+    }
+    for blank in ["", "  "] {
+        assert_refused(
+            &[&format!("--selector={blank}")],
+            &["--selector (SELECTOR)", "selects nothing"],
+        );
+    }
+}
+
+#[test]
 fn the_base_url_is_https_but_for_this_machine() {
     for url in [
         "http://127.0.0.1:1",
