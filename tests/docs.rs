@@ -18,6 +18,7 @@ use kube::core::DeserializeGuard;
 use serde::Deserialize;
 use testkit::builders::{registered, resource};
 use whatsapp_operator::config::Cli;
+use whatsapp_operator::memory::WatchId;
 use whatsapp_operator::telemetry::metrics::Metrics;
 
 /// A path in the repository.
@@ -62,6 +63,7 @@ pub fn metrics() -> String {
     let number = Arc::new(DeserializeGuard(Ok(registered(resource("support", 0)))));
     let numbers = move || vec![Arc::clone(&number)];
     let metrics = Metrics::new(8, Box::new(numbers), Timestamp::now);
+    metrics.set_watch(&WatchId::secrets(Some("shop")), true);
     metrics.encode().expect("metrics can be written")
 }
 

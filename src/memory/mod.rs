@@ -12,6 +12,7 @@ mod notes;
 mod process;
 mod refused_pins;
 mod store;
+mod watches;
 
 pub use clock::Clock;
 pub use cooldowns::TokenCooldowns;
@@ -20,3 +21,4 @@ pub use locks::{NumberGuard, NumberLocks};
 pub use notes::ObjectNotes;
 pub use process::Memory;
 pub use store::{Key, ResourceStore, Wake, Watched, key_of};
+pub use watches::{WatchFault, WatchId, WatchStates};

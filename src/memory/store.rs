@@ -146,6 +146,22 @@ impl ResourceStore {
         woken.collect()
     }
 
+    /// The resources of a watch that are not registered, to be reconciled: what they wait for may be there.
+    pub fn wake_unregistered(&self, watch: usize) -> Vec<Wake> {
+        let stored = self.stores.get(watch).map(Store::state);
+        let unregistered = stored.into_iter().flatten().filter(|object| {
+            let status = object
+                .0
+                .as_ref()
+                .ok()
+                .map(WhatsAppPhoneNumber::status_or_unseen);
+            status.is_some_and(|status| status.registration.is_none())
+        });
+        unregistered
+            .map(|object| Wake::now(watch, key_of(object.as_ref())))
+            .collect()
+    }
+
     /// Whether a resource is to be reconciled now, where it was woken to look at its status: another writer may have written it since
     /// this process did.
     pub fn is_worth_the_look(&self, wake: &Wake, memory: &Memory) -> bool {

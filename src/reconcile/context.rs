@@ -18,7 +18,7 @@ use super::claims::Recorder;
 use super::events::Events;
 use super::graph_client::GraphClient;
 use crate::config::Scope;
-use crate::memory::{Memory, ResourceStore};
+use crate::memory::{Memory, ResourceStore, WatchId, WatchStates};
 use crate::telemetry::metrics::Metrics;
 
 /// How long the list of a number's resources in one namespace may take.
@@ -39,9 +39,8 @@ pub struct Context {
     pub memory: Memory,
     pub metrics: Arc<Metrics>,
     pub events: Events,
-    /// The number of watches that have not completed their first list. A channel, because kube's own store wakes only the
-    /// last of several tasks that wait for it.
-    pub unsynced: watch::Sender<usize>,
+    /// How the watches fare.
+    pub watches: Arc<WatchStates>,
     /// Whether this process is the leader.
     pub leads: watch::Receiver<bool>,
     pub scope: Scope,
@@ -86,7 +85,7 @@ impl Context {
         }
     }
 
-    /// Lists the resources of a number from the API server.
+    /// Lists the resources of a number from the API server, in the namespaces that are watched: one whose list is refused is not.
     ///
     /// # Errors
     /// When one watched namespace could not be listed.
@@ -98,6 +97,9 @@ impl Context {
         let params = ListParams::default().fields(&selector);
         let mut all = Vec::new();
         for namespace in self.scope.namespaces() {
+            if self.watches.is_left_out(&WatchId::resources(namespace)) {
+                continue;
+            }
             let api: Api<WhatsAppPhoneNumber> = match namespace {
                 Some(namespace) => Api::namespaced(self.client.clone(), namespace),
                 None => Api::all(self.client.clone()),

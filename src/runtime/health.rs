@@ -1,9 +1,9 @@
 //! The small HTTP server for kubelet and Prometheus: `/livez`, `/readyz` and `/metrics`.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -13,24 +13,21 @@ use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderName};
 use tokio::net::TcpListener;
 
+use crate::memory::WatchStates;
 use crate::telemetry::metrics::{self, Metrics};
 
 /// How long connections may hold up the end of the process.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// What has to happen before the operator is ready. Clones share their state.
-#[derive(Clone, Debug)]
-pub struct Readiness(Arc<Mutex<Progress>>);
-
-#[derive(Debug)]
-enum Progress {
-    /// These checks are not met yet; ready when there are none.
-    Waiting(BTreeSet<&'static str>),
-    ShuttingDown,
+/// Whether the operator is ready: when its watches are. Clones share their state.
+#[derive(Clone)]
+pub struct Readiness {
+    watches: Arc<WatchStates>,
+    shutting_down: Arc<AtomicBool>,
 }
 
 /// What the server shows.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Health {
     /// Answers `/readyz`.
     pub readiness: Readiness,
@@ -86,8 +83,9 @@ fn router(health: Health) -> Router {
 }
 
 async fn readyz(State(health): State<Health>) -> (StatusCode, String) {
-    match health.readiness.missing() {
-        None => (StatusCode::OK, "ok\n".to_owned()),
+    let readiness = &health.readiness;
+    match readiness.missing() {
+        None => (StatusCode::OK, readiness.remarks()),
         Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
     }
 }
@@ -107,41 +105,37 @@ async fn show_metrics(
 // === impl Readiness ===
 
 impl Readiness {
-    /// Not ready before [`Self::set`] was called for each of `checks`, named as people should read them.
-    pub fn new(checks: impl IntoIterator<Item = &'static str>) -> Self {
-        Self(Arc::new(Mutex::new(Progress::Waiting(
-            checks.into_iter().collect(),
-        ))))
-    }
-
-    /// The check is met.
-    pub fn set(&self, check: &'static str) {
-        self.update(|progress| {
-            if let Progress::Waiting(checks) = progress {
-                checks.remove(check);
-            }
-        });
+    pub fn new(watches: Arc<WatchStates>) -> Self {
+        Self {
+            watches,
+            shutting_down: Arc::default(),
+        }
     }
 
     /// From now on not ready: the process is about to end.
     pub fn shut_down(&self) {
-        self.update(|progress| *progress = Progress::ShuttingDown);
+        self.shutting_down.store(true, Ordering::SeqCst);
     }
 
     /// Why the operator is not ready, in words; none if it is.
-    pub fn missing(&self) -> Option<String> {
-        self.update(|progress| match progress {
-            Progress::ShuttingDown => Some("shutting down".to_owned()),
-            Progress::Waiting(checks) if checks.is_empty() => None,
-            Progress::Waiting(checks) => {
-                let names: Vec<&str> = checks.iter().copied().collect();
-                Some(format!("waiting for: {}", names.join(", ")))
-            }
-        })
+    fn missing(&self) -> Option<String> {
+        if self.shutting_down.load(Ordering::SeqCst) {
+            return Some("shutting down".to_owned());
+        }
+        let missing = self.watches.missing();
+        (!missing.is_empty()).then(|| format!("waiting for watches: {}", missing.join(", ")))
     }
 
-    fn update<T>(&self, change: impl FnOnce(&mut Progress) -> T) -> T {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    /// What to know of an operator that is ready.
+    fn remarks(&self) -> String {
+        let left_out = self.watches.left_out();
+        if left_out.is_empty() {
+            return "ok\n".to_owned();
+        }
+        format!(
+            "ok\nnot watched, as the API server refuses it: {}\n",
+            left_out.join(", ")
+        )
     }
 }
 

@@ -8,7 +8,7 @@ use kube::api::ListParams;
 use kube::core::response::reason;
 use kube::{Api, Client, Config};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -20,16 +20,16 @@ use super::health::{self, Health, HealthError, Readiness};
 use super::leader::Leadership;
 use super::watches::{self, Watch};
 use crate::config::{Scope, Settings};
-use crate::memory::{Memory, ResourceStore};
+use crate::memory::{Clock, Memory, ResourceStore, WatchId, WatchStates};
 use crate::reconcile::{Context, Events, GraphClient, GraphClientError, Recorder};
 use crate::telemetry::Chain;
 use crate::telemetry::metrics::{Metrics, Resources};
 
-/// What has to happen before the operator is ready.
-const WATCHES_SYNCED: &str = "watches";
-
 /// How often Secrets are looked at where they are not watched and a resource waits for one.
 const SECRET_POLL: Duration = Duration::from_secs(60);
+
+/// How long a connection to the API server may bring nothing. A watch ends by itself a few seconds earlier, and begins anew.
+const READ_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// How long the API server may take to judge the label selector.
 const SELECTOR_TIMEOUT: Duration = Duration::from_secs(5);
@@ -93,7 +93,7 @@ pub async fn run_until(
         shutdown.clone(),
     )?);
     let health = Health {
-        readiness: Readiness::new([WATCHES_SYNCED]),
+        readiness: Readiness::new(Arc::clone(&context.watches)),
         metrics: Arc::clone(&context.metrics),
     };
     // With port 0 only the listener knows the address.
@@ -110,7 +110,7 @@ pub async fn run_until(
     let work = async {
         let controllers = watches::run(Arc::clone(&context), watches, &leadership);
         let elected = async {
-            report(&context, &health.readiness).await;
+            report(&context).await;
             shutdown.cancel(); // the controllers end what they are at
         };
         let ((), ended) = tokio::join!(controllers, shutdown.run_until_cancelled(elected));
@@ -129,11 +129,9 @@ pub async fn run_until(
 }
 
 /// Logs when the watches are synced and who leads; ends when the election has ended.
-async fn report(context: &Context, readiness: &Readiness) {
-    if watches::synced(context).await {
-        readiness.set(WATCHES_SYNCED);
-        tracing::info!("The watches are synced");
-    }
+async fn report(context: &Context) {
+    context.watches.synced().await;
+    tracing::info!("The watches are synced");
     let mut leads = context.leads.clone();
     loop {
         let now = *leads.borrow_and_update();
@@ -166,19 +164,20 @@ fn context(
     ));
     let known = Arc::clone(&store);
     let resources: Resources = Box::new(move || known.all());
+    let metrics = Metrics::new(settings.retry.attempt_limit, resources, Timestamp::now);
+    let watched = followed(&scope);
+    for watch in &watched {
+        metrics.set_watch(watch, false);
+    }
     Ok(Context {
         recorder: Recorder::new(clients.once),
         graph: GraphClient::new(&settings.graph)?,
         policy: policy(settings),
         store,
         memory: Memory::default(),
-        metrics: Arc::new(Metrics::new(
-            settings.retry.attempt_limit,
-            resources,
-            Timestamp::now,
-        )),
+        metrics: Arc::new(metrics),
         events: Events::new(clients.patient.clone(), hostname()),
-        unsynced: watch::Sender::new(watches.len()),
+        watches: Arc::new(WatchStates::new(watched, Clock::default())),
         leads: leadership.receiver(),
         scope,
         slots: Arc::new(Semaphore::new(usize::from(settings.concurrency))),
@@ -186,6 +185,18 @@ fn context(
         shutdown,
         client: clients.patient,
     })
+}
+
+/// The watches for a scope.
+fn followed(scope: &Scope) -> Vec<WatchId> {
+    let mut ids = Vec::new();
+    for namespace in scope.namespaces() {
+        ids.push(WatchId::resources(namespace));
+        if scope.secret_watch {
+            ids.push(WatchId::secrets(namespace));
+        }
+    }
+    ids
 }
 
 fn policy(settings: &Settings) -> Policy {
@@ -254,7 +265,9 @@ fn is_bad_request(error: &kube::Error) -> bool {
 }
 
 async fn clients() -> Result<Clients, OperatorError> {
-    let patient = Config::infer().await?;
+    let mut patient = Config::infer().await?;
+    patient.read_timeout = Some(READ_TIMEOUT);
+    patient.reset_reader_on_write = true;
     let mut once = patient.clone();
     once.default_retry = false;
     Ok(Clients {

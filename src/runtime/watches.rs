@@ -11,14 +11,16 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
-use kube::runtime::{WatchStreamExt, applier, reflector, watcher};
+use kube::runtime::watcher::Event;
+use kube::runtime::{applier, reflector, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument, debug, warn};
 
+use super::follow::{Happened, follow};
 use super::leader::Leadership;
 use crate::config::Scope;
-use crate::memory::{Wake, Watched, key_of};
+use crate::memory::{Wake, WatchId, Watched, key_of};
 use crate::reconcile::{Context, ReconcileError, Slot, driver};
 use crate::telemetry::Chain;
 use crate::telemetry::metrics::ReconcileResult;
@@ -125,6 +127,8 @@ async fn run_watch(
     let reader = watch.store();
     let secrets = follow_secrets(
         Arc::clone(&context),
+        number,
+        WatchId::secrets(watch.namespace.as_deref()),
         watch.api(context.client.clone()),
         wakes.clone(),
     );
@@ -144,8 +148,8 @@ async fn reconcile_woken(
 ) {
     let shutdown = context.shutdown.clone();
     // Peers and cool-downs are known only after the first list of every watch.
-    let ready = async { synced(&context).await && reader.wait_until_ready().await.is_ok() };
-    if shutdown.run_until_cancelled(ready).await != Some(true) {
+    let ready = async { tokio::join!(context.watches.synced(), reader.wait_until_ready()) };
+    if shutdown.run_until_cancelled(ready).await.is_none() {
         return;
     }
     let observer = Arc::clone(&context);
@@ -179,52 +183,47 @@ async fn when_due(context: Arc<Context>, wake: Wake) -> Option<ObjectRef<Watched
 
 /// Keeps the store of a watch up to date, and wakes what its changes are worth.
 async fn follow_resources(context: Arc<Context>, number: usize, watch: Watch, wakes: Wakes) {
+    let id = WatchId::resources(watch.namespace.as_deref());
     let api: Api<Watched> = watch.api(context.client.clone());
-    let mut synced = false;
     let mut writer = watch.writer;
-    let mut events = std::pin::pin!(
-        watcher(api, watcher_config(&context.scope))
-            .default_backoff()
-            .modify(|object| object.meta_mut().managed_fields = None)
-    );
-    while let Some(event) = events.next().await {
-        let event = match event {
-            Ok(event) => event,
-            Err(error) => {
-                warn!(error = %Chain(&error), "A watch failed; restarting it");
-                continue;
-            }
-        };
-        let woken = context.store.observe(number, &event, &context.memory);
-        // The reconciliations that follow must find the object in the store.
-        writer.apply_watcher_event(&event);
-        wakes.send(woken);
-        if matches!(event, watcher::Event::InitDone) && !std::mem::replace(&mut synced, true) {
-            context
-                .unsynced
-                .send_modify(|left| *left = left.saturating_sub(1));
+    let heard = |happened| {
+        if let Happened::Event(event) = happened {
+            let event =
+                event.modify(|object: &mut Watched| object.meta_mut().managed_fields = None);
+            let woken = context.store.observe(number, &event, &context.memory);
+            // The reconciliations that follow must find the object in the store.
+            writer.apply_watcher_event(&event);
+            wakes.send(woken);
         }
-    }
+    };
+    follow(&context, &id, api, watcher_config(&context.scope), heard).await;
 }
 
 /// Wakes the resources that reference a changed Secret; none where Secrets are not watched.
-async fn follow_secrets(context: Arc<Context>, api: Api<PartialObjectMeta<Secret>>, wakes: Wakes) {
+async fn follow_secrets(
+    context: Arc<Context>,
+    number: usize,
+    id: WatchId,
+    api: Api<PartialObjectMeta<Secret>>,
+    wakes: Wakes,
+) {
     if !context.scope.secret_watch {
         return;
     }
-    let mut secrets = std::pin::pin!(
-        watcher(api, watcher::Config::default())
-            .default_backoff()
-            .touched_objects()
-    );
-    while let Some(secret) = secrets.next().await {
-        match secret {
-            Ok(secret) => wakes.send(context.store.naming_secret(&key_of(&secret))),
-            Err(error) => {
-                warn!(error = %Chain(&error), "The watch of Secrets failed; restarting it");
-            }
+    let heard = |happened| match happened {
+        Happened::Event(
+            Event::Apply(secret) | Event::InitApply(secret) | Event::Delete(secret),
+        ) => {
+            wakes.send(context.store.naming_secret(&key_of(&secret)));
         }
-    }
+        Happened::Event(Event::Init | Event::InitDone) => {}
+        // Nobody tells of changes, so each failure is taken for one: the Secrets are polled.
+        Happened::Failure if context.watches.is_down(&id) || context.watches.is_left_out(&id) => {
+            wakes.send(context.store.wake_unregistered(number));
+        }
+        Happened::Failure => {}
+    };
+    follow(&context, &id, api, watcher::Config::default(), heard).await;
 }
 
 /// Runs a reconciliation in a slot, and in a task of its own from there on: thousands may wait for one.
@@ -316,11 +315,4 @@ fn on_failure(object: Arc<Watched>, _error: &ReconcileError, context: Arc<Contex
         .note_failure(&object.uid().unwrap_or_default());
     let factor = 3_u32.saturating_pow(failures.saturating_sub(1));
     Action::requeue(FAILURE_BASE.saturating_mul(factor).min(FAILURE_CAP))
-}
-
-/// Waits for the first list of every watch. Returns false when the shutdown comes first.
-pub async fn synced(context: &Context) -> bool {
-    let mut unsynced = context.unsynced.subscribe();
-    let all = unsynced.wait_for(|left| *left == 0);
-    matches!(context.shutdown.run_until_cancelled(all).await, Some(Ok(_)))
 }

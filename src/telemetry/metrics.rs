@@ -18,6 +18,8 @@ use prometheus_client::registry::Registry;
 use operator_core::api::Reason;
 use operator_core::graph::RegistrationState;
 
+use crate::memory::WatchId;
+
 pub use resources::{Clock, Resources};
 
 /// The media type of [`Metrics::encode`]'s text.
@@ -40,6 +42,7 @@ pub struct Metrics {
     graph_request_duration: Family<OperationLabel, Histogram, fn() -> Histogram>,
     registration_attempts: Family<ReasonLabel, Counter>,
     unrecorded_outcomes: Gauge,
+    watch_up: Family<WatchLabels, Gauge>,
     leader: Gauge<u64, AtomicU64>,
     definition_outdated: Gauge<u64, AtomicU64>,
     attempt_limit: Gauge<u64, AtomicU64>,
@@ -166,6 +169,12 @@ struct ReasonLabel {
     reason: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WatchLabels {
+    kind: &'static str,
+    namespace: String,
+}
+
 // === impl Metrics ===
 
 impl Metrics {
@@ -179,6 +188,7 @@ impl Metrics {
             graph_request_duration: Family::new_with_constructor(|| Histogram::new(GRAPH_BUCKETS)),
             registration_attempts: Family::default(),
             unrecorded_outcomes: Gauge::default(),
+            watch_up: Family::default(),
             leader: Gauge::default(),
             definition_outdated: Gauge::default(),
             attempt_limit: Gauge::default(),
@@ -221,6 +231,11 @@ impl Metrics {
             "unrecorded_outcomes",
             "Register calls that are over and whose outcome the API server does not store",
             self.unrecorded_outcomes.clone(),
+        );
+        registry.register(
+            "watch_up",
+            "1 if the watch of a kind in a namespace (* for all) works, 0 if its last request failed",
+            self.watch_up.clone(),
         );
         registry.register(
             "leader",
@@ -305,6 +320,15 @@ impl Metrics {
     pub fn unrecorded(&self) -> Unrecorded {
         self.unrecorded_outcomes.inc();
         Unrecorded(self.unrecorded_outcomes.clone())
+    }
+
+    /// Sets whether a watch works.
+    pub fn set_watch(&self, watch: &WatchId, up: bool) {
+        let labels = WatchLabels {
+            kind: watch.kind,
+            namespace: watch.namespace.clone().unwrap_or_else(|| "*".to_owned()),
+        };
+        self.watch_up.get_or_create(&labels).set(up.into());
     }
 
     /// Sets whether this process is the leader.

@@ -128,6 +128,19 @@ impl Operator {
         }
     }
 
+    /// Waits until what it serves under a path contains a text; returns all of it.
+    pub async fn until_page(&self, path: &str, text: &str) -> String {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let page = self.page(path).await;
+            if page.contains(text) {
+                return page;
+            }
+            assert!(Instant::now() < deadline, "{path} is {page}");
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
     /// What it serves under a path.
     pub async fn page(&self, path: &str) -> String {
         let url = format!("http://{}{path}", self.address());

@@ -8,11 +8,13 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::*;
+use crate::memory::{Clock, WatchId};
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
 struct Server {
     address: SocketAddr,
+    watches: Arc<WatchStates>,
     readiness: Readiness,
     stop: oneshot::Sender<()>,
     task: JoinHandle<Result<(), HealthError>>,
@@ -25,7 +27,9 @@ async fn start() -> Server {
     let address = listener
         .local_addr()
         .expect("a bound listener has an address");
-    let readiness = Readiness::new(["phone numbers", "secrets"]);
+    let watches = [WatchId::resources(Some("shop")), WatchId::secrets(None)];
+    let watches = Arc::new(WatchStates::new(watches, Clock::default()));
+    let readiness = Readiness::new(Arc::clone(&watches));
     let metrics = Arc::new(Metrics::new(8, Box::new(Vec::new), Timestamp::now));
     let health = Health {
         readiness: readiness.clone(),
@@ -37,6 +41,7 @@ async fn start() -> Server {
     }));
     Server {
         address,
+        watches,
         readiness,
         stop,
         task,
@@ -73,25 +78,22 @@ impl Server {
 }
 
 #[tokio::test]
-async fn is_alive_from_the_start_and_ready_when_every_check_is_met() {
+async fn is_alive_from_the_start_and_ready_when_every_watch_has_listed() {
     let server = start().await;
     assert_eq!(server.get("/livez").await.0, 200);
     let (status, _, text) = server.get("/readyz").await;
-    assert_eq!(
-        (status, text.as_str()),
-        (503, "waiting for: phone numbers, secrets\n")
-    );
-    server.readiness.set("phone numbers");
-    server.readiness.set("no such check");
+    let both = "waiting for watches: Secret in all namespaces, WhatsAppPhoneNumber in shop\n";
+    assert_eq!((status, text.as_str()), (503, both));
+    server.watches.listed(&WatchId::secrets(None));
     let (status, _, text) = server.get("/readyz").await;
-    assert_eq!((status, text.as_str()), (503, "waiting for: secrets\n"));
-    server.readiness.set("secrets");
-    assert_eq!(server.get("/readyz").await.0, 200);
+    let one = "waiting for watches: WhatsAppPhoneNumber in shop\n";
+    assert_eq!((status, text.as_str()), (503, one));
+    server.watches.listed(&WatchId::resources(Some("shop")));
+    let (status, _, text) = server.get("/readyz").await;
+    assert_eq!((status, text.as_str()), (200, "ok\n"));
     server.readiness.shut_down();
     let (status, _, text) = server.get("/readyz").await;
     assert_eq!((status, text.as_str()), (503, "shutting down\n"));
-    server.readiness.set("secrets");
-    assert_eq!(server.get("/readyz").await.0, 503);
     assert_eq!(server.get("/livez").await.0, 200);
     server.end().await.expect("a clean end");
 }

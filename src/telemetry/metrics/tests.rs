@@ -41,9 +41,9 @@ fn with_status(name: &str, suspend: bool, status: serde_json::Value) -> Arc<Watc
 }
 
 fn text(numbers: Vec<Arc<Watched>>) -> String {
-    Metrics::new(8, Box::new(move || numbers.clone()), noon)
-        .encode()
-        .expect("metrics as text")
+    let metrics = Metrics::new(8, Box::new(move || numbers.clone()), noon);
+    metrics.set_watch(&WatchId::secrets(None), true);
+    metrics.encode().expect("metrics as text")
 }
 
 /// The series of a metric, without its name.
@@ -80,6 +80,7 @@ fn names_and_types_are_as_documented() {
             "graph_request_duration_seconds histogram",
             "registration_attempts counter",
             "unrecorded_outcomes gauge",
+            "watch_up gauge",
             "leader gauge",
             "attempt_limit gauge",
             "build info",
@@ -105,6 +106,7 @@ fn fixed_series_begin_at_zero() {
             "whatsapp_operator_graph_requests_total{operation=\"register\",outcome=\"rate_limited\"} 0",
             "whatsapp_operator_graph_request_duration_seconds_count{operation=\"read\"} 0",
             "whatsapp_operator_registration_attempts_total{reason=\"PinMismatch\"} 0",
+            "whatsapp_operator_watch_up{kind=\"Secret\",namespace=\"*\"} 1",
             "whatsapp_operator_leader 0",
             "whatsapp_operator_attempt_limit 8",
             concat!(

@@ -7,6 +7,7 @@ use kube::core::DeserializeGuard;
 use regex::Regex;
 use serde_json::Value;
 use testkit::builders::{registered, resource};
+use whatsapp_operator::memory::WatchId;
 use whatsapp_operator::telemetry::metrics::Metrics;
 
 use super::markdown::{code, codes, table};
@@ -32,6 +33,7 @@ fn scraped() -> String {
     let number = Arc::new(DeserializeGuard(Ok(registered(resource("support", 0)))));
     let numbers = move || vec![Arc::clone(&number)];
     let metrics = Metrics::new(8, Box::new(numbers), Timestamp::now);
+    metrics.set_watch(&WatchId::secrets(Some("shop")), true);
     metrics.encode().expect("metrics can be written")
 }
 
