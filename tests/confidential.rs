@@ -72,7 +72,7 @@ async fn secrets_appear_nowhere() {
         .expect("metrics");
     let metrics = metrics.text().await.expect("text");
     assert!(
-        metrics.contains("whatsapp_operator_phone_number_condition"),
+        metrics.contains("whatsapp_operator_phone_number_state"),
         "{metrics}"
     );
     let events = bed

@@ -16,8 +16,8 @@ use clap::CommandFactory;
 use jiff::Timestamp;
 use kube::core::DeserializeGuard;
 use serde::Deserialize;
-use testkit::builders::{registered, resource};
-use whatsapp_operator::config::Cli;
+use testkit::builders::{registered, resource, waiting};
+use whatsapp_operator::config::{Cli, MetricsPerNumber};
 use whatsapp_operator::memory::WatchId;
 use whatsapp_operator::telemetry::metrics::Metrics;
 
@@ -58,13 +58,21 @@ pub fn flags() -> Vec<clap::Arg> {
     own.cloned().collect()
 }
 
-/// The text of `/metrics` with one resource in it, so that every metric has a series.
+/// The text of `/metrics` with two resources in it, so that every metric has a series.
 pub fn metrics() -> String {
-    let number = Arc::new(DeserializeGuard(Ok(registered(resource("support", 0)))));
-    let numbers = move || vec![Arc::clone(&number)];
-    let metrics = Metrics::new(8, Box::new(numbers), Timestamp::now);
+    let numbers = [
+        registered(resource("support", 0)),
+        waiting(resource("sales", 0)),
+    ];
+    let numbers = numbers.map(|number| Arc::new(DeserializeGuard(Ok(number))));
+    let numbers = move || numbers.to_vec();
+    let all = MetricsPerNumber::All;
+    let metrics = Metrics::new(8, all, Box::new(numbers), Timestamp::now);
+    metrics.set_leader(true);
     metrics.set_watch(&WatchId::secrets(Some("shop")), true);
-    metrics.encode().expect("metrics can be written")
+    let mut text = String::new();
+    metrics.encode(&mut text).expect("metrics can be written");
+    text
 }
 
 /// The series in an OpenMetrics text: the name, and for each label the values that it has.

@@ -36,6 +36,8 @@ mod gitops;
 mod histories;
 /// One namespace, one record, one number does not stop the rest.
 mod isolation;
+/// What the operator tells Prometheus of numbers.
+mod metrics;
 /// What each answer to a read of the number leads to.
 mod reads;
 /// What becomes of a number, from its declaration to its conditions.

@@ -35,6 +35,17 @@ pub enum LogFormat {
     Json,
 }
 
+/// The numbers that `/metrics` has series of their own for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum MetricsPerNumber {
+    /// Every number.
+    All,
+    /// Those that are not registered.
+    Unregistered,
+    /// None: only the sums by state.
+    None,
+}
+
 /// The flags of `whatsapp-operator run`, as given.
 #[derive(Clone, Debug, Args)]
 pub struct RunArgs {
@@ -139,6 +150,15 @@ pub struct RunArgs {
         default_value = "0.0.0.0:8080"
     )]
     pub bind_address: String,
+
+    /// Numbers that have metrics of their own: `all`, only the `unregistered`, or `none`, which leaves the sums by state
+    #[arg(
+        long,
+        env = "METRICS_PER_NUMBER",
+        value_name = "NUMBERS",
+        default_value = "all"
+    )]
+    pub metrics_per_number: MetricsPerNumber,
 
     /// Format of log lines [default: text on a terminal, else json]
     #[arg(long, env = "LOG_FORMAT", value_name = "FORMAT")]

@@ -7,7 +7,7 @@ mod log_filter;
 mod scope;
 mod settings;
 
-pub use args::{Cli, Command, LogFormat, RunArgs};
+pub use args::{Cli, Command, LogFormat, MetricsPerNumber, RunArgs};
 pub use graph::{GraphSettings, check_base_url, is_loopback};
 pub use log_filter::{FilterError, log_filter};
 pub use scope::Scope;

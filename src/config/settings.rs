@@ -7,7 +7,7 @@ use std::time::Duration;
 use rand::RngExt;
 use url::Url;
 
-use super::args::{LogFormat, RunArgs};
+use super::args::{LogFormat, MetricsPerNumber, RunArgs};
 use super::graph::{GraphSettings, check_base_url};
 use super::log_filter::log_filter;
 
@@ -40,6 +40,8 @@ pub struct Settings {
     pub leader_election: Option<LeaderSettings>,
     /// Where health and metrics are served.
     pub bind_address: SocketAddr,
+    /// The numbers that `/metrics` has series of their own for.
+    pub metrics_per_number: MetricsPerNumber,
     /// What is logged, and how.
     pub log: LogSettings,
 }
@@ -110,6 +112,7 @@ impl TryFrom<RunArgs> for Settings {
             lease_name,
             lease_namespace,
             bind_address,
+            metrics_per_number,
             log_format,
             log_level,
         } = args;
@@ -132,6 +135,7 @@ impl TryFrom<RunArgs> for Settings {
             retry: retry(attempt_limit, retry_base, retry_cap, confirm_window)?,
             leader_election: leader_elect.then_some(lease),
             bind_address: socket_address(&bind_address)?,
+            metrics_per_number,
             log: log(log_format, log_level)?,
         })
     }

@@ -56,6 +56,7 @@ fn defaults_are_those_of_the_design() {
     assert_eq!(settings.retry, retry);
     assert_eq!(settings.leader_election, None);
     assert_eq!(settings.bind_address.to_string(), "0.0.0.0:8080");
+    assert_eq!(settings.metrics_per_number, MetricsPerNumber::All);
     assert_eq!(
         settings.log,
         LogSettings {
@@ -86,6 +87,7 @@ const ALL_FLAGS: &[(&str, &str, &str)] = &[
     ("--lease-name", "LEASE_NAME", "release-shard-a"),
     ("--lease-namespace", "LEASE_NAMESPACE", "system"),
     ("--bind-address", "BIND_ADDRESS", "[::1]:9090"),
+    ("--metrics-per-number", "METRICS_PER_NUMBER", "unregistered"),
     ("--log-format", "LOG_FORMAT", "json"),
     ("--log-level", "LOG_LEVEL", "debug"),
 ];
@@ -111,6 +113,7 @@ fn assert_all_flags(settings: &Settings) {
     assert_eq!(election.lease_name, "release-shard-a");
     assert_eq!(election.lease_namespace.as_deref(), Some("system"));
     assert_eq!(settings.bind_address.to_string(), "[::1]:9090");
+    assert_eq!(settings.metrics_per_number, MetricsPerNumber::Unregistered);
     assert_eq!(
         settings.log,
         LogSettings {
@@ -343,6 +346,10 @@ fn bad_values_are_refused_with_flag_and_advice() {
             &["--bind-address", "0.0.0.0:8080"],
         ),
         (&["--log-format=xml"], &["--log-format", "json"]),
+        (
+            &["--metrics-per-number=some"],
+            &["--metrics-per-number", "unregistered"],
+        ),
         (&["--log-level=loud"], &["--log-level", "debug"]),
         (&["--no-such-flag"], &["--no-such-flag"]),
         (&["start"], &["unrecognized subcommand 'start'"]),

@@ -1,5 +1,7 @@
 //! The small HTTP server for kubelet and Prometheus: `/livez`, `/readyz` and `/metrics`.
 
+mod chunks;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::State;
 use axum::routing::get;
 use http::StatusCode;
@@ -90,16 +93,9 @@ async fn readyz(State(health): State<Health>) -> (StatusCode, String) {
     }
 }
 
-async fn show_metrics(
-    State(health): State<Health>,
-) -> Result<([(HeaderName, &'static str); 1], String), StatusCode> {
-    match health.metrics.encode() {
-        Ok(text) => Ok(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text)),
-        Err(error) => {
-            tracing::error!(%error, "Failed to write the metrics");
-            Err(StatusCode::INTERNAL_SERVER_ERROR)
-        }
-    }
+async fn show_metrics(State(health): State<Health>) -> ([(HeaderName, &'static str); 1], Body) {
+    let body = chunks::body(move |text| health.metrics.encode(text));
+    ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], body)
 }
 
 // === impl Readiness ===

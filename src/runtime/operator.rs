@@ -164,7 +164,12 @@ fn context(
     ));
     let known = Arc::clone(&store);
     let resources: Resources = Box::new(move || known.all());
-    let metrics = Metrics::new(settings.retry.attempt_limit, resources, Timestamp::now);
+    let metrics = Metrics::new(
+        settings.retry.attempt_limit,
+        settings.metrics_per_number,
+        resources,
+        Timestamp::now,
+    );
     let watched = followed(&scope);
     for watch in &watched {
         metrics.set_watch(watch, false);

@@ -1,8 +1,6 @@
 //! The metrics. Counters and histograms are kept here; metrics about single resources are computed from the stores of the
 //! watches at each scrape, so that they need no memory and end with their resource.
 
-mod resources;
-
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -18,6 +16,7 @@ use prometheus_client::registry::Registry;
 use operator_core::api::Reason;
 use operator_core::graph::RegistrationState;
 
+use crate::config::MetricsPerNumber;
 use crate::memory::WatchId;
 
 pub use resources::{Clock, Resources};
@@ -81,6 +80,9 @@ macro_rules! label_values {
         }
     };
 }
+
+// The macro is known from here on.
+mod resources;
 
 label_values! {
     /// The result of a reconciliation.
@@ -179,7 +181,12 @@ struct WatchLabels {
 
 impl Metrics {
     /// The metrics at zero; `resources` and `clock` are called at each scrape.
-    pub fn new(attempt_limit: u16, resources: Resources, clock: Clock) -> Self {
+    pub fn new(
+        attempt_limit: u16,
+        per_number: MetricsPerNumber,
+        resources: Resources,
+        clock: Clock,
+    ) -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("whatsapp_operator"),
             reconciliations: Family::default(),
@@ -193,7 +200,12 @@ impl Metrics {
             definition_outdated: Gauge::default(),
             attempt_limit: Gauge::default(),
         };
-        metrics.register(resources::Collector::new(resources, clock));
+        metrics.register(resources::Collector {
+            resources,
+            clock,
+            per_number,
+            leader: metrics.leader.clone(),
+        });
         metrics.start_at_zero();
         metrics.attempt_limit.set(attempt_limit.into());
         metrics
@@ -336,11 +348,9 @@ impl Metrics {
         self.leader.set(u64::from(leads));
     }
 
-    /// The text of `/metrics`, in the OpenMetrics format.
-    pub fn encode(&self) -> Result<String, fmt::Error> {
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
-        Ok(text)
+    /// Writes the text of `/metrics`, in the OpenMetrics format.
+    pub fn encode(&self, text: &mut impl fmt::Write) -> fmt::Result {
+        prometheus_client::encoding::text::encode(text, &self.registry)
     }
 }
 

@@ -6,10 +6,11 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use operator_core::api::Operation;
 use operator_core::api::{
-    LedgerEntry, Reason, WhatsAppPhoneNumber, WhatsAppPhoneNumberSpec, WhatsAppPhoneNumberStatus,
+    LedgerEntry, Reason, Wait, WhatsAppPhoneNumber, WhatsAppPhoneNumberSpec,
+    WhatsAppPhoneNumberStatus,
 };
 use operator_core::credentials::CallInputs;
-use operator_core::model::phase::State;
+use operator_core::model::phase::{Phase, State};
 use operator_core::model::render::render;
 use serde_json::json;
 
@@ -56,6 +57,16 @@ pub fn registered(mut resource: WhatsAppPhoneNumber) -> WhatsAppPhoneNumber {
         String::new(),
         Timestamp::UNIX_EPOCH,
     );
+    resource.status = Some(render(&state, 1, Timestamp::UNIX_EPOCH));
+    resource
+}
+
+/// The resource, waiting for its next attempt.
+pub fn waiting(mut resource: WhatsAppPhoneNumber) -> WhatsAppPhoneNumber {
+    let mut state = State::parse(&resource.status_or_unseen());
+    let until = Timestamp::UNIX_EPOCH + Duration::from_secs(60);
+    let wait = Wait::new(Reason::GraphUnavailable, String::new(), until);
+    state.phase = Phase::waits(wait, false);
     resource.status = Some(render(&state, 1, Timestamp::UNIX_EPOCH));
     resource
 }

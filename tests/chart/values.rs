@@ -28,6 +28,7 @@ const REFUSED: &[(&str, &str)] = &[
         "graph.allowInsecure=true",
     ),
     ("graph.baseUrl=null", "graph.baseUrl is null"),
+    ("metrics.perNumber=null", "metrics.perNumber is null"),
     ("graph.timeoutSeconds=0", "timeoutSeconds"),
     ("graph.timeoutSeconds=601", "timeoutSeconds"),
     ("graph.timeoutSeconds=30s", "timeoutSeconds"),
@@ -51,6 +52,7 @@ const REFUSED: &[(&str, &str)] = &[
         "metrics.service.enabled=false,metrics.serviceMonitor.enabled=true",
         "metrics.podMonitor",
     ),
+    ("metrics.perNumber=some", "perNumber"),
     ("metrics.service.port=0", "port"),
     ("metrics.serviceMonitor.interval=often", "interval"),
     (
@@ -170,6 +172,10 @@ const WARNED: &[(&str, &str)] = &[
         "shorter than twice graph.timeoutSeconds, 30: a stopped pod can lose the answer",
     ),
     (
+        "metrics.prometheusRule.enabled=true,metrics.perNumber=none",
+        "no alert about a number fires",
+    ),
+    (
         "selector=shard=a",
         "releases do not see each other's resources",
     ),
@@ -198,6 +204,8 @@ const CALM_TOO: &[&str] = &[
     "podDisruptionBudget.maxUnavailable=2",
     "terminationGracePeriodSeconds=60",
     "graph.timeoutSeconds=600",
+    "metrics.prometheusRule.enabled=true,metrics.perNumber=unregistered",
+    "metrics.perNumber=none",
 ];
 
 #[test]

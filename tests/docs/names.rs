@@ -9,7 +9,7 @@ use operator_core::api::{REGISTER_REQUESTED_AT, Reason, WhatsAppPhoneNumber, crd
 use regex::Regex;
 
 use super::markdown::{blocks, code_spans, table};
-use super::{alerts, documents, flags, in_repository, metrics, text};
+use super::{alerts, documents, flags, in_repository, metrics, series, text};
 use testkit::control_plane::{apply_crds, create_namespace};
 
 /// Names in code spans that look like reasons and are something else.
@@ -51,11 +51,16 @@ fn each(pattern: &str, check: impl Fn(&str) -> bool) {
 }
 
 #[test]
-fn reasons_conditions_and_alerts() {
-    let alerts = alerts();
+fn reasons_conditions_states_and_alerts() {
+    let (alerts, metrics) = (alerts(), series(&metrics()));
     let mut known: BTreeSet<&str> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
     known.extend(conditions::TYPES.iter().map(|(type_, _)| type_));
     known.extend(alerts.iter().map(|alert| alert.name.as_str()));
+    known.extend(
+        metrics["whatsapp_operator_phone_numbers"]["state"]
+            .iter()
+            .map(String::as_str),
+    );
     known.extend(OTHER_WORDS);
     each("(?:[A-Z][a-z]+)+", |span| known.contains(span));
 }

@@ -141,6 +141,8 @@ that the pods are selected by. One map, as a key that stands there twice is no v
 - name: LEASE_NAMESPACE
   value: {{ include "whatsapp-operator.namespace" . | quote }}
 {{- end }}
+- name: METRICS_PER_NUMBER
+  value: {{ .Values.metrics.perNumber | quote }}
 - name: LOG_FORMAT
   value: {{ .Values.logging.format | quote }}
 - name: LOG_LEVEL

@@ -6,6 +6,7 @@ at its start, but then a pod has to crash before anybody reads it.
 {{- include "whatsapp-operator.validateNotNull" (list .Values "" "graph" "image" "logging" "concurrency" "attemptLimit" "retryBase" "retryCap" "confirmWindow") -}}
 {{- include "whatsapp-operator.validateNotNull" (list .Values.graph "graph." "baseUrl" "apiVersion" "timeoutSeconds") -}}
 {{- include "whatsapp-operator.validateNotNull" (list .Values.logging "logging." "level" "format") -}}
+{{- include "whatsapp-operator.validateNotNull" (list .Values.metrics "metrics." "perNumber") -}}
 {{- include "whatsapp-operator.validateName" . -}}
 {{- include "whatsapp-operator.validateGraph" .Values.graph -}}
 {{- include "whatsapp-operator.validateProxy" (list "http_proxy" .Values.http_proxy) -}}

@@ -38,6 +38,9 @@
 {{- if and .Values.metrics.serviceMonitor.enabled .Values.metrics.podMonitor.enabled -}}
 {{- $warnings = append $warnings "metrics.serviceMonitor.enabled and metrics.podMonitor.enabled are both true: Prometheus scrapes every pod twice, and sums count double. Keep one of them." -}}
 {{- end -}}
+{{- if and .Values.metrics.prometheusRule.enabled (eq .Values.metrics.perNumber "none") -}}
+{{- $warnings = append $warnings "metrics.perNumber is none: no alert about a number fires, only those about the operator. To be alerted with few series: metrics.perNumber=unregistered." -}}
+{{- end -}}
 {{- toYaml $warnings -}}
 {{- end -}}
 

@@ -1,13 +1,17 @@
 //! The endpoints over real HTTP.
 
+use http::header::CONTENT_LENGTH;
 use jiff::Timestamp;
-use tokio::io::AsyncWriteExt;
+use kube::core::DeserializeGuard;
+use testkit::builders::resource;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::*;
+use crate::config::MetricsPerNumber;
 use crate::memory::{Clock, WatchId};
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -21,6 +25,11 @@ struct Server {
 }
 
 async fn start() -> Server {
+    start_with(0).await
+}
+
+/// A server of a leader with so many numbers.
+async fn start_with(numbers: usize) -> Server {
     let listener = bind(([127, 0, 0, 1], 0).into())
         .await
         .expect("a free port on 127.0.0.1");
@@ -30,7 +39,12 @@ async fn start() -> Server {
     let watches = [WatchId::resources(Some("shop")), WatchId::secrets(None)];
     let watches = Arc::new(WatchStates::new(watches, Clock::default()));
     let readiness = Readiness::new(Arc::clone(&watches));
-    let metrics = Arc::new(Metrics::new(8, Box::new(Vec::new), Timestamp::now));
+    let number = Arc::new(DeserializeGuard(Ok(resource("support", 0))));
+    let numbers = vec![number; numbers];
+    let all = MetricsPerNumber::All;
+    let metrics = Metrics::new(8, all, Box::new(move || numbers.clone()), Timestamp::now);
+    metrics.set_leader(true);
+    let metrics = Arc::new(metrics);
     let health = Health {
         readiness: readiness.clone(),
         metrics,
@@ -107,6 +121,34 @@ async fn shows_metrics_and_nothing_else() {
     for path in ["/", "/healthz", "/metrics/", "/readyz/x"] {
         assert_eq!(server.get(path).await.0, 404, "{path}");
     }
+    server.end().await.expect("a clean end");
+}
+
+#[tokio::test]
+async fn many_numbers_are_sent_while_they_are_written() {
+    let server = start_with(20_000).await;
+    let url = format!("http://{}/metrics", server.address);
+    let client = reqwest::Client::builder().no_proxy().build();
+    let request = client.expect("a client").get(url).timeout(DEADLINE);
+    let response = request.send().await.expect("an answer");
+    assert_eq!(response.headers().get(CONTENT_LENGTH), None);
+    let text = response.text().await.expect("a body");
+    let states = text.matches("phone_number_state{").count();
+    assert_eq!((states, text.ends_with("# EOF\n")), (20_000, true));
+    server.end().await.expect("a clean end");
+}
+
+#[tokio::test]
+async fn a_client_that_reads_no_further_holds_up_nobody() {
+    let server = start_with(200_000).await;
+    let mut slow = TcpStream::connect(server.address)
+        .await
+        .expect("a connection");
+    slow.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await
+        .expect("a request is sent");
+    slow.read_u8().await.expect("the answer begins");
+    assert_eq!(server.get("/livez").await.0, 200);
     server.end().await.expect("a clean end");
 }
 

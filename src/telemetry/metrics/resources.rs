@@ -1,20 +1,22 @@
 //! The metrics about resources, computed from the stores of the watches at each scrape.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use jiff::Timestamp;
-use kube::ResourceExt;
 use prometheus_client::collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeLabelValue, EncodeMetric, LabelValueEncoder,
+};
 use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 
-use operator_core::api::conditions::{self, find, is_true};
-use operator_core::api::{WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
+use operator_core::api::conditions::{self, find, is_registered, is_true};
+use operator_core::api::{Reason, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
 use operator_core::model::ledger;
 
+use crate::config::MetricsPerNumber;
 use crate::memory::Watched;
 
 /// Returns the watched resources, at each scrape.
@@ -25,30 +27,36 @@ pub type Clock = fn() -> Timestamp;
 
 /// Collects `phone_numbers` and all metrics whose name begins with `phone_number_`.
 pub(super) struct Collector {
-    resources: Resources,
-    clock: Clock,
+    pub resources: Resources,
+    pub clock: Clock,
+    pub per_number: MetricsPerNumber,
+    /// Only the leader has series of each number: those of a follower would be the same once more.
+    pub leader: Gauge<u64, AtomicU64>,
 }
 
-/// The state of a number, in one word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum State {
-    /// Registered, whatever the other conditions.
-    Registered,
-    /// The last attempt failed, or the operator has stopped trying.
-    Failed,
-    /// The operator is working on the number or waiting to retry.
-    Waiting,
-    /// The operator has not seen the resource yet.
-    Unknown,
-    /// Suspended, and not registered.
-    Suspended,
-}
-
-impl Collector {
-    pub(super) fn new(resources: Resources, clock: Clock) -> Self {
-        Self { resources, clock }
+label_values! {
+    /// The state of a number, in one word: what its conditions say.
+    State {
+        /// Registered, whatever the other conditions.
+        Registered => "Registered",
+        /// A call is in flight, or its outcome is being confirmed.
+        Registering => "Registering",
+        /// The last attempt failed, or none can be made; the operator tries again by itself.
+        Waiting => "Waiting",
+        /// The operator does not try again until something changes.
+        Stalled => "Stalled",
+        /// Suspended, and not registered.
+        Suspended => "Suspended",
+        /// The operator has not looked at the resource yet.
+        Unseen => "Unseen",
     }
 }
+
+/// A label and its value.
+type Label<'a> = (&'static str, &'a str);
+
+/// What a metric says of a number: a value, and a label besides the number's own.
+type Sample<'a> = (Option<Label<'a>>, i64);
 
 impl fmt::Debug for Collector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -60,98 +68,103 @@ impl collector::Collector for Collector {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
         // Shared with the stores: there may be thousands, and Prometheus scrapes every few seconds.
         let resources = (self.resources)();
-        let readable = || resources.iter().filter_map(|number| number.0.as_ref().ok());
-        encode_states(&mut encoder, readable().map(state))?;
-        encode_conditions(&mut encoder, readable())?;
-        encode_reasons(&mut encoder, readable())?;
-        encode_attempts(&mut encoder, readable(), (self.clock)())
+        let readable = resources.iter().filter_map(|number| number.0.as_ref().ok());
+        let states: Vec<_> = readable.clone().map(State::of).collect();
+        encode_sums(&mut encoder, &states)?;
+        let shown: Vec<_> = readable.filter(|number| self.shows(number)).collect();
+        if shown.is_empty() {
+            return Ok(());
+        }
+        encode_numbers(&mut encoder, &shown, (self.clock)())
     }
 }
 
-fn encode_states(
-    encoder: &mut DescriptorEncoder,
-    states: impl Iterator<Item = State>,
-) -> fmt::Result {
-    let mut counts: BTreeMap<State, u64> = State::ALL.iter().map(|state| (*state, 0)).collect();
-    for state in states {
-        *counts.entry(state).or_default() += 1;
+impl Collector {
+    fn shows(&self, number: &WhatsAppPhoneNumber) -> bool {
+        let wanted = match self.per_number {
+            MetricsPerNumber::All => true,
+            MetricsPerNumber::Unregistered => !number.status.as_ref().is_some_and(is_registered),
+            MetricsPerNumber::None => false,
+        };
+        wanted && self.leader.get() > 0
     }
+}
+
+fn encode_sums(encoder: &mut DescriptorEncoder, states: &[State]) -> fmt::Result {
     let help = "Resources by the state of their number";
     let mut metric = encoder.encode_descriptor("phone_numbers", help, None, MetricType::Gauge)?;
-    for (state, count) in counts {
-        let labels = [("state", state.as_str())];
-        ConstGauge::new(count).encode(metric.encode_family(&labels)?)?;
+    for &state in State::ALL {
+        let count = states.iter().filter(|of_number| **of_number == state);
+        let count = u64::try_from(count.count()).unwrap_or(u64::MAX);
+        ConstGauge::new(count).encode(metric.encode_family(&[("state", state)])?)?;
     }
     Ok(())
 }
 
-fn encode_conditions<'a>(
+/// At most five series for each number, so that ten thousand of them stay affordable.
+fn encode_numbers(
     encoder: &mut DescriptorEncoder,
-    resources: impl Iterator<Item = &'a WhatsAppPhoneNumber>,
-) -> fmt::Result {
-    let help = "Conditions of each resource: 1 for the current status, 0 for the others";
-    let mut metric =
-        encoder.encode_descriptor("phone_number_condition", help, None, MetricType::Gauge)?;
-    for number in resources {
-        let namespace = number.namespace().unwrap_or_default();
-        let name = number.name_any();
-        for (type_, current) in conditions(number.status.as_ref()) {
-            for status in ["True", "False", "Unknown"] {
-                let labels = [
-                    ("namespace", namespace.as_str()),
-                    ("name", name.as_str()),
-                    ("type", type_),
-                    ("status", status),
-                ];
-                let value = u64::from(status == current);
-                ConstGauge::new(value).encode(metric.encode_family(&labels)?)?;
-            }
-        }
-    }
-    Ok(())
-}
-
-fn encode_reasons<'a>(
-    encoder: &mut DescriptorEncoder,
-    resources: impl Iterator<Item = &'a WhatsAppPhoneNumber>,
-) -> fmt::Result {
-    let help = "1 for the current reason of each resource: that of Failed if it is True, else that of Ready";
-    let mut metric =
-        encoder.encode_descriptor("phone_number_reason", help, None, MetricType::Gauge)?;
-    for number in resources {
-        let Some(reason) = number.status.as_ref().and_then(reason) else {
-            continue;
-        };
-        let namespace = number.namespace().unwrap_or_default();
-        let name = number.name_any();
-        let labels = [
-            ("namespace", namespace.as_str()),
-            ("name", name.as_str()),
-            ("reason", reason),
-        ];
-        ConstGauge::new(1_u64).encode(metric.encode_family(&labels)?)?;
-    }
-    Ok(())
-}
-
-fn encode_attempts<'a>(
-    encoder: &mut DescriptorEncoder,
-    resources: impl Iterator<Item = &'a WhatsAppPhoneNumber>,
+    numbers: &[&WhatsAppPhoneNumber],
     now: Timestamp,
 ) -> fmt::Result {
-    let help = "Register calls of the last 72 hours in the ledger of each resource that count toward Meta's ten";
-    let mut metric =
-        encoder.encode_descriptor("phone_number_attempts", help, None, MetricType::Gauge)?;
-    for number in resources {
-        let namespace = number.namespace().unwrap_or_default();
-        let name = number.name_any();
-        let labels = [("namespace", namespace.as_str()), ("name", name.as_str())];
-        let attempts = number.status.iter().map(|status| &*status.attempts);
-        let count: usize = attempts.map(|all| ledger::counted(all, now)).sum();
-        let count = u64::try_from(count).unwrap_or(u64::MAX);
-        ConstGauge::new(count).encode(metric.encode_family(&labels)?)?;
+    encode(
+        encoder,
+        "phone_number_state",
+        "1 for the current state of each number",
+        numbers,
+        |number| Some((Some(("state", State::of(number).as_str())), 1)),
+    )?;
+    encode(
+        encoder,
+        "phone_number_reason",
+        "1 for the current reason of each number: that of Failed if it is True, else that of Ready",
+        numbers,
+        |number| Some((Some(("reason", reason(number.status.as_ref()?)?)), 1)),
+    )?;
+    encode(
+        encoder,
+        "phone_number_attempts",
+        "Register calls of the last 72 hours in the ledger of each number that count toward Meta's ten",
+        numbers,
+        |number| Some((None, attempts(number, now))),
+    )?;
+    encode(
+        encoder,
+        "phone_number_next_attempt_timestamp_seconds",
+        "Time of the next automatic attempt of each number that waits for one, in seconds since 1970",
+        numbers,
+        |number| {
+            let next = number.status.as_ref()?.next_attempt_time.as_ref()?;
+            Some((None, next.0.as_second()))
+        },
+    )
+}
+
+/// Writes a metric: a series for each number that it says something of.
+fn encode(
+    encoder: &mut DescriptorEncoder,
+    name: &str,
+    help: &str,
+    numbers: &[&WhatsAppPhoneNumber],
+    sample: impl for<'a> Fn(&'a WhatsAppPhoneNumber) -> Option<Sample<'a>>,
+) -> fmt::Result {
+    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for number in numbers {
+        let Some((label, value)) = sample(number) else {
+            continue;
+        };
+        let meta = &number.metadata;
+        let own = [("namespace", &meta.namespace), ("name", &meta.name)];
+        let own = own.map(|(label, value)| (label, value.as_deref().unwrap_or_default()));
+        let labels: Vec<Label<'_>> = own.into_iter().chain(label).collect();
+        ConstGauge::new(value).encode(metric.encode_family(&labels)?)?;
     }
     Ok(())
+}
+
+fn attempts(number: &WhatsAppPhoneNumber, now: Timestamp) -> i64 {
+    let counted = ledger::counted(number.attempts(), now);
+    i64::try_from(counted).unwrap_or(i64::MAX)
 }
 
 /// The reason of the state. That of a failure takes precedence: a registered number stays Ready, with its own reason, when
@@ -165,47 +178,18 @@ fn reason(status: &WhatsAppPhoneNumberStatus) -> Option<&str> {
     find(status, type_).map(|condition| condition.reason.as_str())
 }
 
-/// The type and status of the present conditions, and of the two whose absence means False.
-fn conditions(status: Option<&WhatsAppPhoneNumberStatus>) -> BTreeMap<&str, &str> {
-    let absent = [conditions::RECONCILING, conditions::STALLED].map(|type_| (type_, "False"));
-    let present = status.into_iter().flat_map(|status| &status.conditions);
-    let present = present.map(|condition| (condition.type_.as_str(), condition.status.as_str()));
-    absent.into_iter().chain(present).collect()
-}
-
-pub(super) fn state(number: &WhatsAppPhoneNumber) -> State {
-    let status = number.status.as_ref();
-    let conditions = conditions(status);
-    let is_true = |type_| conditions.get(type_) == Some(&"True");
-    if is_true(conditions::REGISTERED) {
-        State::Registered
-    } else if number.spec.suspend {
-        State::Suspended
-    } else if is_true(conditions::STALLED) || is_true(conditions::FAILED) {
-        State::Failed
-    } else if is_true(conditions::RECONCILING) {
-        State::Waiting
-    } else {
-        State::Unknown
-    }
-}
-
 impl State {
-    const ALL: &[Self] = &[
-        Self::Registered,
-        Self::Failed,
-        Self::Waiting,
-        Self::Unknown,
-        Self::Suspended,
-    ];
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Registered => "registered",
-            Self::Failed => "failed",
-            Self::Waiting => "waiting",
-            Self::Unknown => "unknown",
-            Self::Suspended => "suspended",
+    fn of(number: &WhatsAppPhoneNumber) -> Self {
+        let Some(status) = &number.status else {
+            return Self::Unseen;
+        };
+        match find(status, conditions::READY) {
+            _ if is_registered(status) => Self::Registered,
+            None => Self::Unseen,
+            Some(ready) if ready.reason == Reason::Suspended.as_str() => Self::Suspended,
+            Some(_) if is_true(status, conditions::STALLED) => Self::Stalled,
+            Some(_) if is_true(status, conditions::FAILED) => Self::Waiting,
+            Some(_) => Self::Registering,
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
+use kube::ResourceExt;
 use kube::core::DeserializeGuard;
 use serde_json::json;
 
@@ -40,10 +41,19 @@ fn with_status(name: &str, suspend: bool, status: serde_json::Value) -> Arc<Watc
     Arc::new(DeserializeGuard(Ok(number)))
 }
 
+/// What the leader says.
 fn text(numbers: Vec<Arc<Watched>>) -> String {
-    let metrics = Metrics::new(8, Box::new(move || numbers.clone()), noon);
+    let all = MetricsPerNumber::All;
+    let metrics = Metrics::new(8, all, Box::new(move || numbers.clone()), noon);
+    metrics.set_leader(true);
     metrics.set_watch(&WatchId::secrets(None), true);
-    metrics.encode().expect("metrics as text")
+    encoded(&metrics)
+}
+
+fn encoded(metrics: &Metrics) -> String {
+    let mut text = String::new();
+    metrics.encode(&mut text).expect("metrics as text");
+    text
 }
 
 /// The series of a metric, without its name.
@@ -66,7 +76,7 @@ fn assert_lines(text: &str, lines: &[&str]) {
 
 #[test]
 fn names_and_types_are_as_documented() {
-    let text = text(vec![]);
+    let text = text(vec![number("sales", false, &[])]);
     let types: Vec<&str> = text
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE whatsapp_operator_"))
@@ -85,9 +95,10 @@ fn names_and_types_are_as_documented() {
             "attempt_limit gauge",
             "build info",
             "phone_numbers gauge",
-            "phone_number_condition gauge",
+            "phone_number_state gauge",
             "phone_number_reason gauge",
             "phone_number_attempts gauge",
+            "phone_number_next_attempt_timestamp_seconds gauge",
         ]
     );
     assert!(
@@ -107,18 +118,19 @@ fn fixed_series_begin_at_zero() {
             "whatsapp_operator_graph_request_duration_seconds_count{operation=\"read\"} 0",
             "whatsapp_operator_registration_attempts_total{reason=\"PinMismatch\"} 0",
             "whatsapp_operator_watch_up{kind=\"Secret\",namespace=\"*\"} 1",
-            "whatsapp_operator_leader 0",
+            "whatsapp_operator_leader 1",
             "whatsapp_operator_attempt_limit 8",
             concat!(
                 "whatsapp_operator_build_info{version=\"",
                 env!("CARGO_PKG_VERSION"),
                 "\"} 1"
             ),
-            "whatsapp_operator_phone_numbers{state=\"registered\"} 0",
-            "whatsapp_operator_phone_numbers{state=\"failed\"} 0",
-            "whatsapp_operator_phone_numbers{state=\"waiting\"} 0",
-            "whatsapp_operator_phone_numbers{state=\"unknown\"} 0",
-            "whatsapp_operator_phone_numbers{state=\"suspended\"} 0",
+            "whatsapp_operator_phone_numbers{state=\"Registered\"} 0",
+            "whatsapp_operator_phone_numbers{state=\"Registering\"} 0",
+            "whatsapp_operator_phone_numbers{state=\"Waiting\"} 0",
+            "whatsapp_operator_phone_numbers{state=\"Stalled\"} 0",
+            "whatsapp_operator_phone_numbers{state=\"Suspended\"} 0",
+            "whatsapp_operator_phone_numbers{state=\"Unseen\"} 0",
         ],
     );
     assert!(
@@ -129,7 +141,7 @@ fn fixed_series_begin_at_zero() {
 
 #[test]
 fn what_happens_is_counted_and_measured() {
-    let metrics = Metrics::new(8, Box::new(Vec::new), noon);
+    let metrics = Metrics::new(8, MetricsPerNumber::All, Box::new(Vec::new), noon);
     metrics.reconciled(ReconcileResult::Success, Duration::from_millis(20));
     metrics.graph_request(
         Operation::Register,
@@ -140,7 +152,7 @@ fn what_happens_is_counted_and_measured() {
     metrics.registration_attempt(Reason::PinMismatch);
     metrics.set_leader(true);
     assert_lines(
-        &metrics.encode().expect("metrics as text"),
+        &encoded(&metrics),
         &[
             "whatsapp_operator_reconciliations_total{result=\"success\"} 1",
             "whatsapp_operator_reconcile_duration_seconds_bucket{le=\"0.025\"} 1",
@@ -152,68 +164,106 @@ fn what_happens_is_counted_and_measured() {
         ],
     );
     metrics.set_leader(false);
-    assert_lines(
-        &metrics.encode().expect("metrics as text"),
-        &["whatsapp_operator_leader 0"],
-    );
+    assert_lines(&encoded(&metrics), &["whatsapp_operator_leader 0"]);
 }
 
-#[test]
-fn each_condition_has_one_series_for_each_status() {
-    let text = text(vec![number(
-        "sales",
-        false,
-        &[("Ready", "Unknown"), ("Reconciling", "True")],
-    )]);
-    let series = |type_, status, value| {
-        format!(
-            "whatsapp_operator_phone_number_condition{{namespace=\"shop\",name=\"sales\",type=\"{type_}\",status=\"{status}\"}} {value}"
-        )
-    };
-    let expected: Vec<String> = [
-        ("Ready", ["0", "0", "1"]),
-        ("Reconciling", ["1", "0", "0"]),
-        ("Stalled", ["0", "1", "0"]),
+/// A number in each state.
+fn in_each_state() -> [(&'static str, Arc<Watched>); 8] {
+    let suspended = [condition("Ready", "False", "Suspended")];
+    let suspended = json!({"observedGeneration": 1, "conditions": suspended});
+    let failed = [
+        ("Ready", "True"),
+        ("Registered", "True"),
+        ("Failed", "True"),
+    ];
+    let calls = [("Ready", "Unknown"), ("Reconciling", "True")];
+    let waits = [
+        ("Ready", "False"),
+        ("Failed", "True"),
+        ("Reconciling", "True"),
+    ];
+    let stalled = [("Ready", "False"), ("Failed", "True"), ("Stalled", "True")];
+    [
+        ("Registered", number("asked", false, &failed)),
+        ("Registered", number("kept", true, &failed[..2])),
+        ("Registering", number("calls", false, &calls)),
+        // Suspended while its call is in flight.
+        ("Registering", number("ends", true, &calls)),
+        ("Waiting", number("waits", false, &waits)),
+        ("Stalled", number("stalled", false, &stalled)),
+        ("Suspended", with_status("suspended", true, suspended)),
+        ("Unseen", number("new", false, &[])),
     ]
-    .into_iter()
-    .flat_map(|(type_, values)| {
-        ["True", "False", "Unknown"]
-            .into_iter()
-            .zip(values)
-            .map(move |(status, value)| series(type_, status, value))
-    })
-    .collect();
-    let found: Vec<&str> = text
-        .lines()
-        .filter(|line| line.starts_with("whatsapp_operator_phone_number_condition"))
-        .collect();
-    assert_eq!(found, expected);
 }
 
 #[test]
 fn each_number_counts_in_one_state() {
-    let numbers = vec![
-        number("a", false, &[("Registered", "True"), ("Failed", "True")]),
-        number("b", true, &[("Registered", "True")]),
-        number("c", true, &[("Registered", "False"), ("Failed", "True")]),
-        number("d", false, &[("Registered", "False"), ("Stalled", "True")]),
-        number("e", false, &[("Failed", "True"), ("Reconciling", "True")]),
-        number(
-            "f",
-            false,
-            &[("Registered", "Unknown"), ("Reconciling", "True")],
-        ),
-        number("g", false, &[]),
-    ];
+    let numbers = in_each_state();
+    let text = text(
+        numbers
+            .iter()
+            .map(|(_, number)| Arc::clone(number))
+            .collect(),
+    );
+    let expected = numbers.map(|(state, number)| {
+        let name = number.name_any();
+        format!("{{namespace=\"shop\",name=\"{name}\",state=\"{state}\"}} 1")
+    });
+    assert_eq!(
+        series(&text, "whatsapp_operator_phone_number_state"),
+        expected
+    );
     assert_lines(
-        &text(numbers),
+        &text,
         &[
-            "whatsapp_operator_phone_numbers{state=\"registered\"} 2",
-            "whatsapp_operator_phone_numbers{state=\"failed\"} 2",
-            "whatsapp_operator_phone_numbers{state=\"waiting\"} 1",
-            "whatsapp_operator_phone_numbers{state=\"unknown\"} 1",
-            "whatsapp_operator_phone_numbers{state=\"suspended\"} 1",
+            "whatsapp_operator_phone_numbers{state=\"Registered\"} 2",
+            "whatsapp_operator_phone_numbers{state=\"Registering\"} 2",
+            "whatsapp_operator_phone_numbers{state=\"Waiting\"} 1",
+            "whatsapp_operator_phone_numbers{state=\"Stalled\"} 1",
+            "whatsapp_operator_phone_numbers{state=\"Suspended\"} 1",
+            "whatsapp_operator_phone_numbers{state=\"Unseen\"} 1",
         ],
+    );
+}
+
+/// The names of the numbers that have series of their own.
+fn shown(per_number: MetricsPerNumber, leads: bool) -> Vec<String> {
+    let numbers = in_each_state().map(|(_, number)| number).to_vec();
+    let metrics = Metrics::new(8, per_number, Box::new(move || numbers.clone()), noon);
+    metrics.set_leader(leads);
+    let text = encoded(&metrics);
+    assert_lines(
+        &text,
+        &["whatsapp_operator_phone_numbers{state=\"Registered\"} 2"],
+    );
+    let name = |line: &str| Some(line.split_once("name=\"")?.1.split_once('"')?.0.to_owned());
+    let names = text.lines().filter(|line| line.contains("name=\""));
+    let names: std::collections::BTreeSet<_> = names.filter_map(name).collect();
+    names.into_iter().collect()
+}
+
+#[test]
+fn only_the_leader_names_numbers_and_only_those_that_are_wanted() {
+    assert_eq!(shown(MetricsPerNumber::All, true).len(), 8);
+    let unregistered = ["calls", "ends", "new", "stalled", "suspended", "waits"];
+    assert_eq!(shown(MetricsPerNumber::Unregistered, true), unregistered);
+    assert!(shown(MetricsPerNumber::None, true).is_empty());
+    assert!(shown(MetricsPerNumber::All, false).is_empty());
+}
+
+#[test]
+fn the_next_attempt_is_told_while_a_number_waits_for_it() {
+    let next = json!({"observedGeneration": 1, "nextAttemptTime": "1970-01-01T00:01:00Z"});
+    let numbers = vec![
+        with_status("waits", false, next),
+        number("rests", false, &[("Ready", "True")]),
+    ];
+    assert_eq!(
+        series(
+            &text(numbers),
+            "whatsapp_operator_phone_number_next_attempt_timestamp_seconds"
+        ),
+        ["{namespace=\"shop\",name=\"waits\"} 60"]
     );
 }
 
@@ -279,18 +329,14 @@ fn a_number_that_is_gone_has_no_series() {
     )]));
     let known = Arc::clone(&numbers);
     let resources = move || known.lock().expect("no thread panicked").clone();
-    let metrics = Metrics::new(8, Box::new(resources), noon);
+    let metrics = Metrics::new(8, MetricsPerNumber::All, Box::new(resources), noon);
+    metrics.set_leader(true);
     let lines = || {
-        let text = metrics.encode().expect("metrics as text");
-        text.lines()
-            .filter(|line| line.contains("name=\"sales\""))
-            .count()
+        let text = encoded(&metrics);
+        let lines = text.lines();
+        lines.filter(|line| line.contains("name=\"sales\"")).count()
     };
-    assert_eq!(
-        lines(),
-        3 * 3 + 2,
-        "three conditions, the reason and the attempts"
-    );
+    assert_eq!(lines(), 3, "the state, the reason and the attempts");
     numbers.lock().expect("no thread panicked").clear();
     assert_eq!(lines(), 0);
 }

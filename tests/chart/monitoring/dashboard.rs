@@ -6,7 +6,7 @@ use regex::Regex;
 use serde_json::{Value, json};
 
 use super::PROMTOOL;
-use super::queries::{Known, MADE};
+use super::queries::Known;
 use crate::docs::text;
 
 /// The dashboard.
@@ -139,13 +139,9 @@ fn the_table_names_labels_that_its_query_leaves() {
     let target = &list(table, "targets")[0];
     let asked = Known::now().check("table", &sent(string(target, "expr")));
     let renamed = table["transformations"][0]["options"]["renameByName"].as_object();
-    for column in renamed
-        .expect("columns")
-        .keys()
-        .filter(|column| *column != "Value")
-    {
-        let made = column == MADE && string(target, "expr").contains(MADE);
-        assert!(made || asked.labels.contains(column), "{column}");
+    let columns = renamed.expect("columns").keys();
+    for column in columns.filter(|column| *column != "Value") {
+        assert!(asked.labels.contains(column), "{column}");
     }
 }
 
@@ -158,36 +154,32 @@ fn stays(metric: &str, name: &str, labels: &str, value: u8) -> Value {
 }
 
 /// A row of the table, as promtool wants to have it.
-fn row(name: &str, reason: &str, stalled: &str, attempts: u8) -> Value {
-    let labels =
-        format!("{{namespace=\"shop\",name=\"{name}\",reason=\"{reason}\",stalled=\"{stalled}\"}}");
+fn row(name: &str, state: &str, reason: &str, attempts: u8) -> Value {
+    let labels = format!("{{namespace=\"shop\",name=\"{name}\",state=\"{state}\"{reason}}}");
     json!({"labels": labels, "value": attempts})
 }
 
 #[test]
 fn the_table_shows_every_number_that_is_not_registered_also_one_that_nobody_has_seen() {
-    let condition = |name, type_, value| {
-        let labels = format!(",type=\"{type_}\",status=\"True\"");
-        stays("condition", name, &labels, value)
-    };
+    let state = |name, state| stays("state", name, &format!(",state=\"{state}\""), 1);
     let reason = |name, reason| stays("reason", name, &format!(",reason=\"{reason}\""), 1);
     let series = [
         stays("attempts", "stalled", "", 1),
         reason("stalled", "PinMismatch"),
-        condition("stalled", "Stalled", 1),
+        state("stalled", "Stalled"),
         stays("attempts", "waits", "", 2),
         reason("waits", "RateLimited"),
-        condition("waits", "Stalled", 0),
+        state("waits", "Waiting"),
         stays("attempts", "registered", "", 1),
         reason("registered", "RegistrationSucceeded"),
-        condition("registered", "Registered", 1),
+        state("registered", "Registered"),
         stays("attempts", "unseen", "", 0),
-        condition("unseen", "Stalled", 0),
+        state("unseen", "Unseen"),
     ];
     let rows = [
-        row("stalled", "PinMismatch", "yes", 1),
-        row("waits", "RateLimited", "no", 2),
-        row("unseen", "not seen yet", "no", 0),
+        row("stalled", "Stalled", ",reason=\"PinMismatch\"", 1),
+        row("waits", "Waiting", ",reason=\"RateLimited\"", 2),
+        row("unseen", "Unseen", "", 0),
     ];
     let dashboard = dashboard();
     let query = string(&list(table(&dashboard), "targets")[0], "expr");

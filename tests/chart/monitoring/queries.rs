@@ -15,9 +15,6 @@ const OF_THE_TARGET: [&str; 5] = ["cluster", "namespace", "job", "instance", "po
 /// Labels whose values people choose: nothing can be said of them here.
 const FREE: [&str; 3] = ["namespace", "name", "version"];
 
-/// Labels that a query makes itself.
-pub const MADE: &str = "stalled";
-
 /// Everything that a query may ask for.
 pub struct Known {
     metrics: BTreeMap<String, BTreeMap<String, BTreeSet<String>>>,
@@ -34,13 +31,16 @@ pub struct Asked {
 // === impl Known ===
 
 impl Known {
-    /// What the operator says now, with every reason that a number can have.
+    /// What the operator says now, with every state and reason that a number can have.
     pub fn now() -> Self {
         let mut metrics = series(&metrics());
-        let number = metrics.get_mut("whatsapp_operator_phone_number_reason");
-        let reasons = number.and_then(|labels| labels.get_mut("reason"));
-        let all = Reason::ALL.iter().map(ToString::to_string);
-        reasons.expect("a number has a reason").extend(all);
+        let states = metrics["whatsapp_operator_phone_numbers"]["state"].clone();
+        let reasons = Reason::ALL.iter().map(ToString::to_string).collect();
+        for (label, values) in [("state", states), ("reason", reasons)] {
+            let number = metrics.get_mut(&format!("whatsapp_operator_phone_number_{label}"));
+            let known = number.and_then(|labels| labels.get_mut(label));
+            known.expect("a number has one").extend(values);
+        }
         Self { metrics }
     }
 

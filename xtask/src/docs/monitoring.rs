@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use kube::core::DeserializeGuard;
 use regex::Regex;
 use serde_json::Value;
-use testkit::builders::{registered, resource};
+use testkit::builders::{registered, resource, waiting};
+use whatsapp_operator::config::MetricsPerNumber;
 use whatsapp_operator::memory::WatchId;
 use whatsapp_operator::telemetry::metrics::Metrics;
 
@@ -28,13 +29,21 @@ pub fn alerts() -> String {
     table(["alert", "severity", "after", "message"], rules.map(alert))
 }
 
-/// The text of `/metrics` with one resource in it, so that every metric has a series.
+/// The text of `/metrics` with two resources in it, so that every metric has a series.
 fn scraped() -> String {
-    let number = Arc::new(DeserializeGuard(Ok(registered(resource("support", 0)))));
-    let numbers = move || vec![Arc::clone(&number)];
-    let metrics = Metrics::new(8, Box::new(numbers), Timestamp::now);
+    let numbers = [
+        registered(resource("support", 0)),
+        waiting(resource("sales", 0)),
+    ];
+    let numbers = numbers.map(|number| Arc::new(DeserializeGuard(Ok(number))));
+    let numbers = move || numbers.to_vec();
+    let all = MetricsPerNumber::All;
+    let metrics = Metrics::new(8, all, Box::new(numbers), Timestamp::now);
+    metrics.set_leader(true);
     metrics.set_watch(&WatchId::secrets(Some("shop")), true);
-    metrics.encode().expect("metrics can be written")
+    let mut text = String::new();
+    metrics.encode(&mut text).expect("metrics can be written");
+    text
 }
 
 /// A metric from its name and help, and its series in the lines after them.
