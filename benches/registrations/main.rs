@@ -1,6 +1,7 @@
 //! The floor and the operator side by side: what it costs to register many numbers, to rest and to start.
 //!
-//! `cargo bench`, or `cargo bench --bench registrations -- --numbers 100 --rounds 1`. A real API server and the Graph
+//! `cargo bench`, or `cargo bench --bench registrations -- --numbers 100 --rounds 1`; with `--sizing 500,2000` the memory for
+//! so many registered numbers. A real API server and the Graph
 //! simulator of the tests; `docs/benchmarks.md` says what the columns mean.
 
 // Here a panic is a message to people, not a fault.
@@ -15,6 +16,8 @@
 mod floor;
 /// What a process costs: CPU, memory, requests to the API server.
 mod measure;
+/// How much memory the operator takes for so many numbers.
+mod sizing;
 /// What is printed.
 mod table;
 
@@ -50,6 +53,9 @@ struct Args {
     /// How long Graph takes for each call, in milliseconds.
     #[arg(long, env = "BENCH_GRAPH_LATENCY", default_value_t = 20)]
     graph_latency: u64,
+    /// Measures instead how much memory the operator takes for so many registered numbers.
+    #[arg(long, value_name = "NUMBERS", value_delimiter = ',')]
+    sizing: Vec<usize>,
     /// `cargo bench` gives this to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
@@ -71,6 +77,9 @@ async fn main() {
         return floor.run(args.concurrency).await;
     }
     let control_plane = testkit::shared().await;
+    if !args.sizing.is_empty() {
+        return sizing::run(control_plane, &args.sizing).await;
+    }
     table::print_setup(&args);
     let (mut floors, mut operators) = (Vec::new(), Vec::new());
     let mut last = None;

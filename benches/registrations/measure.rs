@@ -17,6 +17,9 @@ const TICKS_PER_SECOND: f64 = 100.0;
 /// How long nothing may be counted until the API server is taken to be quiet.
 const QUIET: Duration = Duration::from_millis(500);
 
+/// How long a process may use no CPU until it is taken to be at rest.
+const AT_REST: Duration = Duration::from_secs(2);
+
 /// How long the registration of all numbers may take.
 const DEADLINE: Duration = Duration::from_secs(600);
 
@@ -54,6 +57,27 @@ impl Usage {
     }
 }
 
+/// Has the kernel measure the peak of a process anew. See `clear_refs` in proc(5).
+pub fn forget_peak(pid: u32) {
+    fs::write(format!("/proc/{pid}/clear_refs"), "5").expect("the peak can be measured anew");
+}
+
+/// Waits until a process has used no CPU for a while.
+pub async fn until_at_rest(pid: u32) {
+    let mut before = Usage::of(pid).cpu;
+    let mut quiet = Duration::ZERO;
+    while quiet < AT_REST {
+        tokio::time::sleep(QUIET).await;
+        let now = Usage::of(pid).cpu;
+        quiet = if now > before {
+            Duration::ZERO
+        } else {
+            quiet + QUIET
+        };
+        before = now;
+    }
+}
+
 impl Requests {
     /// Reads what the API server has counted so far.
     pub async fn of(client: &Client) -> Self {
@@ -87,6 +111,11 @@ impl Requests {
             (name.clone(), count - before)
         });
         Self(counts.filter(|(_, count)| *count > 0.0).collect())
+    }
+
+    /// The requests with this verb and for this resource.
+    pub fn count(&self, name: &str) -> f64 {
+        self.0.get(name).copied().unwrap_or_default()
     }
 
     /// All together.

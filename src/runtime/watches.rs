@@ -30,6 +30,9 @@ const FAILURE_BASE: Duration = Duration::from_millis(200);
 /// The longest wait after a failed reconciliation.
 const FAILURE_CAP: Duration = Duration::from_secs(60);
 
+/// The annotation in which `kubectl apply` keeps the whole resource.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
 /// One watch of resources, in one namespace or in all.
 pub struct Watch {
     namespace: Option<String>,
@@ -188,8 +191,7 @@ async fn follow_resources(context: Arc<Context>, number: usize, watch: Watch, wa
     let mut writer = watch.writer;
     let heard = |happened| {
         if let Happened::Event(event) = happened {
-            let event =
-                event.modify(|object: &mut Watched| object.meta_mut().managed_fields = None);
+            let event = event.modify(drop_what_nobody_reads);
             let woken = context.store.observe(number, &event, &context.memory);
             // The reconciliations that follow must find the object in the store.
             writer.apply_watcher_event(&event);
@@ -197,6 +199,12 @@ async fn follow_resources(context: Arc<Context>, number: usize, watch: Watch, wa
         }
     };
     follow(&context, &id, api, watcher_config(&context.scope), heard).await;
+}
+
+/// Drops what is kept for other clients, and is about as large as all else.
+fn drop_what_nobody_reads(object: &mut Watched) {
+    object.meta_mut().managed_fields = None;
+    object.annotations_mut().remove(LAST_APPLIED);
 }
 
 /// Wakes the resources that reference a changed Secret; none where Secrets are not watched.
