@@ -50,6 +50,8 @@ mod replicas;
 mod resource;
 /// Two hundred numbers at once, and at rest.
 mod scale;
+/// Secrets that are not watched are looked at one by one.
+mod secret_polls;
 /// The Graph simulator keeps to the facts collected about the Graph API.
 mod simulator_contract;
 /// What is spent, and how fast.

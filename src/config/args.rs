@@ -90,7 +90,7 @@ pub struct RunArgs {
     #[arg(long, env = "SELECTOR", value_name = "SELECTOR")]
     pub selector: Option<String>,
 
-    /// Watch Secrets to notice changes immediately; with =false the operator polls every minute where a resource waits for one, and needs only `get` on Secrets
+    /// Watch Secrets to notice changes immediately; with =false the operator needs only `get` on Secrets, and polls them about every minute where a resource waits for one, at most a hundred a minute in all
     #[arg(long, env = "SECRET_WATCH", value_name = "BOOL", default_value_t = true,
         default_missing_value = "true", num_args = 0..=1, require_equals = true, action = ArgAction::Set,
         value_parser = BoolishValueParser::new())]

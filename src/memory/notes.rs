@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use operator_core::api::WhatsAppPhoneNumber;
+use operator_core::credentials::secret_names;
 use operator_core::model::OpenClaim;
 
 use super::clock::Clock;
@@ -27,6 +28,8 @@ pub struct ObjectNotes {
 
 struct Notes {
     by_uid: HashMap<String, Note>,
+    /// The number of Secrets that are polled where they are not watched, for all resources together.
+    polled: usize,
     /// Claims of this process whose call was certainly not made, although the claim may still be stored.
     unsent: HashSet<String>,
     swept: Instant,
@@ -46,6 +49,8 @@ struct Note {
     look_planned: bool,
     /// The last such look.
     looked: Option<Instant>,
+    /// The number of Secrets that are polled for the resource.
+    polled: usize,
 }
 
 impl Default for ObjectNotes {
@@ -58,6 +63,7 @@ impl ObjectNotes {
     pub fn new(clock: Clock) -> Self {
         let notes = Notes {
             by_uid: HashMap::new(),
+            polled: 0,
             unsent: HashSet::new(),
             swept: clock.instant(),
         };
@@ -67,10 +73,11 @@ impl ObjectNotes {
         }
     }
 
-    /// Notes a resource from a watch: when its claim was first seen open.
+    /// Notes a resource from a watch: when its claim was first seen open, and how many Secrets it waits for.
     pub fn note_seen(&self, resource: &WhatsAppPhoneNumber) {
         let open = resource.attempts().iter().find(|entry| entry.is_open());
         let mut notes = self.notes();
+        notes.note_polled(resource);
         let Some(open) = open else {
             if let Some(note) = notes.by_uid.get_mut(&uid_of(resource)) {
                 note.open_claim = None;
@@ -108,7 +115,15 @@ impl ObjectNotes {
 
     /// Drops the notes about a resource that is gone; the register calls of its number stay in the history.
     pub fn forget(&self, uid: &str) {
-        self.notes().by_uid.remove(uid);
+        let mut notes = self.notes();
+        if let Some(note) = notes.by_uid.remove(uid) {
+            notes.polled -= note.polled;
+        }
+    }
+
+    /// The number of Secrets that are polled where they are not watched, for all resources together.
+    pub fn polled_secrets(&self) -> usize {
+        self.notes().polled
     }
 
     /// Notes a read of the number for a resource.
@@ -191,6 +206,15 @@ impl Notes {
         self.by_uid.entry(uid.to_owned()).or_default()
     }
 
+    fn note_polled(&mut self, resource: &WhatsAppPhoneNumber) {
+        let (uid, polled) = (uid_of(resource), polled_secrets(resource));
+        let before = self.by_uid.get(&uid).map_or(0, |note| note.polled);
+        if polled != before {
+            self.of(&uid).polled = polled;
+            self.polled = self.polled - before + polled;
+        }
+    }
+
     fn sweep(&mut self, monotonic: Instant) {
         if monotonic - self.swept < SWEEP_EVERY {
             return;
@@ -213,6 +237,19 @@ impl Note {
     }
 }
 
+/// The number of Secrets that a change of may lift a stall, or end the wait for a Secret.
+fn polled_secrets(resource: &WhatsAppPhoneNumber) -> usize {
+    let waits = resource.status.as_ref().is_some_and(|status| {
+        let hold = status.hold.as_ref();
+        status.stall.is_some() || hold.is_some_and(|hold| hold.reason.is_secret_fault())
+    });
+    if waits {
+        secret_names(&resource.spec).len()
+    } else {
+        0
+    }
+}
+
 fn uid_of(resource: &WhatsAppPhoneNumber) -> String {
     resource.uid().unwrap_or_default()
 }
@@ -227,6 +264,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+    use operator_core::api::{Reason, Stall};
     use testkit::builders::{claimed, resource};
 
     use super::*;
@@ -240,6 +278,28 @@ mod tests {
         assert!(notes.is_stale(&resource));
         notes.note_success(&uid);
         assert!(!notes.is_stale(&resource));
+    }
+
+    #[test]
+    fn secrets_are_counted_for_resources_that_wait_for_one() {
+        let notes = ObjectNotes::default();
+        let with_uid = |name: &str, stall: Option<Stall>| {
+            let mut resource = resource(name, 0);
+            resource.metadata.uid = Some(name.to_owned());
+            resource.status.get_or_insert_default().stall = stall;
+            resource
+        };
+        let stall = Stall::new(Reason::PinMismatch, String::new());
+        for name in ["a", "b"] {
+            notes.note_seen(&with_uid(name, None));
+            notes.note_seen(&with_uid(name, Some(stall.clone())));
+            notes.note_seen(&with_uid(name, Some(stall.clone())));
+        }
+        assert_eq!(notes.polled_secrets(), 4, "token and PIN of both");
+        notes.note_seen(&with_uid("a", None));
+        assert_eq!(notes.polled_secrets(), 2);
+        notes.forget("b");
+        assert_eq!(notes.polled_secrets(), 0);
     }
 
     #[test]

@@ -129,7 +129,7 @@ impl Driver {
     }
 
     fn step(&mut self, input: Input) -> Effect {
-        self.machine.step(input, &mut Host(&self.context))
+        self.machine.step(input, &mut Host::of(&self.context))
     }
 
     /// Performs effects from a claim to its record, in a task of its own: it is completed when this reconciliation is cancelled
@@ -183,7 +183,7 @@ impl Driver {
                 self.newest(newest)
             }
             Effect::SettleClaim { until } => {
-                let left = until.saturating_sub(Host(&self.context).uptime());
+                let left = until.saturating_sub(Host::of(&self.context).uptime());
                 let resource = self.machine.resource();
                 let newest = self.context.recorder.newest_within(resource, left).await;
                 if let (Ok(newest), Some(claim)) = (&newest, &self.claim)

@@ -12,7 +12,14 @@ use tracing::{info, warn};
 use super::context::Context;
 use crate::memory::key_of;
 
-pub struct Host<'a>(pub &'a Context);
+pub struct Host<'a>(&'a Context, Policy);
+
+impl<'a> Host<'a> {
+    pub fn of(context: &'a Context) -> Self {
+        let polled = context.memory.notes.polled_secrets();
+        Self(context, context.policy.polling(polled))
+    }
+}
 
 impl Host<'_> {
     fn tell_of_definition(&self, dropped: &[String]) {
@@ -31,7 +38,7 @@ impl Host<'_> {
 
 impl Process for Host<'_> {
     fn policy(&self) -> &Policy {
-        &self.0.policy
+        &self.1
     }
 
     fn now(&self) -> Timestamp {

@@ -25,7 +25,7 @@ use crate::reconcile::{Context, Events, GraphClient, GraphClientError, Recorder}
 use crate::telemetry::Chain;
 use crate::telemetry::metrics::{Metrics, Resources};
 
-/// How often Secrets are looked at where they are not watched and a resource waits for one.
+/// How often a Secret is looked at where Secrets are not watched and a resource waits for one; less often where many are.
 const SECRET_POLL: Duration = Duration::from_secs(60);
 
 /// How long a connection to the API server may bring nothing. A watch ends by itself a few seconds earlier, and begins anew.

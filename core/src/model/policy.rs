@@ -5,6 +5,9 @@ use std::time::Duration;
 use super::schedule::Backoff;
 use crate::api::WhatsAppPhoneNumber;
 
+/// How long all polled Secrets together take for each of them: a hundred a minute.
+const PER_POLLED_SECRET: Duration = Duration::from_millis(600);
+
 /// The operator's settings that a decision depends on.
 #[derive(Clone, Debug)]
 pub struct Policy {
@@ -30,5 +33,16 @@ impl Policy {
             .graph_api_version
             .as_deref()
             .unwrap_or(&self.graph_api_version)
+    }
+
+    /// The policy while this many Secrets are polled: the more there are, the less often each is.
+    #[must_use]
+    pub fn polling(&self, secrets: usize) -> Self {
+        let secrets = u32::try_from(secrets).unwrap_or(u32::MAX);
+        let all = PER_POLLED_SECRET.saturating_mul(secrets);
+        Self {
+            secret_poll: self.secret_poll.map(|least| least.max(all)),
+            ..self.clone()
+        }
     }
 }

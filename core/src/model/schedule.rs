@@ -48,13 +48,21 @@ impl Backoff {
 
 /// Adds jitter to a wait; never shortens it. `share` is a random number from 0 to 1.
 pub fn with_jitter(wait: Duration, share: f64) -> Duration {
-    let share = if share.is_finite() {
+    let most = wait.mul_f64(JITTER_SHARE).min(JITTER_CAP);
+    wait.saturating_add(most.mul_f64(sane_share(share)))
+}
+
+/// From half of a wait to one and a half: those that begin it together end it one by one. `share` is a random number from 0 to 1.
+pub fn spread(wait: Duration, share: f64) -> Duration {
+    wait.mul_f64(0.5 + sane_share(share))
+}
+
+fn sane_share(share: f64) -> f64 {
+    if share.is_finite() {
         share.clamp(0.0, 1.0)
     } else {
         0.0
-    };
-    let most = wait.mul_f64(JITTER_SHARE).min(JITTER_CAP);
-    wait.saturating_add(most.mul_f64(share))
+    }
 }
 
 /// The time after a wait, rounded up to whole seconds as the API server stores them.
@@ -203,6 +211,13 @@ mod tests {
             prop_assert!(jittered >= wait);
             prop_assert!(jittered <= wait + JITTER_CAP);
             prop_assert!(jittered <= wait.mul_f64(1.2) + Duration::from_millis(1));
+        }
+
+        #[test]
+        fn a_spread_wait_is_half_of_it_to_one_and_a_half(seconds in 0u64..1_000_000, share in any::<f64>()) {
+            let wait = Duration::from_secs(seconds);
+            let spread = spread(wait, share);
+            prop_assert!(spread >= wait.mul_f64(0.5) && spread <= wait.mul_f64(1.5));
         }
 
         #[test]

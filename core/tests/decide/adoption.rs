@@ -185,20 +185,27 @@ fn faults_of_secrets_cost_nothing_and_only_some_stall() {
 }
 
 #[test]
-fn unwatched_secrets_are_polled() {
-    let mut world = World::new();
-    world.policy.secret_poll = Some(secs(60));
-    world.lose_secret();
-    assert_eq!(
-        world.pass().last(),
-        Some(&Step::Settle(Requeue::After(secs(60))))
-    );
-    let mut stalled = World::after(pin_mismatch());
-    stalled.policy.secret_poll = Some(secs(60));
-    assert_eq!(
-        stalled.pass().last(),
-        Some(&Step::Settle(Requeue::After(secs(60))))
-    );
+fn unwatched_secrets_are_polled_and_not_all_at_once() {
+    for (jitter, poll) in [(0.0, 30), (0.5, 60), (1.0, 90)] {
+        let mut world = World::new();
+        world.lose_secret();
+        for mut world in [world, World::after(pin_mismatch())] {
+            world.policy.secret_poll = Some(secs(60));
+            world.jitter = jitter;
+            let polls = Step::Settle(Requeue::After(secs(poll)));
+            assert_eq!(world.pass().last(), Some(&polls));
+        }
+    }
+}
+
+#[test]
+fn all_resources_together_poll_a_hundred_secrets_a_minute() {
+    let mut policy = World::new().policy;
+    assert_eq!(policy.polling(10_000).secret_poll, None, "they are watched");
+    policy.secret_poll = Some(secs(60));
+    for (secrets, poll) in [(0, 60), (100, 60), (1_000, 600), (10_000, 6_000)] {
+        assert_eq!(policy.polling(secrets).secret_poll, Some(secs(poll)));
+    }
 }
 
 #[test]

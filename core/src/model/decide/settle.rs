@@ -18,7 +18,7 @@ use crate::model::definition::TRY_EVERY;
 use crate::model::ledger;
 use crate::model::phase::{Phase, State};
 use crate::model::render::render;
-use crate::model::schedule::{ConfirmWindow, later, until, with_jitter};
+use crate::model::schedule::{ConfirmWindow, later, spread, until, with_jitter};
 
 /// How often the read of a forbidden Secret is retried.
 const FORBIDDEN_POLL: Duration = Duration::from_secs(60);
@@ -97,10 +97,10 @@ impl Facts<'_> {
             message: fault.message.clone(),
             until: None,
         });
-        // No watch event announces a permission that was granted.
-        let requeue = match fault.reason {
-            Reason::SecretForbidden => Requeue::After(FORBIDDEN_POLL),
-            _ => self.poll(),
+        let requeue = match (fault.reason, self.poll()) {
+            // No watch event announces a permission that was granted.
+            (Reason::SecretForbidden, Requeue::OnChange) => Requeue::After(FORBIDDEN_POLL),
+            (_, poll) => poll,
         };
         self.settle(&self.state, requeue)
     }
@@ -317,8 +317,10 @@ impl Facts<'_> {
 
     /// Polls for a resource that waits for a Secret, where Secrets are not watched.
     fn poll(&self) -> Requeue {
-        let poll = self.observed.policy.secret_poll;
-        poll.map_or(Requeue::OnChange, Requeue::After)
+        match self.observed.policy.secret_poll {
+            Some(poll) => Requeue::After(spread(poll, self.observed.jitter)),
+            None => Requeue::OnChange,
+        }
     }
 
     /// Keeps the wait, and comes in time for the next planned read.
