@@ -155,6 +155,33 @@ async fn a_server_error_is_confirmed_and_tried_again() {
     );
 }
 
+/// Meta's support asks for the trace ID of the last try.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_try_has_an_event_of_its_own() {
+    let bed = Bed::new().await;
+    bed.secrets().await;
+    let script = vec![Step::server_error().times(2)];
+    bed.simulator
+        .set("1016", NumberConfig::fresh().script(script));
+    let _operator = bed.operator(&["--confirm-window=1s"]).await;
+    bed.declare("retried", "1016").await;
+    let number = bed
+        .until_registered("retried", "RegistrationSucceeded")
+        .await;
+    bed.until_event("retried", "RegistrationSucceeded").await;
+    let attempts = number.status.expect("a status").attempts;
+    let events = bed.events("retried").await;
+    for attempt in &attempts[1..] {
+        let end = attempt.end.as_ref().expect("an end");
+        let trace = end.fbtrace_id.as_deref().expect("a trace ID");
+        let told = events
+            .iter()
+            .filter_map(|event| event.note.as_deref())
+            .any(|note| note.contains(trace));
+        assert!(told, "no event has {trace}: {events:#?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outcome_that_was_lost_is_confirmed_without_a_second_call() {
     let bed = Bed::new().await;

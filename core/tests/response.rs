@@ -488,6 +488,18 @@ fn reads_that_say_nothing_of_the_number() {
     }
 }
 
+/// The token stays, and so do the digests: nothing but a person and the annotation helps.
+#[test]
+fn a_token_whose_user_has_to_log_in_says_so() {
+    for (subcode, says) in [(459, true), (464, true), (463, false)] {
+        let error = serde_json::json!({"code": 190, "error_subcode": subcode, "message": "no"});
+        let body = serde_json::json!({"error": error}).to_string();
+        let message = looked_at(answer(400, &body)).message;
+        assert_eq!(message.contains("has to log in"), says, "{message}");
+        assert_eq!(registered(answer(400, &body)).message, message);
+    }
+}
+
 #[test]
 fn exchanges_without_an_answer() {
     let scrubber = Scrubber::new(&inputs());

@@ -24,7 +24,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Publishes events about resources.
 #[derive(Clone)]
 pub struct Events {
-    recorder: Recorder,
+    client: Client,
+    reporter: Reporter,
 }
 
 impl Events {
@@ -34,9 +35,7 @@ impl Events {
             controller: MANAGER.to_owned(),
             instance,
         };
-        Self {
-            recorder: Recorder::new(client, reporter),
-        }
+        Self { client, reporter }
     }
 
     /// Publishes an event about a resource. A failure is logged.
@@ -61,7 +60,9 @@ impl Events {
             action: draft.action.to_owned(),
             secondary: None,
         };
-        match tokio::time::timeout(TIMEOUT, self.recorder.publish(&event, about)).await {
+        // A recorder joins events of one reason within six minutes, and keeps the first one's note: each try has its own trace ID.
+        let recorder = Recorder::new(self.client.clone(), self.reporter.clone());
+        match tokio::time::timeout(TIMEOUT, recorder.publish(&event, about)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => warn!(error = %Chain(&error), "Failed to publish an event"),
             Err(_) => warn!("Failed to publish an event: no answer from the API server"),

@@ -137,6 +137,9 @@ async fn an_operator_that_decides_on_old_versions_loses_every_claim() {
     let stops = Stops::new();
     let gates = race.bed.gates(Arc::clone(&stops) as _).await;
     let late = gates.operator(&race.bed, &[]).await;
+    // Before its first claim a process tries another write, which would be the one that loses.
+    race.bed.declare("first", "990001").await;
+    until_any_registered(&race.bed, "first").await;
     stops.set_flow(Flow::Shut);
     race.declare().await;
     let _other = race.bed.operator(&[]).await;

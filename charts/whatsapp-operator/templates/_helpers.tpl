@@ -94,7 +94,7 @@ that the pods are selected by. One map, as a key that stands there twice is no v
   {{- end }}
 - apiGroups: [events.k8s.io]
   resources: [events]
-  verbs: [create, patch]
+  verbs: [create]
 {{- end -}}
 
 {{- define "whatsapp-operator.subject" -}}

@@ -61,7 +61,7 @@ reasons! {
     /// The answer to a register call was lost or unclear, and a later read showed the number as registered.
     OutcomeConfirmed => "Nothing to do.",
     /// A register call is claimed and may be in flight.
-    Registering => "Wait: the outcome is recorded within a minute.",
+    Registering => "Wait: the outcome is recorded as soon as it is known.",
     /// The number is suspended.
     Suspended => "Set spec.suspend to false to resume.",
     /// A Secret that the spec references does not exist.

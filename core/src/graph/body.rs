@@ -95,6 +95,11 @@ impl GraphError {
         })
     }
 
+    /// Whether the token is refused until its user has logged in: 459, a checkpoint; 464, an unconfirmed user.
+    pub(super) fn asks_for_login(&self) -> bool {
+        self.code == Some(190) && matches!(self.subcode, Some(459 | 464))
+    }
+
     /// Whether a read of a phone number asked for a field that Graph does not know.
     pub(super) fn is_phone_number_lacking_a_field(&self) -> bool {
         self.node().is_some_and(is_phone_number)

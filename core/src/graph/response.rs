@@ -10,7 +10,7 @@ use super::body::{Content, GraphError, says_success, text};
 use super::outcome::{ReadFields, ReadOutcome, RegisterOutcome, RegistrationState};
 use super::rate_limit;
 use crate::api::text::{NAME, TEXT, WORD};
-use crate::api::{Disposition, GraphErrorStatus, PhoneNumberStatus, Reason};
+use crate::api::{Disposition, GraphErrorStatus, PhoneNumberStatus, REGISTER_REQUESTED_AT, Reason};
 use crate::credentials::Scrubber;
 
 /// The result of sending a request.
@@ -302,6 +302,12 @@ impl<'a> Reader<'a> {
         }
         if let Some(details) = self.clean(error.details.as_deref(), TEXT) {
             line += &format!(" (details: {details})");
+        }
+        if error.asks_for_login() {
+            line += &format!(
+                " (the user of the token has to log in and pass a check of Facebook's; the token stays, so set the annotation \
+                 {REGISTER_REQUESTED_AT} then)"
+            );
         }
         if let Some(node) = self.clean(error.foreign_node(), WORD) {
             line += &format!(" (this is the ID of a {node})");

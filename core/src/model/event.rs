@@ -40,7 +40,7 @@ pub fn of_change(
         reason, message, ..
     } = changed?;
     if reason == Reason::Registering {
-        return None; // The outcome follows within a minute.
+        return None; // The outcome follows.
     }
     let called = before
         .attempts

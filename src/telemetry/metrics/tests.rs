@@ -92,6 +92,7 @@ fn names_and_types_are_as_documented() {
             "unrecorded_outcomes gauge",
             "watch_up gauge",
             "leader gauge",
+            "definition_outdated gauge",
             "attempt_limit gauge",
             "build info",
             "phone_numbers gauge",
