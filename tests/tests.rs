@@ -56,6 +56,8 @@ mod secret_polls;
 mod simulator_contract;
 /// What is spent, and how fast.
 mod spending;
+/// Who cannot call for a number holds nobody up.
+mod strangers;
 /// What the API server and people wrote.
 mod untrusted_input;
 /// What wakes a resource, and what a resource at rest costs.

@@ -3,18 +3,47 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube_core::ResourceExt;
-use operator_core::api::{Reason, WhatsAppPhoneNumber};
+use operator_core::api::{Hold, Reason, Stall, WhatsAppPhoneNumber};
 use operator_core::model::Peers;
-use operator_core::model::twins::{is_called_for, owner};
+use operator_core::model::twins::{is_called_for, lost_precedence, owner, told};
 use testkit::builders::{claimed, registered, resource};
 use testkit::world::attempt;
 
+/// A change that takes a resource's ability to call.
+type Disability = (&'static str, fn(&mut WhatsAppPhoneNumber));
+
+const DISABILITIES: &[Disability] = &[
+    ("suspended", |resource| resource.spec.suspend = true),
+    ("being deleted", |resource| {
+        resource.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
+    }),
+    ("without a Secret", |resource| {
+        resource.status.get_or_insert_default().hold = Some(Hold {
+            reason: Reason::SecretNotFound,
+            message: String::new(),
+            until: None,
+        });
+    }),
+    ("with a token that is rejected", |resource| {
+        stall(resource, Reason::TokenRejected);
+    }),
+    ("without the permission", |resource| {
+        stall(resource, Reason::PermissionDenied);
+    }),
+];
+
+fn stall(resource: &mut WhatsAppPhoneNumber, reason: Reason) {
+    let status = resource.status.get_or_insert_default();
+    status.stall = Some(Stall::new(reason, String::new()));
+}
+
 #[test]
-fn registered_then_claimed_then_oldest_then_by_name() {
+fn claimed_then_registered_then_oldest_then_by_name() {
     let order = [
-        registered(resource("d", 4)),
         claimed(resource("c", 3)),
+        registered(resource("d", 4)),
         resource("b", 1),
         resource("a", 2),
         resource("z", 2),
@@ -25,9 +54,50 @@ fn registered_then_claimed_then_oldest_then_by_name() {
             assert_eq!(has_precedence, j < i, "{j} before {i}");
         }
         let first = owner(own, &order).map(ResourceExt::name_any);
-        assert_eq!(first.as_deref(), (i > 0).then_some("d"));
+        assert_eq!(first.as_deref(), (i > 0).then_some("c"));
     }
     assert!(owner(&order[3], []).is_none());
+}
+
+#[test]
+fn who_cannot_call_holds_nobody_up() {
+    for (what, disable) in DISABILITIES {
+        for unable in [resource("a", 1), registered(resource("a", 1))] {
+            let mut unable = unable;
+            let able = resource("b", 2);
+            assert!(owner(&able, [&unable]).is_some(), "{what}");
+            assert!(!lost_precedence(&able, &unable));
+            let before = unable.clone();
+            disable(&mut unable);
+            assert!(owner(&able, [&unable]).is_none(), "{what}");
+            assert!(owner(&unable, [&able]).is_some(), "{what}");
+            assert!(lost_precedence(&before, &unable), "{what} wakes the others");
+        }
+    }
+}
+
+/// A stall about the number itself keeps its place: there a twin would only spend calls.
+#[test]
+fn a_stall_about_the_number_keeps_its_place() {
+    for reason in [
+        Reason::PinMismatch,
+        Reason::AccountLocked,
+        Reason::OwnershipNotVerified,
+        Reason::BusinessAppNumber,
+    ] {
+        let mut stalled = resource("a", 1);
+        stall(&mut stalled, reason);
+        assert!(owner(&resource("b", 2), [&stalled]).is_some(), "{reason}");
+    }
+}
+
+#[test]
+fn another_namespace_is_not_named() {
+    let own = resource("own", 2);
+    let mut other = resource("secret-project", 1);
+    assert_eq!(told(&other, &own), "shop/secret-project");
+    other.metadata.namespace = Some("elsewhere".to_owned());
+    assert_eq!(told(&other, &own), "another resource");
 }
 
 fn called(mut resource: WhatsAppPhoneNumber, id: &str, second: i64) -> WhatsAppPhoneNumber {

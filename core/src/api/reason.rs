@@ -246,6 +246,18 @@ impl Reason {
         )
     }
 
+    /// Whether it stands against who calls, and not against the number: another resource of the number may be able to call.
+    pub const fn is_about_caller(self) -> bool {
+        matches!(
+            self,
+            Self::TokenRejected
+                | Self::PermissionDenied
+                | Self::AppSecretRejected
+                | Self::PhoneNumberNotFound
+                | Self::InvalidRequest
+        )
+    }
+
     /// Whether Graph has refused the PIN.
     pub const fn is_about_pin(self) -> bool {
         matches!(self, Self::PinMismatch | Self::PinLocked)

@@ -38,7 +38,7 @@ pub fn decide(observed: &Observed<'_>, now: Timestamp) -> Decision {
         (Idle | Unconfirmed(_) | Waiting(_) | Stalled(_), Goal::Suspend) => facts.suspend(),
         (Idle | Unconfirmed(_) | Waiting(_) | Stalled(_), Goal::Rest) => facts.rest(),
         (Idle | Unconfirmed(_) | Waiting(_) | Stalled(_), Goal::Yield(owner)) => {
-            facts.yield_to(owner)
+            facts.give_way(owner)
         }
         (Idle | Unconfirmed(_) | Waiting(_) | Stalled(_), Goal::Register | Goal::Call(_)) => {
             facts.proceed(Operation::Register)
@@ -47,6 +47,20 @@ pub fn decide(observed: &Observed<'_>, now: Timestamp) -> Decision {
 }
 
 impl Facts<'_> {
+    /// Gives way to another resource, if this one could call: else it says what it lacks, and the other one goes by that.
+    fn give_way(self, owner: &str) -> Decision {
+        match self.observed.inputs {
+            // It has looked when it gave way first.
+            _ if self.has_given_way() => self.yield_to(owner),
+            Inputs::Unread => Decision::LoadSecrets,
+            Inputs::Faulty(fault) => self.hold_for_secret(fault),
+            Inputs::Ready(digests) => {
+                let stalled = self.stay_stalled(digests);
+                stalled.unwrap_or_else(|| self.yield_to(owner))
+            }
+        }
+    }
+
     /// Works toward a call: its time, its inputs, a read of the number, and at last the claim.
     fn proceed(self, operation: Operation) -> Decision {
         if let Some(decision) = self.wait_for_its_time() {

@@ -18,7 +18,7 @@ use super::definition;
 use super::ledger::holds_claim;
 use super::policy::Policy;
 use super::refused::RefusedPin;
-use super::twins::{Peers, blocks_call, registered_meanwhile};
+use super::twins::{Peers, blocks_call, registered_meanwhile, told};
 use crate::api::{
     LedgerEntry, Operation, Reason, TokenWait, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus,
 };
@@ -538,7 +538,7 @@ impl Machine {
                 None => return self.send(call, held, process),
                 Some(peer) => format!(
                     "{} has the same phone number and is registered, or a call for it is in flight or was made moments ago",
-                    peer.qualified_name()
+                    told(peer, &held)
                 ),
             },
         };

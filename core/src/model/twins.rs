@@ -13,15 +13,17 @@ use crate::api::{LedgerEntry, WhatsAppPhoneNumber};
 /// The knowledge about a phone number beyond the resource itself.
 #[derive(Clone, Debug, Default)]
 pub struct Peers {
-    /// The resource of the same phone number ID that takes precedence over this one, as `namespace/name`.
+    /// The resource of the same phone number ID that takes precedence over this one, by the name that may be told: who sees this
+    /// one need not see another namespace.
     pub owner: Option<String>,
     /// The register calls for other resources of the number, including deleted ones that this process remembers, and
     /// those for this resource that its status has lost.
     pub attempts: Vec<LedgerEntry>,
 }
 
-/// Returns the resource that takes precedence over `own` among the others with its phone number ID, if one does: the
-/// registered one, else the one with an open claim, else the oldest, else the first by namespace and name.
+/// Returns the resource that takes precedence over `own` among the others with its phone number ID, if one does: the one with an
+/// open claim; else, among those that can call, the registered one, else the oldest, else the first by namespace and name; then the
+/// rest in this order.
 pub fn owner<'a>(
     own: &WhatsAppPhoneNumber,
     others: impl IntoIterator<Item = &'a WhatsAppPhoneNumber>,
@@ -40,9 +42,18 @@ impl Peers {
         let own = resource.attempts();
         calls.retain(|attempt| own.iter().all(|own| own.id != attempt.id));
         Self {
-            owner: owner(resource, others.iter().copied()).map(WhatsAppPhoneNumber::qualified_name),
+            owner: owner(resource, others.iter().copied()).map(|owner| told(owner, resource)),
             attempts: calls,
         }
+    }
+}
+
+/// The name of another resource in what is told about `own`: none where it is in another namespace.
+pub fn told(other: &WhatsAppPhoneNumber, own: &WhatsAppPhoneNumber) -> String {
+    if other.namespace() == own.namespace() {
+        other.qualified_name()
+    } else {
+        "another resource".to_owned()
     }
 }
 
@@ -82,18 +93,32 @@ fn registered(resource: &WhatsAppPhoneNumber) -> bool {
         .is_some_and(|status| status.registration.is_some())
 }
 
-/// Whether peers may take precedence over a resource for the first time: it was registered or claimed, and no longer is.
+/// Whether a call can be made for the resource, as far as its spec and its status tell. Who has no right to a number, or no Secrets
+/// for it, holds nobody up. A stall about the number itself keeps its place: there another resource would only spend calls.
+fn can_call(resource: &WhatsAppPhoneNumber) -> bool {
+    let status = resource.status.as_ref();
+    let hold = status.and_then(|status| status.hold.as_ref());
+    let stall = status.and_then(|status| status.stall.as_ref());
+    !resource.spec.suspend
+        && resource.metadata.deletion_timestamp.is_none()
+        && !hold.is_some_and(|hold| hold.reason.is_secret_fault())
+        && !stall.is_some_and(|stall| stall.reason.is_about_caller())
+}
+
+/// Whether peers may take precedence over a resource for the first time: it was claimed, able to call or registered, and no longer
+/// is.
 pub fn lost_precedence(before: &WhatsAppPhoneNumber, after: &WhatsAppPhoneNumber) -> bool {
     precedence(after) > precedence(before)
 }
 
-/// Whether a resource is registered, and whether it holds an open claim; the smaller takes precedence.
-type Precedence = (Reverse<bool>, Reverse<bool>);
+/// Whether a resource holds an open claim, whether it can call, and whether it is registered; the smaller takes precedence.
+type Precedence = (Reverse<bool>, Reverse<bool>, Reverse<bool>);
 
 fn precedence(resource: &WhatsAppPhoneNumber) -> Precedence {
     (
-        Reverse(registered(resource)),
         Reverse(has_open_claim(resource)),
+        Reverse(can_call(resource)),
+        Reverse(registered(resource)),
     )
 }
 

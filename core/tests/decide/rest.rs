@@ -60,7 +60,10 @@ fn nothing_is_called_while_suspended_and_waits_go_on_afterwards() {
 fn a_duplicate_stalls_and_takes_over_by_adoption() {
     let mut world = World::new();
     world.peers.owner = Some("shop/older".to_owned());
-    assert_eq!(world.pass(), [Step::Settle(Requeue::OnChange)]);
+    assert_eq!(
+        world.pass(),
+        [Step::Secrets, Step::Settle(Requeue::OnChange)]
+    );
     assert_eq!(
         world.shown(),
         "Registered=False Failed=True Stalled DuplicatePhoneNumber"
@@ -72,6 +75,26 @@ fn a_duplicate_stalls_and_takes_over_by_adoption() {
     assert_eq!(
         world.shown(),
         "Registered=True Failed=False AlreadyRegistered"
+    );
+}
+
+/// A resource that could not call anyway says so: the others go by it.
+#[test]
+fn a_duplicate_without_its_secret_or_with_a_verdict_says_so() {
+    let mut world = World::new();
+    world.peers.owner = Some("shop/older".to_owned());
+    world.lose_secret();
+    world.pass();
+    assert_eq!(
+        world.shown(),
+        "Registered=False Failed=True Reconciling SecretNotFound"
+    );
+    let mut world = World::after(refused(401, 190, None));
+    world.peers.owner = Some("shop/older".to_owned());
+    world.pass();
+    assert_eq!(
+        world.shown(),
+        "Registered=False Failed=True Stalled TokenRejected"
     );
 }
 

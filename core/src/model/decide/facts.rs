@@ -113,7 +113,8 @@ impl<'a> Facts<'a> {
         &self.state.record.attempts
     }
 
-    /// All known calls of one kind for the number.
+    /// All known calls of one kind for the number. Each was preceded by a read with the same token, so those of another resource count
+    /// as well: who may not see the number makes none.
     pub(super) fn all_attempts(&self, operation: Operation) -> Vec<LedgerEntry> {
         let peers = &self.observed.peers.attempts;
         [self.attempts(), peers]
@@ -283,6 +284,12 @@ impl<'a> Facts<'a> {
         let record = &self.state.record;
         let limited = record.token_wait.as_ref().map(|wait| &wait.digest);
         limited.or(record.token_digest.as_ref()) != Some(&digests.token)
+    }
+
+    /// Whether another resource took precedence when this one was looked at last.
+    pub(super) fn has_given_way(&self) -> bool {
+        let hold = self.state.hold.as_ref();
+        hold.is_some_and(|hold| hold.reason == Reason::DuplicatePhoneNumber)
     }
 
     /// Whether a Secret was missing or wrong when it was read last.

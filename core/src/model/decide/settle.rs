@@ -84,7 +84,9 @@ impl Facts<'_> {
     pub(super) fn yield_to(mut self, owner: &str) -> Decision {
         self.state.hold = Some(Hold {
             reason: Reason::DuplicatePhoneNumber,
-            message: format!("{owner} has the same phone number ID and takes precedence"),
+            message: format!(
+                "The same phone number ID is named by {owner}, which takes precedence"
+            ),
             until: None,
         });
         self.settle(&self.state, Requeue::OnChange)
