@@ -155,6 +155,31 @@ async fn a_server_error_is_confirmed_and_tried_again() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_annotation_that_is_too_long_is_remarked_upon_once() {
+    let bed = Bed::new().await;
+    bed.secrets().await;
+    let _operator = bed.operator(&[]).await;
+    bed.declare("long", "1017").await;
+    bed.until_registered("long", "RegistrationSucceeded").await;
+    bed.request("long", &"x".repeat(300)).await;
+    bed.until_event("long", "InvalidRegisterRequest").await;
+    bed.patch("long", json!({"spec": {"suspend": true}})).await;
+    bed.until("long", "suspended", |status| {
+        status.observed_generation == 2
+    })
+    .await;
+    bed.patch("long", json!({"spec": {"suspend": false}})).await;
+    bed.until("long", "resumed", |status| status.observed_generation == 3)
+        .await;
+    let events = bed.events("long").await;
+    let remarks = events
+        .iter()
+        .filter(|event| event.reason.as_deref() == Some("InvalidRegisterRequest"));
+    assert_eq!(remarks.count(), 1);
+    assert_eq!(bed.posts("1017"), 1);
+}
+
 /// Meta's support asks for the trace ID of the last try.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_try_has_an_event_of_its_own() {

@@ -51,6 +51,8 @@ struct Note {
     looked: Option<Instant>,
     /// The number of Secrets that are polled for the resource.
     polled: usize,
+    /// The remark on its annotation that was published last.
+    remark: Option<String>,
 }
 
 impl Default for ObjectNotes {
@@ -181,6 +183,21 @@ impl ObjectNotes {
         foreign
     }
 
+    /// Notes the remark on the annotation of a resource, or that there is none. Returns whether it is a new one.
+    pub fn is_new_remark(&self, resource: &WhatsAppPhoneNumber, remark: Option<&str>) -> bool {
+        let mut notes = self.notes();
+        let Some(remark) = remark else {
+            if let Some(note) = notes.by_uid.get_mut(&uid_of(resource)) {
+                note.remark = None;
+            }
+            return false;
+        };
+        let note = notes.of(&uid_of(resource));
+        let is_new = note.remark.as_deref() != Some(remark);
+        note.remark = Some(remark.to_owned());
+        is_new
+    }
+
     /// Counts a failed reconciliation. Returns the number of failures in a row.
     pub fn note_failure(&self, uid: &str) -> u32 {
         let mut notes = self.notes();
@@ -278,6 +295,16 @@ mod tests {
         assert!(notes.is_stale(&resource));
         notes.note_success(&uid);
         assert!(!notes.is_stale(&resource));
+    }
+
+    #[test]
+    fn a_remark_is_new_once() {
+        let (notes, resource) = (ObjectNotes::default(), resource("a", 0));
+        assert!(notes.is_new_remark(&resource, Some("too long")));
+        assert!(!notes.is_new_remark(&resource, Some("too long")));
+        assert!(notes.is_new_remark(&resource, Some("longer")));
+        assert!(!notes.is_new_remark(&resource, None));
+        assert!(notes.is_new_remark(&resource, Some("longer")));
     }
 
     #[test]

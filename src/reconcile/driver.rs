@@ -351,7 +351,10 @@ impl Driver {
         match end {
             Ok(requeue) => {
                 let resource = self.machine.resource();
-                if let Some(remark) = event::of_request(resource) {
+                let remark = event::of_request(resource);
+                let note = remark.as_ref().map(|remark| remark.note.as_str());
+                let is_new = self.context.memory.notes.is_new_remark(resource, note);
+                if let Some(remark) = remark.filter(|_| is_new) {
                     self.context.publish(resource, remark);
                 }
                 Ok(match requeue {

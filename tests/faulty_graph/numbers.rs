@@ -150,7 +150,7 @@ async fn until_at_rest(
         let statuses = statuses(bed).await;
         let limited = statuses.values().any(is_limited);
         let is_restless = |status: &&WhatsAppPhoneNumberStatus| {
-            !is_at_rest(status) && !(limited && waits_for_its_turn(status))
+            !(is_at_rest(status) || limited && waits_for_its_turn(status))
         };
         let restless: Vec<_> = statuses.iter().filter(|(_, s)| is_restless(s)).collect();
         let under_way = |s: &&Scenario| bed.simulator.number(&s.id).in_flight > 0;
