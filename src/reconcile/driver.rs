@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kube::runtime::controller::Action;
-use operator_core::api::{self, WhatsAppPhoneNumber};
+use operator_core::api::{self, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
 use operator_core::credentials::CallInputs;
 use operator_core::graph::{Call, ReadFields};
 use operator_core::model::ledger::holds_claim;
@@ -209,19 +209,7 @@ impl Driver {
                 on,
                 status,
                 purpose,
-            } => {
-                if purpose == Purpose::Claim {
-                    self.claim = status.attempts.first().map(|entry| entry.id.clone());
-                }
-                let written = match purpose {
-                    Purpose::Try => self.context.recorder.try_write(&on, *status).await,
-                    _ => self.context.recorder.write(&on, *status).await,
-                };
-                if let (Ok(after), false) = (&written, purpose == Purpose::Try) {
-                    self.context.tell(&on, after, purpose);
-                }
-                self.written(written, purpose)
-            }
+            } => self.write(&on, *status, purpose).await,
             Effect::ListPeers => {
                 let peers = self.context.list_peers(self.machine.resource()).await;
                 Input::Peers(peers.map_err(|error| Chain(&error).to_string()))
@@ -230,6 +218,26 @@ impl Driver {
             // The caller takes it before.
             Effect::End(_) => Input::Locked,
         }
+    }
+
+    async fn write(
+        &mut self,
+        on: &WhatsAppPhoneNumber,
+        status: WhatsAppPhoneNumberStatus,
+        purpose: Purpose,
+    ) -> Input {
+        if purpose == Purpose::Claim {
+            self.claim = status.attempts.first().map(|entry| entry.id.clone());
+        }
+        let recorder = &self.context.recorder;
+        let written = match purpose {
+            Purpose::Try => recorder.try_write(on, status).await,
+            Purpose::Settle | Purpose::Claim | Purpose::Record => recorder.write(on, status).await,
+        };
+        if let (Ok(after), false) = (&written, purpose == Purpose::Try) {
+            self.context.tell(on, after, purpose);
+        }
+        self.written(written, purpose)
     }
 
     /// Takes the lock of the number. Whoever holds that may need long, so a slot is not held while waiting for it; and as nobody waits
