@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube_core::ResourceExt;
 use operator_core::api::{Hold, Reason, Stall, WhatsAppPhoneNumber};
 use operator_core::model::Peers;
-use operator_core::model::twins::{is_called_for, lost_precedence, owner, told};
+use operator_core::model::twins::{blocks_call, is_called_for, lost_precedence, owner, told};
 use testkit::builders::{claimed, registered, resource};
 use testkit::world::attempt;
 
@@ -74,6 +74,16 @@ fn who_cannot_call_holds_nobody_up() {
             assert!(lost_precedence(&before, &unable), "{what} wakes the others");
         }
     }
+}
+
+/// The number of a suspended resource was lost: who can call may.
+#[test]
+fn one_that_is_registered_and_cannot_call_blocks_no_call() {
+    let (own, now) = (claimed(resource("own", 2)), Timestamp::UNIX_EPOCH);
+    let mut other = registered(resource("a", 1));
+    assert!(blocks_call(&own, &other, Duration::ZERO, now));
+    other.spec.suspend = true;
+    assert!(!blocks_call(&own, &other, Duration::ZERO, now));
 }
 
 /// A stall about the number itself keeps its place: there a twin would only spend calls.

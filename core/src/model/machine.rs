@@ -537,7 +537,7 @@ impl Machine {
             Ok(peers) => match peers.iter().find(blocks) {
                 None => return self.send(call, held, process),
                 Some(peer) => format!(
-                    "{} has the same phone number and is registered, or a call for it is in flight or was made moments ago",
+                    "of this phone number, {} is registered, or a call for it is in flight or was made moments ago",
                     told(peer, &held)
                 ),
             },

@@ -58,14 +58,15 @@ pub fn told(other: &WhatsAppPhoneNumber, own: &WhatsAppPhoneNumber) -> String {
 }
 
 /// Whether another resource of the number, in its version from the API server, blocks the call for `held`: a call for
-/// it is in flight or was made within the confirm window, or it is registered.
+/// it is in flight or was made within the confirm window, or it is registered and takes precedence by that. One that cannot call
+/// stays registered when the number is lost; that of `held` was read moments ago.
 pub fn blocks_call(
     held: &WhatsAppPhoneNumber,
     other: &WhatsAppPhoneNumber,
     window: Duration,
     now: Timestamp,
 ) -> bool {
-    let adopts = registered(other) && !registered(held);
+    let adopts = registered(other) && can_call(other) && !registered(held);
     adopts || is_called_for(other, window, now)
 }
 
