@@ -24,12 +24,16 @@ pub struct Peers {
 /// Returns the resource that takes precedence over `own` among the others with its phone number ID, if one does: the one with an
 /// open claim; else, among those that can call, the registered one, else the oldest, else the first by namespace and name; then the
 /// rest in this order.
+///
+/// `own` counts as able to call: what its status says may be over, and only a look at its Secrets tells. If it is not, it makes no
+/// call anyway.
 pub fn owner<'a>(
     own: &WhatsAppPhoneNumber,
     others: impl IntoIterator<Item = &'a WhatsAppPhoneNumber>,
 ) -> Option<&'a WhatsAppPhoneNumber> {
-    let first = others.into_iter().min_by_key(|other| rank(other))?;
-    (rank(first) < rank(own)).then_some(first)
+    let able = |other: &WhatsAppPhoneNumber| rank(other, can_call(other));
+    let first = others.into_iter().min_by_key(|other| able(other))?;
+    (able(first) < rank(own, true)).then_some(first)
 }
 
 impl Peers {
@@ -109,24 +113,27 @@ fn can_call(resource: &WhatsAppPhoneNumber) -> bool {
 /// Whether peers may take precedence over a resource for the first time: it was claimed, able to call or registered, and no longer
 /// is.
 pub fn lost_precedence(before: &WhatsAppPhoneNumber, after: &WhatsAppPhoneNumber) -> bool {
-    precedence(after) > precedence(before)
+    precedence(after, can_call(after)) > precedence(before, can_call(before))
 }
 
 /// Whether a resource holds an open claim, whether it can call, and whether it is registered; the smaller takes precedence.
 type Precedence = (Reverse<bool>, Reverse<bool>, Reverse<bool>);
 
-fn precedence(resource: &WhatsAppPhoneNumber) -> Precedence {
+fn precedence(resource: &WhatsAppPhoneNumber, can_call: bool) -> Precedence {
     (
         Reverse(has_open_claim(resource)),
-        Reverse(can_call(resource)),
+        Reverse(can_call),
         Reverse(registered(resource)),
     )
 }
 
 /// The smaller takes precedence.
-fn rank(resource: &WhatsAppPhoneNumber) -> (Precedence, Option<Time>, String, String) {
+fn rank(
+    resource: &WhatsAppPhoneNumber,
+    can_call: bool,
+) -> (Precedence, Option<Time>, String, String) {
     (
-        precedence(resource),
+        precedence(resource, can_call),
         resource.creation_timestamp(),
         resource.namespace().unwrap_or_default(),
         resource.name_any(),
