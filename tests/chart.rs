@@ -14,6 +14,8 @@ mod monitoring;
 mod names;
 /// The roles are enough, and nothing in them is left over.
 mod permissions;
+/// Pods, image, and annotations of the definition.
+mod pod;
 /// A release whose pod runs here.
 mod release;
 /// What the API server and Pod Security say to everything that the chart makes.

@@ -69,10 +69,22 @@ impl Cluster {
 
     /// Applies an object as people do.
     fn apply(&self, namespace: &str, object: &serde_json::Value) -> String {
+        let applied = self.try_apply(namespace, object);
+        applied.unwrap_or_else(|refusal| panic!("kubectl apply: {refusal}"))
+    }
+
+    /// Applies an object that may be refused; returns what was said.
+    fn try_apply(&self, namespace: &str, object: &serde_json::Value) -> Result<String, String> {
         let mut file = tempfile::NamedTempFile::new().expect("a file");
         write!(file, "{object}").expect("the file can be written");
         let file = file.path().to_str().expect("a path that is text");
-        self.kubectl(namespace, &["apply", "-f", file])
+        let output = self.output(namespace, &["apply", "-f", file]);
+        let said = said(&output);
+        if output.status.success() {
+            Ok(said)
+        } else {
+            Err(said)
+        }
     }
 
     async fn crd(&self) -> Option<CustomResourceDefinition> {
@@ -197,6 +209,89 @@ fn advice_comes_with_the_change_that_needs_it(cluster: &Cluster, namespace: &str
         retention,
         "spec.metaStoreRetentionMinutes is deprecated"
     ));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_holds_the_numbers_that_it_is_allowed() {
+    let cluster = Cluster::new().await;
+    let [operator, sales, support] = [
+        cluster.namespace().await,
+        cluster.namespace().await,
+        cluster.namespace().await,
+    ];
+    let allow = |namespace: &str, ids: &str| {
+        let annotation = format!("whatsapp-operator.dev/allowed-phone-number-ids={ids}");
+        let annotate = [
+            "annotate",
+            "namespace",
+            namespace,
+            "--overwrite",
+            &annotation,
+        ];
+        cluster.kubectl(namespace, &annotate);
+    };
+    let apply = |namespace: &str, name: &str, id: &str| {
+        let number = serde_json::to_value(resource(name, id, json!({}))).expect("JSON");
+        cluster.try_apply(namespace, &number)
+    };
+    allow(&sales, "6301, 6302,");
+    // What is there before the policy stays, and can be changed and deleted.
+    cluster.helm(&["install", "wa"], &operator, &[]);
+    cluster.until_served().await;
+    assert!(apply(&support, "older", "6309").is_ok());
+    let policy = ["--set=admissionPolicy.allowedPhoneNumberIDs.enabled=true"];
+    cluster.helm(&["upgrade", "wa"], &operator, &policy);
+
+    // A policy works some time after it was made.
+    let deadline = std::time::Instant::now() + testkit::bed::DEADLINE;
+    let refusal = loop {
+        assert!(std::time::Instant::now() < deadline, "nothing is refused");
+        match apply(&support, "taken", "6301") {
+            Ok(_) => cluster.kubectl(&support, &["delete", "wapn", "taken"]),
+            Err(refusal) => break refusal,
+        };
+    };
+    let told = format!("spec.phoneNumberID 6301 is not allowed in namespace {support}");
+    assert!(refusal.contains(&told), "{refusal}");
+    let way = format!(
+        "kubectl annotate namespace {support} --overwrite whatsapp-operator.dev/allowed-phone-number-ids=6301"
+    );
+    assert!(refusal.contains(&way), "{refusal}");
+    assert!(refusal.contains("(Forbidden)"), "{refusal}");
+
+    assert!(apply(&sales, "first", "6301").is_ok());
+    assert!(apply(&sales, "second", "6302").is_ok());
+    let refusal = apply(&sales, "third", "630").expect_err("a part of an ID is none");
+    assert!(
+        refusal.contains("allowed-phone-number-ids=6301,6302,630"),
+        "{refusal}"
+    );
+    allow(&sales, "6302");
+    let change = [
+        "patch",
+        "wapn",
+        "first",
+        "--type=merge",
+        "--patch",
+        r#"{"spec":{"suspend":true}}"#,
+    ];
+    cluster.kubectl(&sales, &change);
+    cluster.kubectl(&sales, &["delete", "wapn", "first"]);
+    let refusal = apply(&sales, "first", "6301").expect_err("it is no longer allowed");
+    assert!(refusal.contains("is not allowed in namespace"), "{refusal}");
+    cluster.kubectl(&support, &["label", "wapn", "older", "a=b"]);
+
+    // A release for some namespaces says nothing of others.
+    let part = format!("--set=watchNamespaces={{{sales}}}");
+    cluster.helm(&["upgrade", "wa"], &operator, &[policy[0], &part]);
+    let deadline = std::time::Instant::now() + testkit::bed::DEADLINE;
+    while apply(&support, "elsewhere", "6303").is_err() {
+        assert!(
+            std::time::Instant::now() < deadline,
+            "it is refused elsewhere"
+        );
+    }
+    assert!(apply(&sales, "third", "630").is_err());
 }
 
 fn people_may_use_the_resource_and_not_its_status(cluster: &Cluster, namespace: &str) {

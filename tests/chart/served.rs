@@ -98,11 +98,11 @@ fn pod(deployment: &DynamicObject) -> DynamicObject {
         "metadata": template["metadata"],
         "spec": template["spec"],
     });
-    // A class that a values file names is not there.
-    pod["spec"]
-        .as_object_mut()
-        .expect("an object")
-        .remove("priorityClassName");
+    // The classes that a values file names are not there.
+    let spec = pod["spec"].as_object_mut().expect("an object");
+    for class in ["priorityClassName", "runtimeClassName"] {
+        spec.remove(class);
+    }
     pod["metadata"]["name"] = "pod".into();
     pod["metadata"]["namespace"] = deployment.metadata.namespace.clone().into();
     serde_json::from_value(pod).expect("a pod is an object")

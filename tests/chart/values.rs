@@ -60,6 +60,29 @@ const REFUSED: &[(&str, &str)] = &[
         "validationActions",
     ),
     ("image.repository=a/b:0.1", "repository"),
+    (
+        "image.repository=ghcr.io/a/b",
+        "Write it into image.registry, and only the rest, a/b",
+    ),
+    ("image.registry=https://ghcr.io", "registry"),
+    ("global.imageRegistry=ghcr.io/", "imageRegistry"),
+    ("crds.annotations.a=1", "annotations"),
+    ("hostUsers=no", "hostUsers"),
+    ("extraContainers[0].name=a", "image"),
+    ("podSpec.containers={}", "extraContainers"),
+    ("metrics.podMonitor.renderMode=never", "renderMode"),
+    (
+        "metrics.podMonitor.enabled=true,metrics.podMonitor.renderMode=failIfMissing",
+        "does not know the kind PodMonitor",
+    ),
+    (
+        "metrics.prometheusRule.overrides.WhatsAppOperatorDown.expr=1",
+        "expr",
+    ),
+    (
+        "admissionPolicy.allowedPhoneNumberIDs.validationActions={Warn,Deny}",
+        "validationActions",
+    ),
     ("image.repository=https://a/b", "repository"),
     ("watchNamespaces={a,a}", "watchNamespaces"),
     ("selector=shard in a", "not a label selector"),
@@ -117,6 +140,8 @@ const WITH_PASSWORD: &[&str] = &[
 const TAKEN: &[&str] = &[
     "enabled=true",
     "global.anything.below=1",
+    "global.imageRegistry=registry.example.com:5000/mirror",
+    "global.imageRegistry=null",
     "global.imagePullSecrets[0].name=registry",
     "global.imagePullSecrets[0]=registry",
     "global.commonLabels.team=payments",
@@ -130,6 +155,9 @@ const TAKEN: &[&str] = &[
     "selector=shard!=b",
     "terminationGracePeriodSeconds=null",
     "nodeSelector.pool=small",
+    "hostUsers=false",
+    "podSpec.activeDeadlineSeconds=null",
+    "image.registry=,image.repository=whatsapp-operator",
     "podAnnotations.example\\.com/a=b",
 ];
 
@@ -189,6 +217,14 @@ const WARNED: &[(&str, &str)] = &[
     (
         "metrics.serviceMonitor.enabled=true,metrics.podMonitor.enabled=true",
         "scrapes every pod twice",
+    ),
+    (
+        "metrics.podMonitor.enabled=true,metrics.podMonitor.renderMode=skipIfMissing",
+        "metrics.podMonitor is left out: the cluster does not know the kind PodMonitor",
+    ),
+    (
+        "admissionPolicy.allowedPhoneNumberIDs.enabled=true",
+        "kubectl annotate namespace NAMESPACE --overwrite whatsapp-operator.dev/allowed-phone-number-ids",
     ),
 ];
 

@@ -66,12 +66,14 @@ that the pods are selected by. One map, as a key that stands there twice is no v
 {{- merge $selector (default dict (index . 1)) $common $standard | toYaml -}}
 {{- end -}}
 
+{{- /* The tag is for people where there is a digest, which alone decides what is pulled. */ -}}
 {{- define "whatsapp-operator.image" -}}
 {{- with .Values.image -}}
-{{- if .digest -}}
-{{- printf "%s@%s" .repository .digest -}}
-{{- else -}}
-{{- printf "%s:%s" .repository (default $.Chart.AppVersion .tag) -}}
+{{- $registry := default .registry ($.Values.global).imageRegistry -}}
+{{- $name := compact (list $registry .repository) | join "/" -}}
+{{- printf "%s:%s" $name (default $.Chart.AppVersion .tag) -}}
+{{- with .digest -}}
+{{- printf "@%s" . -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

@@ -7,7 +7,10 @@ at its start, but then a pod has to crash before anybody reads it.
 {{- include "whatsapp-operator.validateNotNull" (list .Values.graph "graph." "baseUrl" "apiVersion" "timeoutSeconds") -}}
 {{- include "whatsapp-operator.validateNotNull" (list .Values.logging "logging." "level" "format") -}}
 {{- include "whatsapp-operator.validateNotNull" (list .Values.metrics "metrics." "perNumber") -}}
+{{- include "whatsapp-operator.validateNotNull" (list .Values.image "image." "repository") -}}
 {{- include "whatsapp-operator.validateName" . -}}
+{{- include "whatsapp-operator.validateImage" .Values.image -}}
+{{- include "whatsapp-operator.validatePodSpec" .Values.podSpec -}}
 {{- include "whatsapp-operator.validateGraph" .Values.graph -}}
 {{- include "whatsapp-operator.validateProxy" (list "http_proxy" .Values.http_proxy) -}}
 {{- include "whatsapp-operator.validateProxy" (list "https_proxy" .Values.https_proxy) -}}
@@ -34,6 +37,21 @@ at its start, but then a pod has to crash before anybody reads it.
 {{- $name := include "whatsapp-operator.fullname" . -}}
 {{- if regexMatch "^[0-9]" $name -}}
 {{- fail (printf "\n\nThe full name, %s, begins with a digit, and the name of a Service must not.\nGive the release another name, or set fullnameOverride." $name) -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* A registry in both values would be no name of an image, and nothing to be replaced by a mirror. */ -}}
+{{- define "whatsapp-operator.validateImage" -}}
+{{- $first := splitList "/" .repository | first -}}
+{{- if and (contains "/" .repository) (or (contains "." $first) (contains ":" $first) (eq $first "localhost")) -}}
+{{- fail (printf "\n\nimage.repository begins with a registry, %s.\nWrite it into image.registry, and only the rest, %s, into image.repository." $first (trimPrefix (printf "%s/" $first) .repository)) -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* The list would replace the operator. */ -}}
+{{- define "whatsapp-operator.validatePodSpec" -}}
+{{- if hasKey (default dict .) "containers" -}}
+{{- fail "\n\npodSpec.containers would replace the operator's container.\nPut more containers into extraContainers; what the operator's own has comes from extraArgs, extraEnv, resources, securityContext and volumeMounts." -}}
 {{- end -}}
 {{- end -}}
 

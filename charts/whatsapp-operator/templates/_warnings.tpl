@@ -41,6 +41,17 @@
 {{- if and .Values.metrics.prometheusRule.enabled (eq .Values.metrics.perNumber "none") -}}
 {{- $warnings = append $warnings "metrics.perNumber is none: no alert about a number fires, only those about the operator. To be alerted with few series: metrics.perNumber=unregistered." -}}
 {{- end -}}
+{{- range $kind, $key := dict "ServiceMonitor" "serviceMonitor" "PodMonitor" "podMonitor" "PrometheusRule" "prometheusRule" -}}
+{{- $values := get $.Values.metrics $key -}}
+{{- if and $values.enabled (not (include "whatsapp-operator.isRendered" (list $ $values $kind (printf "metrics.%s" $key)))) -}}
+{{- $warnings = append $warnings (printf "metrics.%s is left out: the cluster does not know the kind %s. Install the Prometheus Operator, then run helm upgrade again." $key $kind) -}}
+{{- end -}}
+{{- end -}}
+{{- with .Values.admissionPolicy.allowedPhoneNumberIDs -}}
+{{- if .enabled -}}
+{{- $warnings = append $warnings "admissionPolicy.allowedPhoneNumberIDs is on: a namespace may only hold the phone number IDs that are in its annotation. To allow one: kubectl annotate namespace NAMESPACE --overwrite whatsapp-operator.dev/allowed-phone-number-ids=ID,ID. Numbers that exist already are not looked at." -}}
+{{- end -}}
+{{- end -}}
 {{- toYaml $warnings -}}
 {{- end -}}
 

@@ -135,6 +135,62 @@ fn a_group_without_alerts_is_left_out_and_an_unknown_alert_is_refused() {
 }
 
 #[test]
+fn single_alerts_can_be_changed_and_all_be_labelled() {
+    let change = json!({"WhatsAppOperatorDown": {
+        "for": "1h", "severity": "page", "labels": {"tier": "gold", "team": "core"},
+    }});
+    let objects = render(&[
+        "--set-json",
+        &format!("metrics.prometheusRule.overrides={change}"),
+        "--set=metrics.prometheusRule.ruleLabels.team=chat",
+    ]);
+    let rules = groups(&objects).as_array().into_iter().flatten();
+    let rules = rules.flat_map(|group| group["rules"].as_array()).flatten();
+    for (rule, alert) in rules.zip(alerts()) {
+        let mut wanted = json!(alert.labels);
+        wanted["team"] = json!("chat");
+        if alert.name == "WhatsAppOperatorDown" {
+            wanted = json!({"severity": "page", "tier": "gold", "team": "core"});
+            assert_eq!(rule["for"], "1h");
+        } else {
+            assert_eq!(rule["for"], alert.wait, "{}", alert.name);
+        }
+        assert_eq!(rule["labels"], wanted, "{}", alert.name);
+        assert_eq!(rule["expr"], alert.expr, "{}", alert.name);
+    }
+    let chart = crate::chart::helm::chart();
+    let said = Helm::alone().refuse(&[
+        "template",
+        "test",
+        chart.to_str().expect("a path that is text"),
+        "--set=metrics.prometheusRule.enabled=true",
+        "--set=metrics.prometheusRule.overrides.WhatsAppDown.for=1h",
+    ]);
+    let words = "overrides names WhatsAppDown, and there is no such alert";
+    assert!(said.contains(words), "{said}");
+}
+
+#[test]
+fn an_object_of_an_unknown_kind_is_left_out_where_that_is_asked_for() {
+    let skip = ["serviceMonitor", "podMonitor", "prometheusRule"]
+        .map(|object| format!("--set=metrics.{object}.renderMode=skipIfMissing"));
+    let mut flags: Vec<&str> = skip.iter().map(String::as_str).collect();
+    let of_others = |flags: &[&str]| {
+        let objects = render(flags);
+        let all: Vec<String> = objects
+            .iter()
+            .map(|object| kind(object).to_owned())
+            .collect();
+        let kinds = ["ServiceMonitor", "PodMonitor", "PrometheusRule"];
+        kinds.map(|kind| all.iter().any(|found| found == kind))
+    };
+    assert_eq!(of_others(&[]), [true; 3]);
+    assert_eq!(of_others(&flags), [false; 3]);
+    flags.push("--api-versions=monitoring.coreos.com/v1/PodMonitor");
+    assert_eq!(of_others(&flags), [false, true, false]);
+}
+
+#[test]
 fn the_dashboard_is_the_file_with_the_label_that_grafana_looks_for() {
     let objects = render(&[
         "--set-string=metrics.grafanaDashboard.labels.grafana_dashboard=0",
