@@ -1,6 +1,6 @@
-# syntax=docker/dockerfile:1
+# syntax=docker/dockerfile:1@sha256:87999aa3d42bdc6bea60565083ee17e86d1f3339802f543c0d03998580f9cb89
 # The operator's image, for the architecture it is built on. `cargo image` reads the last stage and needs no engine.
-FROM rust:1.95-bookworm AS build
+FROM rust:1.95-bookworm@sha256:6258907abe69656e41cd992e0b705cdcfabcbbe3db374f92ed2d47121282d4a1 AS build
 RUN cargo install --locked cargo-auditable@0.7.7 && cargo install --locked cargo-about@0.9.3 --features cli
 WORKDIR /src
 COPY . .
@@ -12,7 +12,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,targe
     RUSTFLAGS=-Ctarget-feature=+crt-static cargo auditable build --frozen --profile image --package whatsapp-operator --target "$target" && \
     cp "target/$target/image/whatsapp-operator" /
 
-FROM gcr.io/distroless/static:nonroot
+FROM gcr.io/distroless/static:nonroot@sha256:e2e927ec666bae08560abb3c55d0659eceabb657f56b6782ab500a9fc7f555e3
 COPY --from=build /whatsapp-operator /
 COPY --from=build /src/LICENSE /THIRD-PARTY-LICENSES.txt /usr/share/doc/whatsapp-operator/
 ARG REVISION=unknown
@@ -25,6 +25,8 @@ LABEL org.opencontainers.image.licenses="Apache-2.0"
 LABEL org.opencontainers.image.version="0.1.0"
 LABEL org.opencontainers.image.revision="${REVISION}"
 ENV SSL_CERT_FILE="/etc/ssl/certs/ca-certificates.crt"
+# Else the C library keeps up to eight heaps for each core, and the memory depends on the node.
+ENV MALLOC_ARENA_MAX="2"
 USER 65532:65532
 EXPOSE 8080/tcp
 ENTRYPOINT ["/whatsapp-operator"]

@@ -24,6 +24,9 @@ const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// `/etc/hosts` before DNS: by default the C library asks DNS first, and the `hostAliases` of a pod do nothing.
 const NSSWITCH: &str = "hosts: files dns\n";
 
+/// The user of the image, as its base has it: without a group here, the container would run with that of root.
+const PASSWD: &str = "nonroot:x:65532:65532:nonroot:/:/sbin/nologin\n";
+
 /// Where the image goes, and under which name.
 #[derive(Debug, Parser)]
 pub struct Args {
@@ -78,11 +81,11 @@ fn copy_files(shell: &Shell, program: &Path, root: &Path) -> Result<()> {
         "install -D -m 644 {CERTIFICATES} {root}{CERTIFICATES}"
     )
     .run()?;
-    let nsswitch = cmd!(
-        shell,
-        "install -D -m 644 /dev/stdin {root}/etc/nsswitch.conf"
-    );
-    Ok(nsswitch.stdin(NSSWITCH).run()?)
+    for (name, text) in [("nsswitch.conf", NSSWITCH), ("passwd", PASSWD)] {
+        let written = cmd!(shell, "install -D -m 644 /dev/stdin {root}/etc/{name}");
+        written.stdin(text).run()?;
+    }
+    Ok(())
 }
 
 /// Makes an image of the files, in an OCI layout.

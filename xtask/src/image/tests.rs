@@ -4,8 +4,7 @@ use super::{CERTIFICATES, DOCKERFILE, REFERENCE};
 
 const CARGO: &str = include_str!("../../../Cargo.toml");
 const VALUES: &str = include_str!("../../../charts/whatsapp-operator/values.yaml");
-const DEPLOYMENT: &str =
-    include_str!("../../../charts/whatsapp-operator/templates/deployment.yaml");
+const POD: &str = include_str!("../../../charts/whatsapp-operator/templates/_pod.tpl");
 
 /// What the last stage of the `Dockerfile` sets, in its order.
 fn settings(option: &str) -> Vec<String> {
@@ -24,16 +23,20 @@ fn cargo(key: &str) -> &'static str {
 
 #[test]
 fn it_runs_as_the_chart_expects() {
-    assert!(VALUES.contains("runAsUser: 65532\n  runAsGroup: 65532\n"));
+    assert!(VALUES.contains("\npodSecurityContext:\n  runAsNonRoot: true\n"));
     // Numbers: of a name, the kubelet cannot tell that it is not root.
     assert_eq!(settings("user"), ["65532:65532"]);
-    assert!(DEPLOYMENT.contains("containerPort: 8080\n"));
+    assert!(POD.contains("containerPort: 8080\n"));
     assert_eq!(settings("exposedports"), ["8080/tcp"]);
     // The chart gives the arguments alone.
-    assert!(!DEPLOYMENT.contains("command:"));
+    assert!(!POD.contains("command:"));
     assert_eq!(settings("entrypoint"), ["/whatsapp-operator"]);
     // Named here, the certificates stay trusted when a pod adds others with SSL_CERT_DIR.
-    assert_eq!(settings("env"), [format!("SSL_CERT_FILE={CERTIFICATES}")]);
+    let certificates = format!("SSL_CERT_FILE={CERTIFICATES}");
+    assert_eq!(
+        settings("env"),
+        [certificates.as_str(), "MALLOC_ARENA_MAX=2"]
+    );
 }
 
 #[test]
@@ -56,8 +59,14 @@ fn its_labels_are_those_of_the_package() {
 
 #[test]
 fn it_has_the_name_that_the_chart_pulls() {
-    let (repository, version) = REFERENCE.split_once(':').expect("a tag");
-    assert!(VALUES.contains(&format!("\n  repository: {repository}\n")));
+    let (name, version) = REFERENCE.split_once(':').expect("a tag");
+    let (registry, repository) = name.split_once('/').expect("a registry");
+    for (value, text) in [("registry", registry), ("repository", repository)] {
+        assert!(
+            VALUES.contains(&format!("\n  {value}: {text}\n")),
+            "{value}"
+        );
+    }
     assert_eq!(version, cargo("version"));
 }
 
