@@ -5,11 +5,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube_core::ResourceExt;
-use operator_core::api::{Hold, Reason, Stall, WhatsAppPhoneNumber};
+use operator_core::api::{Hold, LedgerEntry, Reason, Stall, WhatsAppPhoneNumber};
 use operator_core::model::Peers;
 use operator_core::model::twins::{blocks_call, is_called_for, lost_precedence, owner, told};
-use testkit::builders::{claimed, registered, resource};
+use testkit::builders::{claimed, registered, resource, waiting};
 use testkit::world::attempt;
+
+/// In the first minute of resources that were created in the first seconds.
+const SOON: Timestamp = Timestamp::UNIX_EPOCH;
 
 /// A change that takes a resource's ability to call.
 type Disability = (&'static str, fn(&mut WhatsAppPhoneNumber));
@@ -50,13 +53,13 @@ fn claimed_then_registered_then_oldest_then_by_name() {
     ];
     for (i, own) in order.iter().enumerate() {
         for (j, other) in order.iter().enumerate().filter(|(j, _)| *j != i) {
-            let has_precedence = owner(own, [other]).is_some();
+            let has_precedence = owner(own, [other], SOON).is_some();
             assert_eq!(has_precedence, j < i, "{j} before {i}");
         }
-        let first = owner(own, &order).map(ResourceExt::name_any);
+        let first = owner(own, &order, SOON).map(ResourceExt::name_any);
         assert_eq!(first.as_deref(), (i > 0).then_some("c"));
     }
-    assert!(owner(&order[3], []).is_none());
+    assert!(owner(&order[3], [], SOON).is_none());
 }
 
 #[test]
@@ -65,13 +68,13 @@ fn who_cannot_call_holds_nobody_up() {
         for unable in [resource("a", 1), registered(resource("a", 1))] {
             let mut unable = unable;
             let able = resource("b", 2);
-            assert!(owner(&able, [&unable]).is_some(), "{what}");
+            assert!(owner(&able, [&unable], SOON).is_some(), "{what}");
             assert!(!lost_precedence(&able, &unable));
             let before = unable.clone();
             disable(&mut unable);
-            assert!(owner(&able, [&unable]).is_none(), "{what}");
+            assert!(owner(&able, [&unable], SOON).is_none(), "{what}");
             // What its own status says may be over: it looks for itself.
-            assert!(owner(&unable, [&able]).is_none(), "{what}");
+            assert!(owner(&unable, [&able], SOON).is_none(), "{what}");
             assert!(lost_precedence(&before, &unable), "{what} wakes the others");
         }
     }
@@ -98,7 +101,37 @@ fn a_stall_about_the_number_keeps_its_place() {
     ] {
         let mut stalled = resource("a", 1);
         stall(&mut stalled, reason);
-        assert!(owner(&resource("b", 2), [&stalled]).is_some(), "{reason}");
+        assert!(
+            owner(&resource("b", 2), [&stalled], SOON).is_some(),
+            "{reason}"
+        );
+    }
+}
+
+/// A status that nobody writes holds nobody up for longer than a minute.
+#[test]
+fn one_that_nobody_has_looked_at_counts_for_its_first_minute() {
+    let (unseen, own) = (resource("a", 1), waiting(resource("b", 2)));
+    let at = |second| Timestamp::from_second(second).unwrap();
+    assert!(owner(&own, [&unseen], at(60)).is_some());
+    assert!(owner(&own, [&unseen], at(61)).is_none());
+    assert!(
+        owner(&unseen, [&own], at(61)).is_none(),
+        "it still goes first once it is looked at"
+    );
+    assert!(owner(&own, [&waiting(unseen.clone())], at(61)).is_some());
+    // Both were there before the operator was: the older one, which is about to be looked at as well.
+    assert!(owner(&resource("b", 2), [&unseen], at(61)).is_some());
+    // Its first look finds that it cannot call.
+    let mut stalled = unseen.clone();
+    stall(&mut stalled, Reason::TokenRejected);
+    assert!(lost_precedence(&unseen, &stalled));
+    for (owner, is_unseen) in [(unseen, true), (waiting(resource("a", 1)), false)] {
+        let peers = Peers::of(&own, &[&owner], Vec::new(), at(2));
+        assert_eq!(
+            (peers.owner.is_some(), peers.owner_is_unseen),
+            (true, is_unseen)
+        );
     }
 }
 
@@ -127,7 +160,7 @@ fn the_calls_of_a_number_are_those_of_others_and_those_that_a_status_has_lost() 
         .into_iter()
         .flat_map(|resource| resource.attempts().to_vec())
         .collect();
-    let peers = Peers::of(&own, &[&other], calls);
+    let peers = Peers::of(&own, &[&other], calls, SOON);
     let ids: Vec<_> = peers
         .attempts
         .iter()
@@ -135,6 +168,29 @@ fn the_calls_of_a_number_are_those_of_others_and_those_that_a_status_has_lost() 
         .collect();
     assert_eq!(ids, ["b", "c"]);
     assert_eq!(peers.owner.as_deref(), Some("shop/other"));
+}
+
+#[test]
+fn a_call_without_a_read_that_showed_the_number_does_not_count_elsewhere() {
+    let with_seen = |name, seen| {
+        let mut resource = called(resource(name, 0), name, 0);
+        let status = resource.status.get_or_insert_default();
+        status.attempts[0].seen = seen;
+        resource
+    };
+    let others = [
+        with_seen("older-entry", None),
+        with_seen("seen", Some(true)),
+        with_seen("stranger", Some(false)),
+    ];
+    let mut calls: Vec<_> = others.iter().flat_map(|o| o.attempts().to_vec()).collect();
+    // This one's own, which its status has lost: no ledger has it.
+    calls.extend(with_seen("lost", Some(false)).attempts().to_vec());
+    let others: Vec<_> = others.iter().collect();
+    let peers = Peers::of(&resource("own", 1), &others, calls, SOON);
+    let ids = |calls: &[LedgerEntry]| calls.iter().map(|call| call.id.clone()).collect::<Vec<_>>();
+    assert_eq!(ids(&peers.attempts), ["older-entry", "seen", "lost"]);
+    assert_eq!(ids(&peers.unseen_attempts), ["stranger"]);
 }
 
 #[test]

@@ -57,7 +57,7 @@ impl Memory {
         let number = &resource.spec.phone_number_id;
         let ledgers: Vec<_> = others.iter().flat_map(|other| other.attempts()).collect();
         let calls = self.history.with_ledgers(number, &ledgers);
-        Peers::of(resource, others, calls)
+        Peers::of(resource, others, calls, self.clock.now())
     }
 
     /// Remembers what a reconciliation notes.

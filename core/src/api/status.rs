@@ -281,6 +281,8 @@ pub struct LedgerEntry {
     pub ttl_seconds: i64,
     /// The value of the annotation that requested this attempt.
     pub request: Option<String>,
+    /// Whether the read before the call, with the same token, showed the number. Older entries do not tell.
+    pub seen: Option<bool>,
     /// The number of attempts that share this entry, where none of them was sent.
     pub count: Option<i32>,
     /// The end. Without one this is an open claim: its call may be in flight.
@@ -357,6 +359,11 @@ struct AttemptStatus {
     #[serde(rename = "fbtraceID", default, skip_serializing_if = "Option::is_none")]
     fbtrace_id: Option<String>,
 
+    /// Whether the read before the call, with the same token, showed the number. A call without that does not count for other
+    /// resources of the number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    seen: Option<bool>,
+
     /// The number of attempts that share this entry, where none of them was sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
@@ -384,6 +391,7 @@ impl From<AttemptStatus> for LedgerEntry {
             start_time: stored.start_time,
             ttl_seconds: stored.ttl_seconds,
             request: stored.request,
+            seen: stored.seen,
             count: stored.count,
             end,
         }
@@ -406,6 +414,7 @@ impl From<LedgerEntry> for AttemptStatus {
             start_time: entry.start_time,
             ttl_seconds: entry.ttl_seconds,
             request: entry.request,
+            seen: entry.seen,
             count: entry.count,
         }
     }

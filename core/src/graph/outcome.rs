@@ -79,6 +79,11 @@ impl ReadOutcome {
     pub const fn is_a_wait(&self) -> bool {
         matches!(self.state, RegistrationState::Wait(_))
     }
+
+    /// Whether the token may see the number: the answer has fields of it.
+    pub const fn shows_number(&self) -> bool {
+        self.phone_number.is_some()
+    }
 }
 
 impl RegisterOutcome {

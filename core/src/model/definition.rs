@@ -84,6 +84,7 @@ pub fn fullest(now: Timestamp) -> WhatsAppPhoneNumberStatus {
             start_time: time.clone(),
             ttl_seconds: 1,
             request: some(),
+            seen: Some(true),
             count: Some(1),
             end: Some(AttemptEnd {
                 outcome: AttemptOutcome::Failed,

@@ -27,6 +27,7 @@ impl LedgerEntry {
             start_time: Time(whole_seconds(now)),
             ttl_seconds: i64::try_from(ttl.as_secs_f64().ceil() as u64).unwrap_or(i64::MAX),
             request: request.map(str::to_owned),
+            seen: None,
             count: None,
             end: None,
         }

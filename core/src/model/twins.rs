@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube_core::ResourceExt as _;
 
 use super::ledger::others_window;
+use super::schedule::plus;
 use crate::api::{LedgerEntry, WhatsAppPhoneNumber};
 
 /// The knowledge about a phone number beyond the resource itself.
@@ -16,22 +17,39 @@ pub struct Peers {
     /// The resource of the same phone number ID that takes precedence over this one, by the name that may be told: who sees this
     /// one need not see another namespace.
     pub owner: Option<String>,
+    /// Whether nobody has looked at that one yet: it may never come to anything.
+    pub owner_is_unseen: bool,
     /// The register calls for other resources of the number, including deleted ones that this process remembers, and
     /// those for this resource that its status has lost.
     pub attempts: Vec<LedgerEntry>,
+    /// Those for other resources whose token was not shown the number before. Who may not see it spends none of its budget, so only
+    /// the confirm window goes by them.
+    pub unseen_attempts: Vec<LedgerEntry>,
 }
+
+/// How long a resource counts as able to call although nobody has looked at it.
+pub const UNSEEN: Duration = Duration::from_secs(60);
 
 /// Returns the resource that takes precedence over `own` among the others with its phone number ID, if one does: the one with an
 /// open claim; else, among those that can call, the registered one, else the oldest, else the first by namespace and name; then the
 /// rest in this order.
 ///
 /// `own` counts as able to call: what its status says may be over, and only a look at its Secrets tells. If it is not, it makes no
-/// call anyway.
+/// call anyway. Another one that nobody has looked at counts as able for its first minute, and for an own one that is as new to
+/// the operator.
 pub fn owner<'a>(
     own: &WhatsAppPhoneNumber,
     others: impl IntoIterator<Item = &'a WhatsAppPhoneNumber>,
+    now: Timestamp,
 ) -> Option<&'a WhatsAppPhoneNumber> {
-    let able = |other: &WhatsAppPhoneNumber| rank(other, can_call(other));
+    let is_new = |other: &WhatsAppPhoneNumber| {
+        let created = other.creation_timestamp();
+        created.is_none_or(|created| plus(created.0, UNSEEN) > now)
+    };
+    let able = |other: &WhatsAppPhoneNumber| {
+        let expected = !is_unseen(other) || is_unseen(own) || is_new(other);
+        rank(other, expected && can_call(other))
+    };
     let first = others.into_iter().min_by_key(|other| able(other))?;
     (able(first) < rank(own, true)).then_some(first)
 }
@@ -42,12 +60,22 @@ impl Peers {
         resource: &WhatsAppPhoneNumber,
         others: &[&WhatsAppPhoneNumber],
         mut calls: Vec<LedgerEntry>,
+        now: Timestamp,
     ) -> Self {
-        let own = resource.attempts();
-        calls.retain(|attempt| own.iter().all(|own| own.id != attempt.id));
+        let is_in = |ledger: &[LedgerEntry], call: &LedgerEntry| {
+            ledger.iter().any(|entry| entry.id == call.id)
+        };
+        calls.retain(|call| !is_in(resource.attempts(), call));
+        // Whose call it was is not known where no ledger has it, so it counts.
+        let (unseen_attempts, attempts) = calls.into_iter().partition(|call| {
+            call.seen == Some(false) && others.iter().any(|other| is_in(other.attempts(), call))
+        });
+        let owner = owner(resource, others.iter().copied(), now);
         Self {
-            owner: owner(resource, others.iter().copied()).map(|owner| told(owner, resource)),
-            attempts: calls,
+            owner: owner.map(|owner| told(owner, resource)),
+            owner_is_unseen: owner.is_some_and(is_unseen),
+            attempts,
+            unseen_attempts,
         }
     }
 }
@@ -96,6 +124,12 @@ fn registered(resource: &WhatsAppPhoneNumber) -> bool {
         .status
         .as_ref()
         .is_some_and(|status| status.registration.is_some())
+}
+
+/// Whether the operator has not looked at the resource yet.
+fn is_unseen(resource: &WhatsAppPhoneNumber) -> bool {
+    let status = resource.status.as_ref();
+    status.is_none_or(|status| status.observed_generation < 0)
 }
 
 /// Whether a call can be made for the resource, as far as its spec and its status tell. Who has no right to a number, or no Secrets

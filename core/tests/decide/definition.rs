@@ -126,6 +126,7 @@ fn leaves_of(status: &WhatsAppPhoneNumberStatus) -> Vec<String> {
     let nested = [
         "attempts.operation",
         "attempts.request",
+        "attempts.seen",
         "attempts.count",
         "attempts.finishTime",
         "attempts.outcome",

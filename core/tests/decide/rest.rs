@@ -4,8 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use operator_core::api::Reason;
 use operator_core::graph::RegistrationState;
-use operator_core::model::Requeue;
 use operator_core::model::schedule::plus;
+use operator_core::model::{Peers, Requeue};
 use testkit::world::*;
 
 #[test]
@@ -76,6 +76,20 @@ fn a_duplicate_stalls_and_takes_over_by_adoption() {
         world.shown(),
         "Registered=True Failed=False AlreadyRegistered"
     );
+}
+
+/// Nothing wakes it when the minute of the other one is over.
+#[test]
+fn a_duplicate_of_one_that_nobody_has_looked_at_looks_again_after_a_minute() {
+    let mut world = World::new();
+    world.peers.owner = Some("shop/older".to_owned());
+    world.peers.owner_is_unseen = true;
+    let look_again = Step::Settle(Requeue::After(secs(60)));
+    assert_eq!(world.pass(), [Step::Secrets, look_again]);
+    assert_eq!(world.pass(), [look_again], "the second look costs nothing");
+    world.wait(secs(60));
+    world.peers = Peers::default();
+    assert!(world.pass().contains(&Step::Claim));
 }
 
 /// A resource that could not call anyway says so: the others go by it.

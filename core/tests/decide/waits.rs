@@ -333,6 +333,36 @@ fn the_budget_counts_open_claims_others_and_what_is_remembered() {
     assert_eq!(world.next_in(), Some(hours(71)));
 }
 
+/// Who may not see a number spends none of its budget, and blocks it for nobody.
+#[test]
+fn a_call_of_a_token_that_was_not_shown_the_number_costs_the_confirm_window_alone() {
+    let mut world = World::new();
+    world.policy.attempt_limit = 1;
+    let at = world.now - secs(10);
+    let blocked = attempt("blocked", at, Reason::RegistrationBlocked);
+    world.peers.unseen_attempts = vec![attempt("other", at, Reason::PinMismatch), blocked];
+    world.pass();
+    assert_eq!(world.next_in(), Some(secs(110)));
+    world.run_for(secs(110));
+    assert_eq!(world.posts.len(), 1);
+}
+
+#[test]
+fn an_attempt_tells_whether_the_read_before_it_showed_the_number() {
+    let mut world = World::new();
+    world.pass();
+    assert_eq!(world.last_attempt().seen, Some(true));
+
+    let mut world = World::new();
+    world.reading = ReadOutcome {
+        phone_number: None,
+        ..reading(RegistrationState::Unclear(None))
+    };
+    world.run_for(hours(1));
+    assert_eq!(world.posts.len(), 1, "the one call after unclear reads");
+    assert_eq!(world.last_attempt().seen, Some(false));
+}
+
 #[test]
 fn a_request_lifts_the_limit_but_never_beyond_metas() {
     for (made, posts) in [(9, 1), (10, 0)] {

@@ -20,7 +20,7 @@ use operator_core::model::machine::{
     Effect, Failure, Input, Note, Process, Purpose, Unavailable, WriteFault,
 };
 use operator_core::model::{ApplyContext, CallResult, Cooldown, apply_outcome};
-use operator_core::model::{OpenClaim, Peers, Policy, Requeue, twins};
+use operator_core::model::{OpenClaim, Peers, Policy, Requeue};
 use testkit::world::TTL;
 
 /// The wait after a reconciliation that failed: `FAILURE_BASE` in `watches`, in whole seconds.
@@ -428,18 +428,13 @@ impl Process for Host<'_> {
         }
         let name = name_of(resource);
         let other = self.operator.cache[1 - name].as_ref();
-        let owner = twins::owner(resource, other.map(Stored::resource));
         let mut all = self.operator.memory.attempts.0.clone();
         for attempt in other.map(Stored::attempts).unwrap_or_default() {
             all.retain(|known| known.id != attempt.id);
             all.push(attempt.clone());
         }
-        let own = resource.attempts();
-        all.retain(|attempt| own.iter().all(|own| own.id != attempt.id));
-        Peers {
-            owner: owner.map(|_| format!("shop/{}", NAMES[1 - name])),
-            attempts: all,
-        }
+        let others: Vec<_> = other.map(Stored::resource).into_iter().collect();
+        Peers::of(resource, &others, all, self.now())
     }
 
     fn has_peers(&self, resource: &WhatsAppPhoneNumber) -> bool {

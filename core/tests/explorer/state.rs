@@ -408,7 +408,7 @@ impl Hash for Run {
     fn hash<H: Hasher>(&self, state: &mut H) {
         (self.name, self.second, &self.view, self.pin, self.reading).hash(state);
         if let Some((peers, open_claim)) = &self.found {
-            peers.owner.hash(state);
+            (&peers.owner, peers.owner_is_unseen).hash(state);
             hash_all(hash_attempts(&peers.attempts, state), state);
             match open_claim {
                 OpenClaim::SeenFor(time) => Some(time).hash(state),

@@ -113,8 +113,7 @@ impl<'a> Facts<'a> {
         &self.state.record.attempts
     }
 
-    /// All known calls of one kind for the number. Each was preceded by a read with the same token, so those of another resource count
-    /// as well: who may not see the number makes none.
+    /// The calls of one kind that Meta counts for the number, as far as they are known.
     pub(super) fn all_attempts(&self, operation: Operation) -> Vec<LedgerEntry> {
         let peers = &self.observed.peers.attempts;
         [self.attempts(), peers]
@@ -343,9 +342,13 @@ impl<'a> Facts<'a> {
     /// The window in which no call may be made: after an unclear call for this resource, or any call for a peer.
     pub(super) fn window(&self) -> Option<ConfirmWindow> {
         let length = self.observed.policy.confirm_window;
-        let peers = ledger::others_window(&self.observed.peers.attempts, length, self.now);
-        let own = self.own_window();
-        own.into_iter().chain(peers).max_by_key(|window| window.end)
+        let peers = &self.observed.peers;
+        let theirs = [&peers.attempts, &peers.unseen_attempts]
+            .into_iter()
+            .filter_map(|attempts| ledger::others_window(attempts, length, self.now));
+        theirs
+            .chain(self.own_window())
+            .max_by_key(|window| window.end)
     }
 }
 

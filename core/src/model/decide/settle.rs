@@ -19,6 +19,7 @@ use crate::model::ledger;
 use crate::model::phase::{Phase, State};
 use crate::model::render::render;
 use crate::model::schedule::{ConfirmWindow, later, spread, until, with_jitter};
+use crate::model::twins::UNSEEN;
 
 /// How often the read of a forbidden Secret is retried.
 const FORBIDDEN_POLL: Duration = Duration::from_secs(60);
@@ -89,7 +90,11 @@ impl Facts<'_> {
             ),
             until: None,
         });
-        self.settle(&self.state, Requeue::OnChange)
+        let requeue = match self.observed.peers.owner_is_unseen {
+            true => Requeue::After(UNSEEN),
+            false => Requeue::OnChange,
+        };
+        self.settle(&self.state, requeue)
     }
 
     /// A Secret is missing or wrong: no call can be made.
@@ -281,13 +286,16 @@ impl Facts<'_> {
         if let Some(request) = self.request() {
             state.record.last_handled_register_request = Some(request.to_owned());
         }
-        let entry = LedgerEntry::open(
-            operation,
-            self.observed.fresh_id,
-            self.observed.policy.claim_ttl,
-            self.request(),
-            self.now,
-        );
+        let entry = LedgerEntry {
+            seen: self.observed.reading.map(ReadOutcome::shows_number),
+            ..LedgerEntry::open(
+                operation,
+                self.observed.fresh_id,
+                self.observed.policy.claim_ttl,
+                self.request(),
+                self.now,
+            )
+        };
         ledger::push(&mut state.record.attempts, entry.clone(), self.now);
         if !self.refuses(digests) {
             // A verdict on other inputs must not apply to these, if the call gets no answer.
