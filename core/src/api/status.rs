@@ -194,7 +194,7 @@ pub struct TokenWait {
     /// The end of the wait.
     pub until: Time,
     /// How many such waits of the token there were in a row.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_zero")]
     #[schemars(range(min = 0))]
     pub in_a_row: i32,
 }

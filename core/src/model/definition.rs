@@ -33,7 +33,7 @@ const SHOWN: &[&str] = &[
 ];
 
 /// The fields of a status that were written and are not there in what the API server stored, as paths. A value that is there
-/// may be another one: the API server may normalise it.
+/// may be another one, as the API server may normalise it.
 pub fn dropped(
     written: &WhatsAppPhoneNumberStatus,
     stored: Option<&WhatsAppPhoneNumberStatus>,
@@ -63,7 +63,21 @@ fn compare(path: &str, written: &Value, stored: &Value, dropped: &mut Vec<String
                 compare(path, written, stored, dropped);
             }
         }
-        _ => {}
+        (written, stored) => {
+            if written != stored && is_default(path, stored) {
+                dropped.push(path.to_owned());
+            }
+        }
+    }
+}
+
+/// Whether this is what a missing field reads as, where it reads as anything.
+fn is_default(path: &str, stored: &Value) -> bool {
+    match path {
+        "attempts.operation" => *stored == "Register",
+        "attempts.outcome" => *stored == "Failed" || *stored == "Unknown",
+        "observedGeneration" => *stored == -1,
+        _ => false,
     }
 }
 
@@ -87,7 +101,7 @@ pub fn fullest(now: Timestamp) -> WhatsAppPhoneNumberStatus {
             seen: Some(true),
             count: Some(1),
             end: Some(AttemptEnd {
-                outcome: AttemptOutcome::Failed,
+                outcome: AttemptOutcome::Succeeded,
                 reason: some(),
                 http_status: Some(500),
                 ..AttemptEnd::unknown(now)
@@ -173,7 +187,7 @@ mod tests {
         stored.wait = None;
         // Only people read it, and a value may be another one.
         stored.fbtrace_id = None;
-        stored.observed_generation = 7;
+        stored.attempts[0].ttl_seconds = 7;
         let fields = ["attempts.request", "unclearReads", "wait"];
         assert_eq!(dropped(&written, Some(&stored)), fields);
         assert!(dropped(&written, None).contains(&"attempts".to_owned()));
