@@ -28,12 +28,15 @@ pub fn decide(observed: &Observed<'_>, now: Timestamp) -> Decision {
     use Phase::{Idle, InFlight, Stalled, Unconfirmed, Waiting};
     let facts = Facts::new(observed, now);
     match (&facts.state.phase, facts.goal) {
-        (Idle | InFlight(_) | Unconfirmed(_) | Waiting(_) | Stalled(_), Goal::Retain) => {
-            facts.leave()
-        }
+        (Idle | Unconfirmed(_) | Waiting(_) | Stalled(_), Goal::Retain) => facts.leave(),
         (
             InFlight(claim),
-            Goal::Suspend | Goal::Rest | Goal::Yield(_) | Goal::Register | Goal::Call(_),
+            Goal::Retain
+            | Goal::Suspend
+            | Goal::Rest
+            | Goal::Yield(_)
+            | Goal::Register
+            | Goal::Call(_),
         ) => facts.await_claim(claim),
         (Idle | Unconfirmed(_) | Waiting(_) | Stalled(_), Goal::Suspend) => facts.suspend(),
         (Idle | Unconfirmed(_) | Waiting(_) | Stalled(_), Goal::Rest) => facts.rest(),

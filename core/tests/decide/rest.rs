@@ -2,7 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use operator_core::api::Reason;
+use operator_core::api::{AttemptOutcome, Reason};
 use operator_core::graph::RegistrationState;
 use operator_core::model::schedule::plus;
 use operator_core::model::{Peers, Requeue};
@@ -76,6 +76,23 @@ fn a_duplicate_stalls_and_takes_over_by_adoption() {
         world.shown(),
         "Registered=True Failed=False AlreadyRegistered"
     );
+}
+
+/// Else it would go ahead of every other resource of the number for as long as somebody's finalizer keeps it.
+#[test]
+fn a_claim_that_was_left_open_is_closed_also_while_the_resource_is_being_deleted() {
+    let mut world = World::new();
+    world.fate(Fate::Crash);
+    world.pass();
+    world.resource.metadata.deletion_timestamp = Some(Time(world.now));
+    assert_eq!(world.pass(), [Step::Settle(Requeue::After(TTL))]);
+    world.wait(TTL);
+    world.pass();
+    assert_eq!(
+        world.last_attempt().outcome(),
+        Some(AttemptOutcome::Unknown)
+    );
+    assert_eq!(world.posts.len(), 1);
 }
 
 /// Nothing wakes it when the minute of the other one is over.
