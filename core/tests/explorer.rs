@@ -2,8 +2,8 @@
 //!
 //! One or two resources of one number, one or two operators without leader election, each with a watch that lags and a
 //! memory that a crash takes; an API server that refuses stale writes and loses answers; Graph that lags, fails and acts
-//! without saying so; time; people who edit, ask, delete and create. Between any two steps of a process anything may
-//! happen, as often as the [`Budget`] of a configuration allows. The decisions are those of `decide`, `apply_outcome`,
+//! without saying so; time; people who edit, ask, suspend, delete and create; tokens that are rejected from some time on. Between
+//! any two steps of a process anything may happen, as often as the [`Budget`] of a configuration allows. The decisions are those of `decide`, `apply_outcome`,
 //! `twins` and `ledger`; `operator` and `memory` mirror the I/O around them. `promises` and `fair` say what must
 //! hold. A promise that is broken is reported with the shortest way to it.
 //!
@@ -95,7 +95,7 @@ struct Checker {
     policy: Policy,
     digests: [Digests; 2],
     outcomes: Vec<RegisterOutcome>,
-    readings: [ReadOutcome; 3],
+    readings: [ReadOutcome; 4],
     /// States from which all is known to settle.
     settled: RefCell<HashSet<u64>>,
 }
@@ -151,6 +151,7 @@ impl Model for Checker {
             clock: state::Silent(0),
             server,
             graph: state::Graph::default(),
+            barred: [false; NAMES.len()],
             pin: self.bounds.right_pin,
             operators: vec![Operator::default(); self.bounds.operators],
             last: 0,
@@ -182,7 +183,8 @@ impl Model for Checker {
         let print = |(who, operator)| state.print(&(who == state.last, operator));
         let mut operators: Vec<u64> = operators.map(print).collect();
         operators.sort_unstable();
-        let outside = (&state.server, &state.graph, state.pin, &state.left);
+        let secrets = (state.pin, state.barred);
+        let outside = (&state.server, &state.graph, secrets, &state.left);
         let counted = (state.claims, state.asked, &state.history, &state.broken);
         state.print(&(operators, outside, counted))
     }

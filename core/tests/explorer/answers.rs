@@ -43,7 +43,7 @@ pub(super) fn outcomes() -> Vec<RegisterOutcome> {
 }
 
 /// By `Look`.
-pub(super) fn readings() -> [ReadOutcome; 3] {
+pub(super) fn readings() -> [ReadOutcome; 4] {
     let number = |platform: &str, status: &str| {
         answer(
             200,
@@ -55,6 +55,7 @@ pub(super) fn readings() -> [ReadOutcome; 3] {
         number("CLOUD_API", "CONNECTED"),
         number("NOT_APPLICABLE", "DISCONNECTED"),
         error(500, 2, TOKEN),
+        error(401, 190, TOKEN),
     ];
     let scrubber = Scrubber::new(&inputs());
     answered.map(|exchange| read_outcome(&exchange, ReadFields::All, &scrubber, now()))

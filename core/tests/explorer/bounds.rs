@@ -18,6 +18,9 @@ pub(super) const QUICK: &[&str] = &[
     "2 a right switches=1 ticks=1",
     "2 a right switches=1 faults=1 crashes=1 lost=1 calls=1",
     "2 ab right switches=1",
+    "1 ab right faults=2 suspensions=2 terminations=2 bars=2",
+    "1 ab wrong faults=2 suspensions=1 terminations=1 bars=1 pins=1",
+    "1 ab right faults=2 terminations=1 bars=1 crashes=1 calls=1",
 ];
 
 /// With `MODEL=full`.
@@ -35,6 +38,9 @@ pub(super) const FULL: &[&str] = &[
     "2 ab right switches=2",
     "2 ab right switches=1 faults=1 calls=1 crashes=1",
     "2 b right switches=2 faults=1 creations=1",
+    "1 ab right faults=3 terminations=1 bars=1 crashes=1 calls=1",
+    "1 ab right faults=3 suspensions=2 terminations=2 bars=2 pins=1 requests=1",
+    "2 ab right switches=1 faults=1 suspensions=1 terminations=1 bars=1",
 ];
 
 /// Each line of defence, histories that need it, and whether they are found in `cargo test`. That a process remembers
@@ -112,7 +118,10 @@ pub(super) fn parsed(line: &str) -> Bounds {
             "requests" => &mut budget.requests,
             "pins" => &mut budget.pins,
             "deletions" => &mut budget.deletions,
+            "terminations" => &mut budget.terminations,
             "creations" => &mut budget.creations,
+            "suspensions" => &mut budget.suspensions,
+            "bars" => &mut budget.bars,
             "replays" => &mut budget.replays,
             "elsewhere" => &mut budget.elsewhere,
             kind => panic!("no kind {kind}"),

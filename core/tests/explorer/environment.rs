@@ -4,7 +4,7 @@ use super::Checker;
 use super::graph::{Effect, effects, looks};
 use super::memory::{bring, sync};
 use super::operator::Fate;
-use super::server::{ask, bump};
+use super::server::{ask, bump, suspend, terminate};
 use super::state::{Budget, Look, NAMES, Operator, Outcome, Seconds, State, Step, Stored};
 use operator_core::model::schedule::META_WINDOW;
 use testkit::world::{TTL, WINDOW};
@@ -40,7 +40,10 @@ pub(super) enum Action {
     Request(usize),
     ChangePin,
     Delete(usize),
+    Terminate(usize),
     Create(usize),
+    Suspend(usize),
+    Bar(usize),
     RegisterElsewhere,
 }
 
@@ -72,7 +75,7 @@ impl Checker {
         }
         match action {
             Action::Look(who, name, look) => {
-                let truth = looks(state)[0];
+                let truth = looks(state, name)[0];
                 let due = is_due(&state.operators[who], name, state.now());
                 spend(
                     &mut state.left,
@@ -250,6 +253,19 @@ fn by_people(state: &mut State, action: Action) -> bool {
             spend(&mut state.left, |left| &mut left.deletions, 1);
             state.server.delete(name);
         }
+        Action::Terminate(name) => {
+            spend(&mut state.left, |left| &mut left.terminations, 1);
+            let now = state.now();
+            state.server.edit(name, |resource| terminate(resource, now));
+        }
+        Action::Suspend(name) => {
+            spend(&mut state.left, |left| &mut left.suspensions, 1);
+            state.server.edit(name, suspend);
+        }
+        Action::Bar(name) => {
+            spend(&mut state.left, |left| &mut left.bars, 1);
+            state.barred[name] = true;
+        }
         Action::Create(name) => {
             spend(&mut state.left, |left| &mut left.creations, 1);
             state.server.create(name, state.now());
@@ -279,7 +295,7 @@ fn operator_actions(state: &State, who: usize, all: &mut Vec<Action>) {
             for name in 0..NAMES.len() {
                 let due = is_due(operator, name, state.now());
                 if operator.cache[name].is_some() && (due || state.left.has(state.left.passes)) {
-                    let looks = looks(state).into_iter();
+                    let looks = looks(state, name).into_iter();
                     all.extend(looks.map(|look| Action::Look(who, name, look)));
                 }
                 let replayed =
@@ -288,7 +304,7 @@ fn operator_actions(state: &State, who: usize, all: &mut Vec<Action>) {
             }
         }
         Step::Again(run) => {
-            let looks = looks(state).into_iter();
+            let looks = looks(state, run.name).into_iter();
             all.extend(looks.map(|look| Action::Look(who, run.name, look)));
         }
         Step::Looked(_) => all.push(Action::Decide(who)),
@@ -347,13 +363,20 @@ pub(super) fn next_wake(state: &State) -> Option<Seconds> {
 fn people_actions(state: &State, all: &mut Vec<Action>) {
     let left = &state.left;
     for name in 0..NAMES.len() {
-        if state.server.objects[name].is_some() {
+        if let Some(stored) = &state.server.objects[name] {
+            let leaves = stored.resource().metadata.deletion_timestamp.is_some();
+            all.extend((left.has(left.suspensions)).then_some(Action::Suspend(name)));
+            let stays = left.has(left.terminations) && !leaves;
+            all.extend(stays.then_some(Action::Terminate(name)));
             all.extend((left.has(left.edits)).then_some(Action::Edit(name)));
             all.extend((left.has(left.requests)).then_some(Action::Request(name)));
             all.extend((left.has(left.deletions)).then_some(Action::Delete(name)));
         } else {
             all.extend((left.has(left.creations)).then_some(Action::Create(name)));
         }
+    }
+    for name in (0..NAMES.len()).filter(|name| !state.barred[*name]) {
+        all.extend((left.has(left.bars)).then_some(Action::Bar(name)));
     }
     all.extend((left.has(left.pins)).then_some(Action::ChangePin));
     let elsewhere = left.has(left.elsewhere) && state.graph.since.is_none();
@@ -366,8 +389,11 @@ pub(super) fn sound_step(state: &State, who: usize) -> Option<Action> {
     let due =
         |name: &usize| operator.cache[*name].is_some() && is_due(operator, *name, state.now());
     Some(match &operator.step {
-        Step::Idle => Action::Look(who, (0..NAMES.len()).find(due)?, looks(state)[0]),
-        Step::Again(run) => Action::Look(who, run.name, looks(state)[0]),
+        Step::Idle => {
+            let name = (0..NAMES.len()).find(due)?;
+            Action::Look(who, name, looks(state, name)[0])
+        }
+        Step::Again(run) => Action::Look(who, run.name, looks(state, run.name)[0]),
         Step::Looked(_) => Action::Decide(who),
         Step::Claiming(_) => Action::Claim(who, Fate::Answered),
         Step::Doubting(..) => Action::ReadBack(who, true),

@@ -72,28 +72,47 @@ impl Checker {
     /// Registered, or stalled for a reason that stands.
     pub(super) fn not_at_rest(&self, state: &State) -> Option<String> {
         let digest = &self.digests(state.pin).pin;
-        let mut duplicates = 0;
-        let all: Vec<&Stored> = state.server.objects.iter().flatten().collect();
-        for stored in &all {
-            let status = stored.status();
-            let name = &NAMES[usize::from(stored.resource().metadata.name.as_deref() != Some("a"))];
+        let mut waits = None;
+        let mut holds_up = false;
+        for (place, stored) in state.server.objects.iter().enumerate() {
+            let Some(stored) = stored else { continue };
+            let (status, name) = (stored.status(), NAMES[place]);
             let reason = reason_of(status, conditions::STALLED);
             let stalled = is_true(status, conditions::STALLED);
+            let (suspended, leaves) = kept_from_calling(stored);
+            let duplicate = reason == Some(Reason::DuplicatePhoneNumber);
+            holds_up |=
+                !(duplicate || suspended || leaves || reason == Some(Reason::TokenRejected));
             if status.attempts.iter().any(|a| a.is_open()) {
                 return Some(format!("{name} has an open claim"));
             }
-            if is_registered(status) {
+            let ready = reason_of(status, conditions::READY);
+            let held = suspended && ready == Some(Reason::Suspended);
+            if is_registered(status) || leaves || held {
                 continue;
             }
             if !stalled {
                 return Some(format!("{name} is neither registered nor stalled"));
             }
-            if reason == Some(Reason::DuplicatePhoneNumber) {
-                duplicates += 1;
+            if duplicate {
+                waits = Some(name);
+            } else if reason == Some(Reason::TokenRejected) {
+                if !state.barred[place] {
+                    return Some(format!("{name} is stalled for a token that is accepted"));
+                }
             } else if status.pin_digest.as_ref() != Some(digest) {
                 return Some(format!("{name} is stalled although its PIN was changed"));
             }
         }
-        (duplicates > 0 && duplicates == all.len()).then(|| "all wait for each other".to_owned())
+        // Protocol, "Several resources of one number": who cannot call holds nobody up.
+        let waits = waits.filter(|_| !holds_up);
+        waits.map(|name| format!("{name} gives way, and no other can call"))
     }
+}
+
+/// Whether a resource is suspended, and whether it is being deleted.
+fn kept_from_calling(stored: &Stored) -> (bool, bool) {
+    let resource = stored.resource();
+    let leaves = resource.metadata.deletion_timestamp.is_some();
+    (resource.spec.suspend, leaves)
 }

@@ -46,7 +46,10 @@ pub(super) fn effects(right_pin: bool, faults: bool) -> Vec<Effect> {
 }
 
 /// What a read may show: the first is the truth.
-pub(super) fn looks(state: &State) -> Vec<Look> {
+pub(super) fn looks(state: &State, name: usize) -> Vec<Look> {
+    if state.barred[name] {
+        return vec![Look::Refused];
+    }
     let faults = state.left.has(state.left.reads);
     let (truth, lags) = match state.graph.since {
         None => (Look::NotRegistered, false),

@@ -103,6 +103,7 @@ pub(super) fn bring(state: &mut State, who: usize, name: usize, version: Stored)
             stored.uid(),
             metadata.generation,
             metadata.annotations.clone(),
+            metadata.deletion_timestamp.is_some(),
         )
     };
     // The operators' own writes are no reason for a pass.

@@ -83,6 +83,18 @@ pub(super) fn ask(resource: &mut WhatsAppPhoneNumber, value: u8) {
     resource.metadata.annotations = Some([entry].into());
 }
 
+/// Sets `suspend`, or takes it back.
+pub(super) fn suspend(resource: &mut WhatsAppPhoneNumber) {
+    resource.spec.suspend = !resource.spec.suspend;
+    bump(resource);
+}
+
+/// Deletes a resource that somebody's finalizer keeps.
+pub(super) fn terminate(resource: &mut WhatsAppPhoneNumber, now: Seconds) {
+    resource.metadata.deletion_timestamp = Some(Time(time(now)));
+    bump(resource);
+}
+
 /// A new generation that changes nothing in a call.
 pub(super) fn bump(resource: &mut WhatsAppPhoneNumber) {
     let generation = resource.metadata.generation.get_or_insert(0);

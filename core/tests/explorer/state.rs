@@ -59,6 +59,8 @@ pub(super) struct State {
     pub(super) graph: Graph,
     /// Whether the Secret holds the right PIN.
     pub(super) pin: bool,
+    /// By name: whether Graph rejects the resource's token, for ever.
+    pub(super) barred: [bool; NAMES.len()],
     pub(super) operators: Vec<Operator>,
     /// The operator that made the last step.
     pub(super) last: usize,
@@ -100,7 +102,13 @@ pub(super) struct Budget {
     /// Changes of the PIN in the Secret.
     pub(super) pins: u8,
     pub(super) deletions: u8,
+    /// Deletions that a foreign finalizer holds up.
+    pub(super) terminations: u8,
     pub(super) creations: u8,
+    /// Changes of `suspend`.
+    pub(super) suspensions: u8,
+    /// Tokens that Graph rejects from then on.
+    pub(super) bars: u8,
     /// Watch events that come again.
     pub(super) replays: u8,
     /// Registrations by somebody else.
@@ -142,7 +150,10 @@ impl Budget {
             requests: times,
             pins: times,
             deletions: times,
+            terminations: times,
             creations: times,
+            suspensions: times,
+            bars: times,
             replays: times,
             elsewhere: times,
         }
@@ -198,8 +209,14 @@ impl Stored {
         let mut hasher = DefaultHasher::new();
         let metadata = &resource.metadata;
         (uid, version, metadata.generation, &metadata.annotations).hash(&mut hasher);
+        let leaves = metadata.deletion_timestamp.is_some();
+        (resource.spec.suspend, leaves).hash(&mut hasher);
         let status = resource.status.as_ref().expect("the CRD defaults it");
-        let times = hash_status(status, &mut hasher);
+        let mut times = hash_status(status, &mut hasher);
+        // Another one counts as able to call for its first minute.
+        let unseen = status.observed_generation < 0;
+        let created = metadata.creation_timestamp.as_ref();
+        times.extend(created.filter(|_| unseen).map(second));
         Self(Rc::new(Version {
             resource: Arc::new(resource),
             uid,
@@ -344,6 +361,8 @@ pub(super) enum Look {
     Registered,
     NotRegistered,
     Failed,
+    /// The token is rejected.
+    Refused,
 }
 
 impl Run {
