@@ -18,7 +18,7 @@ use super::claims::Recorder;
 use super::events::Events;
 use super::graph_client::GraphClient;
 use crate::config::Scope;
-use crate::memory::{Memory, ResourceStore, WatchId, WatchStates};
+use crate::memory::{Memory, Pulses, ResourceStore, WatchId, WatchStates};
 use crate::telemetry::metrics::Metrics;
 
 /// How long the list of a number's resources in one namespace may take.
@@ -41,6 +41,8 @@ pub struct Context {
     pub events: Events,
     /// How the watches fare.
     pub watches: Arc<WatchStates>,
+    /// Whether everything still moves.
+    pub pulses: Arc<Pulses>,
     /// Whether this process is the leader.
     pub leads: watch::Receiver<bool>,
     pub scope: Scope,

@@ -11,7 +11,7 @@ use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use tracing::warn;
 
-use crate::memory::{WatchFault, WatchId};
+use crate::memory::{Mover, WatchFault, WatchId};
 use crate::reconcile::Context;
 use crate::telemetry::Chain;
 
@@ -41,11 +41,13 @@ pub async fn follow<K>(
     K: Resource + Clone + DeserializeOwned + fmt::Debug + Send + 'static,
 {
     let mut wait = RETRY_BASE;
+    let mover = Mover::Watch(id.clone());
     loop {
         let mut events = pin!(watcher(api.clone(), config.clone()));
         // Whether the watch has brought something since it began or failed: then it is quiet because nothing changes.
         let mut settled = false;
         loop {
+            context.pulses.beat(&mover);
             match tokio::time::timeout(DOUBT, events.next()).await {
                 Ok(Some(Ok(event))) => {
                     settled = !matches!(event, Event::Init | Event::InitApply(_));

@@ -15,12 +15,16 @@ use axum::routing::get;
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderName};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
-use crate::memory::WatchStates;
+use crate::memory::{Mover, Pulses, WatchStates};
 use crate::telemetry::metrics::{self, Metrics};
 
 /// How long connections may hold up the end of the process.
 const LINGER: Duration = Duration::from_secs(2);
+
+/// How often the runtime gives a sign of life.
+const BEAT: Duration = Duration::from_secs(15);
 
 /// Whether the operator is ready: when its watches are. Clones share their state.
 #[derive(Clone)]
@@ -29,9 +33,20 @@ pub struct Readiness {
     shutting_down: Arc<AtomicBool>,
 }
 
+/// Whether the operator is alive: it has moved of late, or is about to end, where watches end before the calls in flight. A fault
+/// of Graph's or of the API server's says nothing against it: a restart would mend neither, and lose the answers to calls in flight.
+#[derive(Clone)]
+pub struct Liveness {
+    pub pulses: Arc<Pulses>,
+    /// Cancelled when the process is about to end.
+    pub ending: CancellationToken,
+}
+
 /// What the server shows.
 #[derive(Clone)]
 pub struct Health {
+    /// Answers `/livez`.
+    pub liveness: Liveness,
     /// Answers `/readyz`.
     pub readiness: Readiness,
     /// Answers `/metrics`.
@@ -79,10 +94,19 @@ pub async fn serve(
 
 fn router(health: Health) -> Router {
     Router::new()
-        .route("/livez", get(async || "ok\n"))
+        .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(show_metrics))
         .with_state(health)
+}
+
+async fn livez(State(health): State<Health>) -> (StatusCode, String) {
+    let still = health.liveness.still();
+    if still.is_empty() {
+        return (StatusCode::OK, "ok\n".to_owned());
+    }
+    let text = format!("stands still: {}\n", still.join(", "));
+    (StatusCode::SERVICE_UNAVAILABLE, text)
 }
 
 async fn readyz(State(health): State<Health>) -> (StatusCode, String) {
@@ -96,6 +120,26 @@ async fn readyz(State(health): State<Health>) -> (StatusCode, String) {
 async fn show_metrics(State(health): State<Health>) -> ([(HeaderName, &'static str); 1], Body) {
     let body = chunks::body(move |text| health.metrics.encode(text));
     ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], body)
+}
+
+/// Gives the runtime's sign of life, for ever: in a task, so that one that can run no tasks gives none.
+pub async fn beat(pulses: Arc<Pulses>) {
+    loop {
+        pulses.beat(&Mover::Runtime);
+        tokio::time::sleep(BEAT).await;
+    }
+}
+
+// === impl Liveness ===
+
+impl Liveness {
+    /// What stands still, in words.
+    fn still(&self) -> Vec<String> {
+        if self.ending.is_cancelled() {
+            return Vec::new();
+        }
+        self.pulses.still()
+    }
 }
 
 // === impl Readiness ===

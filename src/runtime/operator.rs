@@ -10,17 +10,17 @@ use kube::{Api, Client, Config};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use operator_core::api::WhatsAppPhoneNumber;
 use operator_core::model::Policy;
 use operator_core::model::schedule::Backoff;
 
-use super::health::{self, Health, HealthError, Readiness};
+use super::health::{self, Health, HealthError, Liveness, Readiness};
 use super::leader::Leadership;
 use super::watches::{self, Watch};
 use crate::config::{Scope, Settings};
-use crate::memory::{Clock, Memory, ResourceStore, WatchId, WatchStates};
+use crate::memory::{Clock, Memory, Pulses, ResourceStore, WatchId, WatchStates};
 use crate::reconcile::{Context, Events, GraphClient, GraphClientError, Recorder};
 use crate::telemetry::Chain;
 use crate::telemetry::metrics::{Metrics, Resources};
@@ -92,7 +92,12 @@ pub async fn run_until(
         &watches,
         shutdown.clone(),
     )?);
+    let _beats = AbortOnDropHandle::new(tokio::spawn(health::beat(Arc::clone(&context.pulses))));
     let health = Health {
+        liveness: Liveness {
+            pulses: Arc::clone(&context.pulses),
+            ending: shutdown.clone(),
+        },
         readiness: Readiness::new(Arc::clone(&context.watches)),
         metrics: Arc::clone(&context.metrics),
     };
@@ -182,6 +187,7 @@ fn context(
         memory: Memory::default(),
         metrics: Arc::new(metrics),
         events: Events::new(clients.patient.clone(), hostname()),
+        pulses: Arc::new(Pulses::new(watched.clone(), Clock::default())),
         watches: Arc::new(WatchStates::new(watched, Clock::default())),
         leads: leadership.receiver(),
         scope,
@@ -313,7 +319,94 @@ fn cancel_on_signal(shutdown: CancellationToken) -> Result<(), OperatorError> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Instant;
+
+    use crate::config::{Cli, Command};
+    use crate::memory::{Mover, Watched};
+    use crate::runtime::follow::follow;
+
     use super::*;
+
+    /// The settings for an API server that nobody runs, and what is made of them.
+    fn unreachable() -> Result<Context, Box<dyn std::error::Error>> {
+        let Command::Run(args) = Cli::read(["whatsapp-operator".into()])?.command else {
+            return Err("no settings".into());
+        };
+        let settings = Settings::try_from(*args)?;
+        let nowhere = Config::new("http://127.0.0.1:1".parse()?);
+        let clients = Clients {
+            patient: Client::try_from(nowhere.clone())?,
+            once: Client::try_from(nowhere)?,
+        };
+        let leadership = leadership(&settings, clients.patient.clone());
+        let scope = scope(&settings);
+        let shutdown = CancellationToken::new();
+        let context = context(&settings, clients, &leadership, scope, &[], shutdown)?;
+        Ok(context)
+    }
+
+    /// A clock that is moved by hand, in seconds.
+    fn by_hand() -> (Clock, Arc<AtomicU64>) {
+        let seconds = Arc::new(AtomicU64::new(0));
+        let (began, moved) = (Instant::now(), Arc::clone(&seconds));
+        let clock = Clock {
+            monotonic: Arc::new(move || began + Duration::from_secs(moved.load(Ordering::Relaxed))),
+            ..Clock::default()
+        };
+        (clock, seconds)
+    }
+
+    /// Waits until nothing stands still.
+    async fn until_moved(pulses: &Pulses) {
+        let mut looks = tokio::time::interval(Duration::from_millis(20));
+        while !pulses.still().is_empty() {
+            looks.tick().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_watch_without_an_api_server_moves_and_one_that_is_not_polled_does_not() {
+        let (clock, seconds) = by_hand();
+        let id = WatchId::resources(None);
+        let mut context = unreachable().expect("a context");
+        let pulses = Arc::new(Pulses::new([id.clone()], clock));
+        context.pulses = Arc::clone(&pulses);
+        let api: Api<Watched> = Api::all(context.client.clone());
+        let config = kube::runtime::watcher::Config::default();
+        let followed = follow(&context, &id, api, config, |_| {});
+        let checked = async {
+            pulses.beat(&Mover::Runtime);
+            for passed in [400, 800] {
+                seconds.store(passed, Ordering::Relaxed);
+                pulses.beat(&Mover::Runtime);
+                let still = "the watch of WhatsAppPhoneNumber in all namespaces for";
+                assert!(pulses.still()[0].starts_with(still), "{:?}", pulses.still());
+                until_moved(&pulses).await;
+            }
+        };
+        tokio::select! {
+            () = followed => panic!("a watch is followed for ever"),
+            checked = tokio::time::timeout(Duration::from_secs(120), checked) => {
+                checked.expect("the watch moves");
+            }
+        }
+        seconds.store(1200, Ordering::Relaxed);
+        assert_eq!(pulses.still().len(), 2, "nobody polls it any more");
+    }
+
+    #[tokio::test]
+    async fn a_runtime_that_runs_tasks_moves() {
+        let (clock, seconds) = by_hand();
+        let pulses = Arc::new(Pulses::new([], clock));
+        seconds.store(299, Ordering::Relaxed);
+        assert_eq!(pulses.still(), Vec::<String>::new());
+        seconds.store(300, Ordering::Relaxed);
+        assert_eq!(pulses.still(), ["the runtime for 300 s"]);
+        let _beats = AbortOnDropHandle::new(tokio::spawn(health::beat(Arc::clone(&pulses))));
+        let moved = tokio::time::timeout(Duration::from_secs(60), until_moved(&pulses));
+        moved.await.expect("the runtime moves");
+    }
 
     #[test]
     fn a_claim_lasts_twice_a_call_and_never_less() {

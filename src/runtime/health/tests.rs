@@ -1,5 +1,8 @@
 //! The endpoints over real HTTP.
 
+use std::sync::atomic::AtomicU64;
+use std::time::Instant;
+
 use http::header::CONTENT_LENGTH;
 use jiff::Timestamp;
 use kube::core::DeserializeGuard;
@@ -12,13 +15,16 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::config::MetricsPerNumber;
-use crate::memory::{Clock, WatchId};
+use crate::memory::{Clock, WatchFault, WatchId};
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
 struct Server {
     address: SocketAddr,
     watches: Arc<WatchStates>,
+    /// The seconds of the clock that signs of life are measured by.
+    seconds: Arc<AtomicU64>,
+    liveness: Liveness,
     readiness: Readiness,
     stop: oneshot::Sender<()>,
     task: JoinHandle<Result<(), HealthError>>,
@@ -37,6 +43,16 @@ async fn start_with(numbers: usize) -> Server {
         .local_addr()
         .expect("a bound listener has an address");
     let watches = [WatchId::resources(Some("shop")), WatchId::secrets(None)];
+    let seconds = Arc::new(AtomicU64::new(0));
+    let (began, passed) = (Instant::now(), Arc::clone(&seconds));
+    let clock = Clock {
+        monotonic: Arc::new(move || began + Duration::from_secs(passed.load(Ordering::SeqCst))),
+        ..Clock::default()
+    };
+    let liveness = Liveness {
+        pulses: Arc::new(Pulses::new(watches.clone(), clock)),
+        ending: CancellationToken::new(),
+    };
     let watches = Arc::new(WatchStates::new(watches, Clock::default()));
     let readiness = Readiness::new(Arc::clone(&watches));
     let number = Arc::new(DeserializeGuard(Ok(resource("support", 0))));
@@ -46,6 +62,7 @@ async fn start_with(numbers: usize) -> Server {
     metrics.set_leader(true);
     let metrics = Arc::new(metrics);
     let health = Health {
+        liveness: liveness.clone(),
         readiness: readiness.clone(),
         metrics,
     };
@@ -56,6 +73,8 @@ async fn start_with(numbers: usize) -> Server {
     Server {
         address,
         watches,
+        seconds,
+        liveness,
         readiness,
         stop,
         task,
@@ -108,6 +127,32 @@ async fn is_alive_from_the_start_and_ready_when_every_watch_has_listed() {
     server.readiness.shut_down();
     let (status, _, text) = server.get("/readyz").await;
     assert_eq!((status, text.as_str()), (503, "shutting down\n"));
+    assert_eq!(server.get("/livez").await.0, 200);
+    server.end().await.expect("a clean end");
+}
+
+#[tokio::test]
+async fn is_dead_when_something_has_not_moved_for_five_minutes() {
+    let server = start().await;
+    let pulses = &server.liveness.pulses;
+    server.seconds.store(299, Ordering::SeqCst);
+    // That no watch brings anything says nothing.
+    server
+        .watches
+        .failed(&WatchId::secrets(None), WatchFault::Failed);
+    assert_eq!(server.get("/livez").await.0, 200);
+    pulses.beat(&Mover::Runtime);
+    pulses.beat(&Mover::Watch(WatchId::secrets(None)));
+    server.seconds.store(300, Ordering::SeqCst);
+    let (status, _, text) = server.get("/livez").await;
+    let still = "stands still: the watch of WhatsAppPhoneNumber in shop for 300 s\n";
+    assert_eq!((status, text.as_str()), (503, still));
+    pulses.beat(&Mover::Watch(WatchId::resources(Some("shop"))));
+    assert_eq!(server.get("/livez").await.0, 200);
+    server.seconds.store(1000, Ordering::SeqCst);
+    assert_eq!(server.get("/livez").await.0, 503);
+    // Watches end before the calls in flight, which may take minutes.
+    server.liveness.ending.cancel();
     assert_eq!(server.get("/livez").await.0, 200);
     server.end().await.expect("a clean end");
 }
