@@ -15,6 +15,7 @@ use std::sync::Arc;
 use clap::CommandFactory;
 use jiff::Timestamp;
 use kube::core::DeserializeGuard;
+use operator_core::api::Observation;
 use serde::Deserialize;
 use testkit::builders::{registered, resource, waiting};
 use whatsapp_operator::config::{Cli, MetricsPerNumber};
@@ -64,6 +65,10 @@ pub fn metrics() -> String {
         registered(resource("support", 0)),
         waiting(resource("sales", 0)),
     ];
+    let numbers = numbers.map(|mut number| {
+        number.status.get_or_insert_default().observation = Some(Observation::default());
+        number
+    });
     let numbers = numbers.map(|number| Arc::new(DeserializeGuard(Ok(number))));
     let numbers = move || numbers.to_vec();
     let all = MetricsPerNumber::All;

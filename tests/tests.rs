@@ -36,8 +36,12 @@ mod gitops;
 mod histories;
 /// One namespace, one record, one number does not stop the rest.
 mod isolation;
+/// The end of a number: taken off the Cloud API, or let go.
+mod leaving;
 /// What the operator tells Prometheus of numbers.
 mod metrics;
+/// A registered number that is read from time to time, and lost.
+mod observing;
 /// What each answer to a read of the number leads to.
 mod reads;
 /// What becomes of a number, from its declaration to its conditions.

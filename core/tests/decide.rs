@@ -4,6 +4,8 @@
 mod adoption;
 mod definition;
 mod gate;
+mod leaving;
+mod observing;
 mod requests;
 mod rest;
 mod waits;

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use operator_core::api::{AttemptOutcome, Operation, Reason, WhatsAppPhoneNumber};
-use operator_core::model::Requeue;
 use operator_core::model::machine::{
     Effect, Failure, Input, Machine, Purpose, Unavailable, WriteFault,
 };
+use operator_core::model::{Requeue, Survey};
 use testkit::builders::{registered, resource};
 use testkit::world::*;
 
@@ -276,11 +276,14 @@ fn where_others_are_known_they_are_listed_before_the_call() {
         world.known_peers = true;
         let mut run = Run::begin(world).until_claim();
         let held = run.store();
-        assert!(matches!(run.tell(held), Effect::ListPeers));
+        assert!(matches!(run.tell(held), Effect::ListPeers(_)));
         let own = run.stored.clone();
         run.tell(Input::Peers(peers.map(|mut peers| {
             peers.push(own);
-            peers
+            Survey {
+                peers,
+                ..Survey::default()
+            }
         })));
         run
     };
@@ -349,7 +352,7 @@ fn what_answers_no_effect_ends_the_reconciliation() {
         Input::Called(Box::new(success())),
         Input::Written(Err(WriteFault::Conflict)),
         Input::Newest(Ok(None)),
-        Input::Peers(Ok(Vec::new())),
+        Input::Peers(Ok(Survey::default())),
         Input::Secrets(Err(Unavailable)),
     ] {
         let mut run = Run::begin(World::new());

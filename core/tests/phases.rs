@@ -301,7 +301,9 @@ fn stored(status: &WhatsAppPhoneNumberStatus) -> WhatsAppPhoneNumberStatus {
 fn effects(decision: Decision) -> (String, Option<WhatsAppPhoneNumberStatus>) {
     match decision {
         Decision::LoadSecrets | Decision::Read(_) => (format!("{decision:?}"), None),
-        Decision::Register(claim) => ("Register".to_owned(), Some(claim.status)),
+        Decision::Survey => ("Survey".to_owned(), None),
+        Decision::Finalize(finalize) => (format!("{finalize:?}"), None),
+        Decision::Call(claim) => ("Register".to_owned(), Some(claim.status)),
         Decision::Settle(status, requeue) => (format!("{requeue:?}"), Some(*status)),
     }
 }
@@ -350,6 +352,11 @@ proptest! {
                 refused_pin: None,
                 dropped_fields: None,
                 reading: (step > 1).then_some(&found),
+                details: None,
+survey: None,
+finalizer_refused: false,
+                plan: None,
+                busy: None,
                 fresh_id: "new",
                 jitter: 0.5,
             };

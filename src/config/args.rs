@@ -123,6 +123,22 @@ pub struct RunArgs {
     #[arg(long, env = "CONFIRM_WINDOW", value_name = "DURATION", default_value = "2m", value_parser = duration)]
     pub confirm_window: Duration,
 
+    /// How often a registered number is read again, to notice when it no longer is, for resources without
+    /// spec.observeInterval; 0s turns it off
+    #[arg(long, env = "OBSERVE_INTERVAL", value_name = "DURATION", default_value = "24h", value_parser = duration)]
+    pub observe_interval: Duration,
+
+    /// Take a number off the Cloud API when its resource is deleted, where spec.deletionPolicy is Deregister; with =false
+    /// it stays registered
+    #[arg(long, env = "DEREGISTRATION", value_name = "BOOL", default_value_t = true,
+        default_missing_value = "true", num_args = 0..=1, require_equals = true, action = ArgAction::Set,
+        value_parser = BoolishValueParser::new())]
+    pub deregistration: bool,
+
+    /// How long the deletion of a resource waits for its number to be taken off the Cloud API
+    #[arg(long, env = "DEREGISTER_DEADLINE", value_name = "DURATION", default_value = "1h", value_parser = duration)]
+    pub deregister_deadline: Duration,
+
     /// Enable leader election; recommended with several replicas, which otherwise all reconcile every number
     #[arg(long, env = "LEADER_ELECT", value_name = "BOOL", default_value_t = false,
         default_missing_value = "true", num_args = 0..=1, require_equals = true, action = ArgAction::Set,

@@ -16,6 +16,9 @@ const LONGEST: Duration = Duration::from_hours(72);
 /// One call that takes longer than this has failed, whatever it still brings.
 const LONGEST_CALL: Duration = Duration::from_mins(10);
 
+/// No number is worth a setting that looks at it less often.
+const LONGEST_INTERVAL: Duration = Duration::from_hours(24 * 365);
+
 /// As long as a version in a resource may be, in characters.
 const LONGEST_VERSION: usize = 16;
 
@@ -36,6 +39,8 @@ pub struct Settings {
     pub concurrency: u16,
     /// Budget and waits of register calls.
     pub retry: RetrySettings,
+    /// How a number is treated after its registration.
+    pub life: LifeSettings,
     /// Leader election; none means that this process always leads.
     pub leader_election: Option<LeaderSettings>,
     /// Where health and metrics are served.
@@ -57,6 +62,17 @@ pub struct RetrySettings {
     pub cap: Duration,
     /// How long a number is only read after an unclear answer.
     pub confirm_window: Duration,
+}
+
+/// How a number is treated after its registration.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LifeSettings {
+    /// How often a registered number is read again; zero is never.
+    pub observe_interval: Duration,
+    /// Whether numbers are deregistered when their resource is deleted and asks for that.
+    pub deregistration: bool,
+    /// How long the deletion of a resource waits for that.
+    pub deregister_deadline: Duration,
 }
 
 /// Who stands for election, and where.
@@ -108,6 +124,9 @@ impl TryFrom<RunArgs> for Settings {
             retry_base,
             retry_cap,
             confirm_window,
+            observe_interval,
+            deregistration,
+            deregister_deadline,
             leader_elect,
             lease_name,
             lease_namespace,
@@ -133,6 +152,19 @@ impl TryFrom<RunArgs> for Settings {
             secret_watch,
             concurrency: within("--concurrency (CONCURRENCY)", concurrency, 1000)?,
             retry: retry(attempt_limit, retry_base, retry_cap, confirm_window)?,
+            life: LifeSettings {
+                observe_interval: at_most(
+                    "--observe-interval (OBSERVE_INTERVAL)",
+                    observe_interval,
+                    LONGEST_INTERVAL,
+                )?,
+                deregistration,
+                deregister_deadline: bounded(
+                    "--deregister-deadline (DEREGISTER_DEADLINE)",
+                    deregister_deadline,
+                    LONGEST,
+                )?,
+            },
             leader_election: leader_elect.then_some(lease),
             bind_address: socket_address(&bind_address)?,
             metrics_per_number,
@@ -268,6 +300,13 @@ fn bounded(flag: &'static str, value: Duration, most: Duration) -> Result<Durati
             humantime::format_duration(most)
         ),
     ))
+}
+
+fn at_most(flag: &'static str, value: Duration, most: Duration) -> Result<Duration, ConfigError> {
+    if value.is_zero() {
+        return Ok(value);
+    }
+    bounded(flag, value, most)
 }
 
 fn retry(

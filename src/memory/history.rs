@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use operator_core::api::LedgerEntry;
+use operator_core::api::{LedgerEntry, Operation, WhatsAppPhoneNumber};
 use operator_core::model::ledger;
 use operator_core::model::schedule::{META_WINDOW, plus, sane_past};
 
@@ -81,6 +81,19 @@ impl CallHistory {
             }
         }
         known.clone()
+    }
+
+    /// Remembers the deregister calls of a resource that is gone, for the next one of its name.
+    pub fn note_gone(&self, resource: &WhatsAppPhoneNumber) {
+        let calls = ledger::of(resource.attempts(), Operation::Deregister);
+        if !calls.is_empty() {
+            self.note(&resource.qualified_name(), &calls);
+        }
+    }
+
+    /// The deregister calls of earlier resources of a name.
+    pub fn of_name(&self, qualified_name: &str) -> Vec<LedgerEntry> {
+        self.of(qualified_name)
     }
 
     /// All known register calls of a number: the history, and the ledgers of its other resources. There as well, the time

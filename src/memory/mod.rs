@@ -13,6 +13,7 @@ mod process;
 mod pulses;
 mod refused_pins;
 mod store;
+mod versions;
 mod watches;
 
 pub use clock::Clock;

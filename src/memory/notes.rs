@@ -9,11 +9,15 @@ use kube::ResourceExt;
 use operator_core::api::WhatsAppPhoneNumber;
 use operator_core::credentials::secret_names;
 use operator_core::model::OpenClaim;
+use operator_core::model::observe::Plan;
 
 use super::clock::Clock;
 
 /// The interval at which claims that can no longer be stored are dropped.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
+
+/// How long a refusal to patch the finalizer of a resource is believed.
+const PATCH_AGAIN: Duration = Duration::from_secs(600);
 
 /// The wait before a look at a status that another writer may have changed: a watch can be faster than the answer to an own write.
 const LOOK_AFTER: Duration = Duration::from_secs(1);
@@ -41,6 +45,12 @@ struct Note {
     open_claim: Option<(String, Instant)>,
     /// The last read of the number for the resource.
     last_read: Option<Timestamp>,
+    /// When the number is observed next.
+    plan: Option<Plan>,
+    /// When the API server last refused to patch its finalizer.
+    finalizer_refused: Option<Instant>,
+    /// Whether it was told what becomes of its number.
+    farewell_told: bool,
     /// The newest version that this process wrote.
     written: Option<u64>,
     /// The number of failed reconciliations in a row.
@@ -136,6 +146,45 @@ impl ObjectNotes {
     /// The time of the last read of the number for a resource.
     pub fn last_read(&self, resource: &WhatsAppPhoneNumber) -> Option<Timestamp> {
         self.notes().by_uid.get(&uid_of(resource))?.last_read
+    }
+
+    /// Notes when the number of a resource is observed next.
+    pub fn note_plan(&self, resource: &WhatsAppPhoneNumber, plan: Plan) {
+        self.notes().of(&uid_of(resource)).plan = Some(plan);
+    }
+
+    /// When the number of a resource is observed next.
+    pub fn plan(&self, resource: &WhatsAppPhoneNumber) -> Option<Plan> {
+        self.notes().by_uid.get(&uid_of(resource))?.plan
+    }
+
+    /// Notes that the API server refuses to patch the finalizer of a resource. Returns whether that is news.
+    pub fn note_finalizer_refused(&self, resource: &WhatsAppPhoneNumber) -> bool {
+        let now = self.clock.instant();
+        let mut notes = self.notes();
+        let known = notes.of(&uid_of(resource)).finalizer_refused.replace(now);
+        known.is_none()
+    }
+
+    /// Whether the API server has refused to patch the finalizer of a resource lately.
+    pub fn finalizer_refused(&self, resource: &WhatsAppPhoneNumber) -> bool {
+        let notes = self.notes();
+        let note = notes.by_uid.get(&uid_of(resource));
+        let refused = note.and_then(|note| note.finalizer_refused);
+        refused.is_some_and(|at| self.clock.instant() - at < PATCH_AGAIN)
+    }
+
+    /// Notes that it is told what becomes of the number of a resource that goes. Returns whether that is news.
+    pub fn note_farewell(&self, resource: &WhatsAppPhoneNumber) -> bool {
+        let mut notes = self.notes();
+        !std::mem::replace(&mut notes.of(&uid_of(resource)).farewell_told, true)
+    }
+
+    /// Forgets all plans: what was planned before this process led is past, and would be made up for all at once.
+    pub fn forget_plans(&self) {
+        for note in self.notes().by_uid.values_mut() {
+            note.plan = None;
+        }
     }
 
     /// Notes a write, so that an older version from the cache is recognized.

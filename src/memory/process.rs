@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use operator_core::api::WhatsAppPhoneNumber;
 use operator_core::model::machine::Note;
-use operator_core::model::{OpenClaim, Peers};
+use operator_core::model::{Cooldown, OpenClaim, Peers};
 
 use super::clock::Clock;
 use super::cooldowns::TokenCooldowns;
@@ -13,6 +13,7 @@ use super::history::CallHistory;
 use super::locks::NumberLocks;
 use super::notes::ObjectNotes;
 use super::refused_pins::RefusedPins;
+use super::versions::ExpiredVersions;
 
 /// The knowledge of the process beyond the statuses and the watched resources.
 pub struct Memory {
@@ -26,8 +27,12 @@ pub struct Memory {
     pub refused_pins: RefusedPins,
     /// For each token, until it ends: its cool-down.
     pub cooldowns: TokenCooldowns,
+    /// For each token, while its limit is nearly used up: until when that is left to calls.
+    pub busy: TokenCooldowns,
     /// For the API server: the status fields that it drops.
     pub definition: Definition,
+    /// For the whole process: the versions of the Graph API that are past their end.
+    pub versions: ExpiredVersions,
     /// For each resource, while it exists: what this process did and saw.
     pub notes: ObjectNotes,
 }
@@ -42,7 +47,9 @@ impl Memory {
             history: CallHistory::new(clock.clone()),
             refused_pins: RefusedPins::new(clock.clone()),
             cooldowns: TokenCooldowns::new(clock.clone()),
+            busy: TokenCooldowns::new(clock.clone()),
             definition: Definition::new(clock.clone()),
+            versions: ExpiredVersions::default(),
             notes: ObjectNotes::new(clock.clone()),
         }
     }
@@ -57,7 +64,10 @@ impl Memory {
         let number = &resource.spec.phone_number_id;
         let ledgers: Vec<_> = others.iter().flat_map(|other| other.attempts()).collect();
         let calls = self.history.with_ledgers(number, &ledgers);
-        Peers::of(resource, others, calls, self.clock.now())
+        Peers {
+            earlier: self.history.of_name(&resource.qualified_name()),
+            ..Peers::of(resource, others, calls, self.clock.now())
+        }
     }
 
     /// Remembers what a reconciliation notes.
@@ -69,6 +79,8 @@ impl Memory {
             Note::Call(number, entry) => self.history.note(number, std::slice::from_ref(entry)),
             Note::Cooldown(wait) => self.cooldowns.start(&wait.digest, wait.into()),
             Note::Unlimited(token) => self.cooldowns.end(token),
+            Note::Planned(resource, plan) => self.notes.note_plan(resource, plan),
+            Note::Busy(token, until) => self.busy.start(token, Cooldown { until, in_a_row: 0 }),
             Note::RefusedPin(number, refused) => self.refused_pins.note(number, refused),
             Note::Dropped(fields) => {
                 self.definition.note_dropped(fields);
@@ -76,7 +88,13 @@ impl Memory {
             Note::Tried(fields) => {
                 self.definition.note_tried(fields);
             }
-            Note::Outcome(_) | Note::Unrecorded => {}
+            Note::FinalizerRefused(resource) => {
+                self.notes.note_finalizer_refused(resource);
+            }
+            Note::Farewell(resource, _) => {
+                self.notes.note_farewell(resource);
+            }
+            Note::Outcome(..) | Note::Unrecorded => {}
         }
     }
 

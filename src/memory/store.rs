@@ -236,6 +236,7 @@ impl ResourceStore {
         };
         if let Some(Ok(last)) = self.get(entry.watch, key).as_deref().map(|last| &last.0) {
             memory.history.note(&entry.number, last.attempts());
+            memory.history.note_gone(last);
             memory.notes.forget(&last.uid().unwrap_or_default());
         }
         self.names().others(&entry.number, key)

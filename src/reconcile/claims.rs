@@ -6,12 +6,15 @@
 use std::future::Future;
 use std::time::Duration;
 
-use kube::api::PostParams;
+use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
+use serde_json::json;
 use thiserror::Error;
 use tokio::time::Instant;
 
-use operator_core::api::{MANAGER, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
+use operator_core::api::{
+    DEREGISTER_FINALIZER, MANAGER, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus,
+};
 
 use super::missing::is_missing;
 
@@ -45,6 +48,14 @@ impl RecordError {
             return false;
         };
         matches!(source.as_ref(), kube::Error::Api(status) if status.code == 409)
+    }
+
+    /// Whether the operator lacks the permission.
+    pub fn is_forbidden(&self) -> bool {
+        let Self::Api { source, .. } = self else {
+            return false;
+        };
+        matches!(source.as_ref(), kube::Error::Api(status) if status.code == 403)
     }
 
     /// Whether the resource is gone.
@@ -106,6 +117,38 @@ impl Recorder {
         let name = resource.name_any();
         let request = api.replace_status(&name, &params, &written);
         bounded("write the status of", &name, request).await
+    }
+
+    /// Sets or takes off the finalizer if the resource still has the `resourceVersion` that was decided on, which keeps those of
+    /// others.
+    ///
+    /// # Errors
+    /// When the patch fails or its outcome is unknown; also on a conflict.
+    pub async fn patch_finalizer(
+        &self,
+        resource: &WhatsAppPhoneNumber,
+        set: bool,
+    ) -> Result<WhatsAppPhoneNumber, RecordError> {
+        let others = resource.finalizers().iter().map(String::as_str);
+        let others = others.filter(|name| *name != DEREGISTER_FINALIZER);
+        let finalizers: Vec<&str> = others.chain(set.then_some(DEREGISTER_FINALIZER)).collect();
+        let patch = Patch::Merge(json!({"metadata": {
+            "uid": resource.uid(),
+            "resourceVersion": resource.resource_version(),
+            "finalizers": finalizers,
+        }}));
+        let params = PatchParams {
+            field_manager: Some(MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        let api = self.api(resource);
+        let name = resource.name_any();
+        bounded(
+            "patch the finalizer of",
+            &name,
+            api.patch(&name, &params, &patch),
+        )
+        .await
     }
 
     /// Reads the newest version from the API server.

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::ListParams;
-use kube::{Api, Client, Resource};
-use operator_core::api::{WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
-use operator_core::model::Policy;
+use kube::{Api, Client, CustomResourceExt as _, Resource};
+use operator_core::api::{
+    DeletionPolicy, Operation, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus,
+};
 use operator_core::model::event::{self, EventDraft};
 use operator_core::model::machine::Purpose;
+use operator_core::model::{Farewell, Policy, Survey};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -17,6 +20,7 @@ use tracing::{Instrument, info};
 use super::claims::Recorder;
 use super::events::Events;
 use super::graph_client::GraphClient;
+use super::missing::is_missing;
 use crate::config::Scope;
 use crate::memory::{Memory, Pulses, ResourceStore, WatchId, WatchStates};
 use crate::telemetry::metrics::Metrics;
@@ -81,25 +85,79 @@ impl Context {
         purpose: Purpose,
     ) {
         self.remark_on_spec(before, after);
+        self.tell_of_number(before, after);
         let draft = self.announce(before, after);
         if let (Some(draft), Purpose::Settle) = (draft, purpose) {
             info!(reason = draft.reason, "{}", draft.note);
         }
     }
 
-    /// Lists the resources of a number from the API server, in the namespaces that are watched: one whose list is refused is not.
+    /// Tells of a number that was lost, and of what is known of it apart from its registration.
+    fn tell_of_number(&self, before: &WhatsAppPhoneNumber, after: &WhatsAppPhoneNumber) {
+        let [before, now] = [before, after].map(WhatsAppPhoneNumber::status_or_unseen);
+        if before.loss.is_none() && now.loss.is_some() {
+            self.metrics.registration_lost();
+        }
+        for draft in event::of_number(&before, &now) {
+            self.publish(after, draft);
+        }
+    }
+
+    /// Tells what becomes of the number of a resource that goes.
+    pub fn tell_of_farewell(&self, resource: &WhatsAppPhoneNumber, farewell: &Farewell) {
+        let told = event::of_farewell(farewell);
+        info!(
+            resource = resource.qualified_name(),
+            number = resource.spec.phone_number_id,
+            reason = told.reason,
+            "{}",
+            told.note
+        );
+        self.metrics.farewell(farewell.outcome);
+        self.publish(resource, told);
+    }
+
+    /// Asks the API server what stands against a call: the other resources of the number, and before a deregister call whether the
+    /// CRD is being deleted.
     ///
     /// # Errors
-    /// When one watched namespace could not be listed.
-    pub async fn list_peers(
+    /// When one watched namespace could not be listed, or the CRD not be read.
+    pub async fn survey(
         &self,
         resource: &WhatsAppPhoneNumber,
+        operation: Operation,
+    ) -> Result<Survey, kube::Error> {
+        Ok(Survey {
+            peers: self.list_peers(resource, operation).await?,
+            definition_deleted: !operation.registers() && self.is_definition_deleted().await?,
+        })
+    }
+
+    /// Whether the CRD is being deleted. Without the permission to read it, that is not known.
+    async fn is_definition_deleted(&self) -> Result<bool, kube::Error> {
+        let api: Api<CustomResourceDefinition> = Api::all(self.client.clone());
+        let name = WhatsAppPhoneNumber::crd_name();
+        let read = tokio::time::timeout(LIST_TIMEOUT, api.get_metadata(name)).await;
+        match read.map_err(|_| kube::Error::Service("no answer in 10 s".into()))? {
+            Ok(definition) => Ok(definition.metadata.deletion_timestamp.is_some()),
+            Err(kube::Error::Api(status)) if status.is_forbidden() => Ok(false),
+            Err(error) if is_missing::<CustomResourceDefinition>(&error, name) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Lists the resources of a number from the API server, in the namespaces that are watched. One whose list is refused is not,
+    /// but for a deregister call, which must not take a number from somebody who cannot be seen.
+    async fn list_peers(
+        &self,
+        resource: &WhatsAppPhoneNumber,
+        operation: Operation,
     ) -> Result<Vec<WhatsAppPhoneNumber>, kube::Error> {
         let selector = format!("spec.phoneNumberID={}", resource.spec.phone_number_id);
         let params = ListParams::default().fields(&selector);
         let mut all = Vec::new();
         for namespace in self.scope.namespaces() {
-            if self.watches.is_left_out(&WatchId::resources(namespace)) {
+            if operation.registers() && self.watches.is_left_out(&WatchId::resources(namespace)) {
                 continue;
             }
             let api: Api<WhatsAppPhoneNumber> = match namespace {
@@ -124,6 +182,11 @@ impl Context {
         if observed(before) != observed(after) {
             for remark in event::of_spec(&after.spec) {
                 self.publish(after, remark);
+            }
+            let wanted = after.spec.deletion_policy == DeletionPolicy::Deregister;
+            if wanted && !self.policy.life.deregistration {
+                let why = "the operator deregisters no numbers (--deregistration=false)";
+                self.publish(after, event::of_ignored_policy(why));
             }
         }
     }

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use kube::runtime::controller::Action;
 use operator_core::api::{self, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
 use operator_core::credentials::CallInputs;
 use operator_core::graph::{Call, ReadFields};
 use operator_core::model::ledger::holds_claim;
 use operator_core::model::machine::{
-    Effect, Failure, Input, Machine, Process as _, Purpose, Unavailable, WriteFault,
+    Effect, Failure, Input, Machine, PatchFault, Process as _, Purpose, Unavailable, WriteFault,
 };
 use operator_core::model::{Requeue, event};
 use thiserror::Error;
@@ -210,10 +211,12 @@ impl Driver {
                 status,
                 purpose,
             } => self.write(&on, *status, purpose).await,
-            Effect::ListPeers => {
-                let peers = self.context.list_peers(self.machine.resource()).await;
-                Input::Peers(peers.map_err(|error| Chain(&error).to_string()))
+            Effect::ListPeers(operation) => {
+                let resource = self.machine.resource();
+                let survey = self.context.survey(resource, operation).await;
+                Input::Peers(survey.map_err(|error| Chain(&error).to_string()))
             }
+            Effect::Finalizer { on, set } => self.patch_finalizer(&on, set).await,
             Effect::Call(operation) => self.call_graph(operation).await,
             // The caller takes it before.
             Effect::End(_) => Input::Locked,
@@ -238,6 +241,18 @@ impl Driver {
             self.context.tell(on, after, purpose);
         }
         self.written(written, purpose)
+    }
+
+    async fn patch_finalizer(&mut self, on: &WhatsAppPhoneNumber, set: bool) -> Input {
+        let patched = self.context.recorder.patch_finalizer(on, set).await;
+        let fault = match &patched {
+            Err(error) if error.is_forbidden() => PatchFault::Forbidden,
+            _ => PatchFault::Failed,
+        };
+        let gone = patched.as_ref().is_err_and(RecordError::is_gone);
+        let patched = self.heard(patched).map(|after| Some(Arc::new(after)));
+        let patched = if gone { Ok(None) } else { patched };
+        Input::Patched(patched.map_err(|Unavailable| fault))
     }
 
     /// Takes the lock of the number. Whoever holds that may need long, so a slot is not held while waiting for it; and as nobody waits
@@ -285,7 +300,26 @@ impl Driver {
             .metrics
             .graph_request(Operation::Read, label, started.elapsed());
         debug!(trace = reading.fbtrace_id.as_deref(), "{}", reading.message);
+        self.tell_of_version(reading.version.as_deref());
         Input::Reading(Box::new(reading))
+    }
+
+    /// Tells once that the version which was asked for is past its end.
+    fn tell_of_version(&self, answered: Option<&str>) {
+        let resource = self.machine.resource();
+        let asked = self.context.policy.version(resource);
+        let Some(answered) = answered.filter(|answered| *answered != asked) else {
+            return;
+        };
+        if self.context.memory.versions.is_new(asked) {
+            self.context.metrics.version_expired();
+            warn!(
+                asked,
+                answered, "The version of the Graph API that was asked for is past its end"
+            );
+            let told = event::of_version(asked, answered);
+            self.context.publish(resource, told);
+        }
     }
 
     /// Makes the one call.
@@ -296,11 +330,12 @@ impl Driver {
         let started = Instant::now();
         let outcome = match operation {
             api::Operation::Register => self.context.graph.register(&call).await,
+            api::Operation::Deregister => self.context.graph.deregister(&call).await,
         };
-        let label = GraphOutcome::of_register(outcome.reason);
+        let label = GraphOutcome::of_call(outcome.reason);
         self.context
             .metrics
-            .graph_request(Operation::Register, label, started.elapsed());
+            .graph_request(operation.into(), label, started.elapsed());
         Input::Called(Box::new(outcome))
     }
 
@@ -365,10 +400,14 @@ impl Driver {
                 if let Some(remark) = remark.filter(|_| is_new) {
                     self.context.publish(resource, remark);
                 }
-                Ok(match requeue {
-                    Requeue::OnChange => Action::requeue(heartbeat(rand::random())),
-                    Requeue::After(wait) => Action::requeue(wait),
-                })
+                let wait = requeue.wait(Timestamp::now());
+                let rest = heartbeat(rand::random());
+                Ok(Action::requeue(match requeue {
+                    Requeue::After(wait) => wait,
+                    Requeue::OnChange | Requeue::Observe(_) => {
+                        wait.map_or(rest, |wait| wait.min(rest))
+                    }
+                }))
             }
             Err(Failure::Effect | Failure::Gone) => {
                 Err(self.error.unwrap_or(ReconcileError::Unsettled))

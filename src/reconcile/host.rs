@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use operator_core::api::{Reason, WhatsAppPhoneNumber};
 use operator_core::credentials::Digests;
 use operator_core::model::machine::{Note, Process};
-use operator_core::model::{Cooldown, OpenClaim, Peers, Policy};
+use operator_core::model::observe::Plan;
+use operator_core::model::{Cooldown, OpenClaim, Peers, Policy, event};
 use tracing::{info, warn};
 
 use super::context::Context;
@@ -32,6 +33,19 @@ impl Host<'_> {
                 "The API server drops status fields that the operator relies on, so no register call is made: its CRD is older than the \
                  operator; upgrade it"
             );
+        }
+    }
+}
+
+impl Host<'_> {
+    fn tell_of_refused_finalizer(&self, resource: &WhatsAppPhoneNumber) {
+        warn!(
+            resource = resource.qualified_name(),
+            "The API server does not let the operator set or take off its finalizer"
+        );
+        let why = "the API server does not let the operator set its finalizer (verb patch on whatsappphonenumbers)";
+        if !resource.has_finalizer() {
+            self.0.publish(resource, event::of_ignored_policy(why));
         }
     }
 }
@@ -89,6 +103,19 @@ impl Process for Host<'_> {
         self.0.memory.cooldowns.of(token)
     }
 
+    fn plan(&self, resource: &WhatsAppPhoneNumber) -> Option<Plan> {
+        self.0.memory.notes.plan(resource)
+    }
+
+    fn busy(&self, token: &str) -> Option<Timestamp> {
+        let busy = self.0.memory.busy.of(token)?;
+        Some(busy.until)
+    }
+
+    fn finalizer_refused(&self, resource: &WhatsAppPhoneNumber) -> bool {
+        self.0.memory.notes.finalizer_refused(resource)
+    }
+
     fn refused_pin(&self, resource: &WhatsAppPhoneNumber, digests: &Digests) -> Option<Reason> {
         self.0.memory.refused_pins.of(resource, digests)
     }
@@ -109,8 +136,18 @@ impl Process for Host<'_> {
             Note::Tried(fields) if self.0.memory.definition.note_tried(fields) => {
                 self.tell_of_definition(fields);
             }
-            Note::Outcome(outcome) => {
-                self.0.metrics.registration_attempt(outcome.reason);
+            Note::FinalizerRefused(resource)
+                if self.0.memory.notes.note_finalizer_refused(resource) =>
+            {
+                self.tell_of_refused_finalizer(resource);
+            }
+            Note::Farewell(resource, farewell) if self.0.memory.notes.note_farewell(resource) => {
+                self.0.tell_of_farewell(resource, farewell);
+            }
+            Note::Outcome(operation, outcome) => {
+                if operation.registers() {
+                    self.0.metrics.registration_attempt(outcome.reason);
+                }
                 info!(
                     reason = outcome.reason.as_str(),
                     trace = outcome.fbtrace_id.as_deref(),

@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use operator_core::api::WhatsAppPhoneNumber;
-use operator_core::model::Policy;
 use operator_core::model::schedule::Backoff;
+use operator_core::model::{Life, Policy};
 
 use super::health::{self, Health, HealthError, Liveness, Readiness};
 use super::leader::Leadership;
@@ -220,6 +220,11 @@ fn policy(settings: &Settings) -> Policy {
         confirm_window: settings.retry.confirm_window,
         claim_ttl: claim_ttl(settings.graph.timeout),
         graph_api_version: settings.graph_api_version.clone(),
+        life: Life {
+            observe_interval: settings.life.observe_interval,
+            deregistration: settings.life.deregistration,
+            deregister_deadline: settings.life.deregister_deadline,
+        },
         secret_poll: (!settings.secret_watch).then_some(SECRET_POLL),
     }
 }

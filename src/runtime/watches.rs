@@ -102,6 +102,7 @@ pub async fn run(context: Arc<Context>, watches: Vec<Watch>, leadership: &Leader
     });
     let elected = leadership.changes().for_each(|leads| {
         if leads {
+            context.memory.notes.forget_plans();
             wakes.send(context.store.wake_all());
         }
         futures::future::ready(())

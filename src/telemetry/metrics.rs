@@ -13,8 +13,9 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-use operator_core::api::Reason;
+use operator_core::api::{self, Reason};
 use operator_core::graph::RegistrationState;
+use operator_core::model::FarewellOutcome;
 
 use crate::config::MetricsPerNumber;
 use crate::memory::WatchId;
@@ -40,6 +41,9 @@ pub struct Metrics {
     graph_requests: Family<RequestLabels, Counter>,
     graph_request_duration: Family<OperationLabel, Histogram, fn() -> Histogram>,
     registration_attempts: Family<ReasonLabel, Counter>,
+    registrations_lost: Counter,
+    deregistrations: Family<DeregistrationLabel, Counter>,
+    versions_expired: Gauge,
     unrecorded_outcomes: Gauge,
     watch_up: Family<WatchLabels, Gauge>,
     leader: Gauge<u64, AtomicU64>,
@@ -103,6 +107,8 @@ label_values! {
         Read => "read",
         /// POST to `/register`.
         Register => "register",
+        /// POST to `/deregister`.
+        Deregister => "deregister",
     }
 }
 
@@ -124,14 +130,46 @@ label_values! {
     }
 }
 
+label_values! {
+    /// What became of the number of a resource that was deleted with its finalizer.
+    Deregistration {
+        /// The number is not registered.
+        Deregistered => "deregistered",
+        /// The number stays registered.
+        LeftRegistered => "left_registered",
+        /// A deregister call may or may not have taken effect.
+        InDoubt => "in_doubt",
+    }
+}
+
+impl From<api::Operation> for Operation {
+    fn from(operation: api::Operation) -> Self {
+        match operation {
+            api::Operation::Register => Self::Register,
+            api::Operation::Deregister => Self::Deregister,
+        }
+    }
+}
+
+impl From<FarewellOutcome> for Deregistration {
+    fn from(outcome: FarewellOutcome) -> Self {
+        match outcome {
+            FarewellOutcome::Deregistered => Self::Deregistered,
+            FarewellOutcome::LeftRegistered => Self::LeftRegistered,
+            FarewellOutcome::InDoubt => Self::InDoubt,
+        }
+    }
+}
+
 impl GraphOutcome {
-    /// The label for the outcome of a register call.
-    pub const fn of_register(reason: Reason) -> Self {
+    /// The label for the outcome of a call that acts.
+    pub const fn of_call(reason: Reason) -> Self {
         match reason {
             Reason::RateLimited => Self::RateLimited,
             Reason::GraphUnavailable => Self::Unavailable,
             Reason::GraphUnreachable => Self::Unreachable,
             Reason::OutcomeUnknown => Self::Unreadable,
+            Reason::Deregistered => Self::Success,
             reason if reason.is_registered() => Self::Success,
             _ => Self::Rejected,
         }
@@ -144,7 +182,7 @@ impl GraphOutcome {
             RegistrationState::Stall(_)
             | RegistrationState::Unclear(Some(_))
             | RegistrationState::LacksField => Self::Rejected,
-            RegistrationState::Wait(reason) => Self::of_register(reason),
+            RegistrationState::Wait(reason) => Self::of_call(reason),
             RegistrationState::Unclear(None) => Self::Unreadable,
         }
     }
@@ -164,6 +202,11 @@ struct RequestLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OperationLabel {
     operation: Operation,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DeregistrationLabel {
+    outcome: Deregistration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -194,6 +237,9 @@ impl Metrics {
             graph_requests: Family::default(),
             graph_request_duration: Family::new_with_constructor(|| Histogram::new(GRAPH_BUCKETS)),
             registration_attempts: Family::default(),
+            registrations_lost: Counter::default(),
+            deregistrations: Family::default(),
+            versions_expired: Gauge::default(),
             unrecorded_outcomes: Gauge::default(),
             watch_up: Family::default(),
             leader: Gauge::default(),
@@ -238,6 +284,21 @@ impl Metrics {
             "registration_attempts",
             "Register calls that were claimed, by the reason of their outcome",
             self.registration_attempts.clone(),
+        );
+        registry.register(
+            "registrations_lost",
+            "Registered numbers that were found to be no longer registered",
+            self.registrations_lost.clone(),
+        );
+        registry.register(
+            "deregistrations",
+            "Resources deleted with deletionPolicy Deregister, by what became of their number",
+            self.deregistrations.clone(),
+        );
+        registry.register(
+            "graph_api_versions_expired",
+            "Versions of the Graph API that were asked for and are past their end, so that another one answered",
+            self.versions_expired.clone(),
         );
         registry.register(
             "unrecorded_outcomes",
@@ -289,6 +350,10 @@ impl Metrics {
                 );
             }
         }
+        for &outcome in Deregistration::ALL {
+            let label = DeregistrationLabel { outcome };
+            drop(self.deregistrations.get_or_create(&label));
+        }
         for reason in Reason::ALL.iter().filter(|reason| reason.ends_an_attempt()) {
             drop(self.registration_attempts.get_or_create(&ReasonLabel {
                 reason: reason.as_str(),
@@ -326,6 +391,24 @@ impl Metrics {
     /// Sets whether the API server drops status fields that the operator relies on.
     pub fn definition_outdated(&self, outdated: bool) {
         self.definition_outdated.set(u64::from(outdated));
+    }
+
+    /// Counts a number that was registered and no longer is.
+    pub fn registration_lost(&self) {
+        self.registrations_lost.inc();
+    }
+
+    /// Counts a resource that goes, by what became of its number.
+    pub fn farewell(&self, outcome: FarewellOutcome) {
+        let outcome = outcome.into();
+        self.deregistrations
+            .get_or_create(&DeregistrationLabel { outcome })
+            .inc();
+    }
+
+    /// Counts a version of the Graph API that is past its end.
+    pub fn version_expired(&self) {
+        self.versions_expired.inc();
     }
 
     /// Counts an outcome that waits to be stored, until the value is dropped.

@@ -13,18 +13,21 @@ use operator_core::api::Reason;
 use operator_core::api::conditions;
 use operator_core::api::conditions::{find, is_true, reason_of};
 use operator_core::api::{
-    AttemptEnd, AttemptOutcome, GraphErrorStatus, LedgerEntry, PhoneNumberStatus,
-    REGISTER_REQUESTED_AT, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus,
+    AttemptEnd, AttemptOutcome, DEREGISTER_FINALIZER, GraphErrorStatus, LedgerEntry,
+    PhoneNumberStatus, REGISTER_REQUESTED_AT, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus,
 };
 use operator_core::credentials::Digests;
 use operator_core::credentials::SecretFault;
 use operator_core::graph::{ReadFields, ReadOutcome, RegisterOutcome, RegistrationState, classify};
 use operator_core::model::machine::{
-    Effect, Input, Machine, Note, Process, Purpose, Unavailable, WriteFault,
+    Effect, Input, Machine, Note, PatchFault, Process, Purpose, Unavailable, WriteFault,
 };
+use operator_core::model::observe::Plan;
 use operator_core::model::schedule::{Backoff, plus};
 use operator_core::model::{ApplyContext, CallResult, apply_outcome};
-use operator_core::model::{Cooldown, OpenClaim, Peers, Policy, RefusedPin, Requeue};
+use operator_core::model::{
+    Cooldown, Farewell, Life, OpenClaim, Peers, Policy, RefusedPin, Requeue, Survey,
+};
 
 /// When every test begins.
 pub const START: i64 = 1_800_000_000;
@@ -61,6 +64,12 @@ pub enum Fate {
 pub enum Step {
     Secrets,
     Read,
+    /// The optional read.
+    Details,
+    /// The finalizer was set, or taken off.
+    Finalizer(bool),
+    /// The other resources of the number were listed.
+    List,
     Claim,
     Settle(Requeue),
 }
@@ -76,6 +85,8 @@ pub struct World {
     pub reading: ReadOutcome,
     /// The answer to a read of the deciding fields only, where that is another one.
     pub short_reading: Option<ReadOutcome>,
+    /// The answer to the optional read: whether the number is one of the Business app, and the review of a new name.
+    pub details: PhoneNumberStatus,
     /// What becomes of the next claims; success where nothing is left.
     pub fates: VecDeque<Fate>,
     pub cool_downs: HashMap<String, Cooldown>,
@@ -88,11 +99,25 @@ pub struct World {
     /// The PINs that Graph refused, as the process remembers them.
     pub refused_pins: Vec<RefusedPin>,
     pub last_read: Option<Timestamp>,
+    /// When the process observes the number next.
+    pub plan: Option<Plan>,
+    /// The tokens whose limit is nearly used up.
+    pub busy: HashMap<String, Timestamp>,
     pub jitter: f64,
     /// What becomes of the newest claim.
     fate: Option<Fate>,
     /// The claims whose call was made, with the request each was made for.
     pub posts: Vec<(Timestamp, Option<String>)>,
+    /// The deregister calls that were made.
+    pub deregisters: Vec<Timestamp>,
+    /// What the API server says before a deregister call.
+    pub survey: Result<Survey, String>,
+    /// Whether the API server refuses to patch the finalizer.
+    pub patch_refused: bool,
+    /// Whether the process has seen that.
+    finalizer_refused: bool,
+    /// What became of the number when the resource went.
+    pub farewell: Option<Farewell>,
     /// The claims that were written and not recorded, with the handled value before.
     pub lost: Vec<(String, Option<String>)>,
     /// Whether other resources of the number are known.
@@ -129,6 +154,10 @@ impl World {
             secrets: Ok(digests("token", "pin")),
             reading: reading(RegistrationState::NotRegistered),
             short_reading: None,
+            details: PhoneNumberStatus {
+                on_business_app: Some(false),
+                ..PhoneNumberStatus::default()
+            },
             fates: VecDeque::new(),
             fate: None,
             cool_downs: HashMap::new(),
@@ -137,8 +166,15 @@ impl World {
             dropped_fields: None,
             definition_tried: false,
             last_read: None,
+            plan: None,
+            busy: HashMap::new(),
             jitter: 0.0,
             posts: Vec::new(),
+            deregisters: Vec::new(),
+            survey: Ok(Survey::default()),
+            patch_refused: false,
+            finalizer_refused: false,
+            farewell: None,
             lost: Vec::new(),
             known_peers: false,
             stale: false,
@@ -187,6 +223,8 @@ impl World {
     /// Another process takes over, which knows only what the status says.
     pub fn restart(&mut self) {
         self.last_read = None;
+        self.plan = None;
+        self.busy.clear();
         self.cool_downs.clear();
         self.refused_pins.clear();
         self.dropped_fields = None;
@@ -217,6 +255,18 @@ impl World {
         });
     }
 
+    fn answer_to_read(&self, fields: ReadFields) -> ReadOutcome {
+        let answer = match (fields, &self.short_reading) {
+            (ReadFields::Deciding, Some(answer)) => answer.clone(),
+            (ReadFields::Optional, _) => ReadOutcome {
+                phone_number: Some(self.details.clone()),
+                ..reading(RegistrationState::Unclear(None))
+            },
+            _ => self.reading.clone(),
+        };
+        ReadOutcome { fields, ..answer }
+    }
+
     /// One round of decisions; returns what it did.
     pub fn pass(&mut self) -> Vec<Step> {
         let mut steps = Vec::new();
@@ -230,15 +280,12 @@ impl World {
                 }
                 Effect::ReadNumber(fields) => {
                     assert!(steps.contains(&Step::Secrets), "read without a token");
-                    steps.push(Step::Read);
-                    let answer = match (fields, &self.short_reading) {
-                        (ReadFields::Deciding, Some(answer)) => answer,
-                        _ => &self.reading,
-                    };
-                    Input::Reading(Box::new(ReadOutcome {
-                        fields,
-                        ..answer.clone()
-                    }))
+                    steps.push(if fields == ReadFields::Optional {
+                        Step::Details
+                    } else {
+                        Step::Read
+                    });
+                    Input::Reading(Box::new(self.answer_to_read(fields)))
                 }
                 Effect::Write {
                     status,
@@ -256,6 +303,32 @@ impl World {
                     Some(Fate::Conflict) => Ok(Some(Arc::new(self.resource.clone()))),
                     _ => Err(Unavailable),
                 }),
+                Effect::ListPeers(_) => {
+                    steps.push(Step::List);
+                    Input::Peers(self.survey.clone())
+                }
+                Effect::Finalizer { set, .. } => {
+                    steps.push(Step::Finalizer(set));
+                    let patched = self.patch_finalizer(set);
+                    if matches!(patched, Ok(None)) {
+                        return steps;
+                    }
+                    Input::Patched(patched)
+                }
+                Effect::Call(Operation::Deregister) => match self.fate.take() {
+                    Some(Fate::Answered(outcome)) => {
+                        assert!(steps.contains(&Step::Read), "a call without a read");
+                        assert!(
+                            self.resource.has_finalizer(),
+                            "a call without the finalizer"
+                        );
+                        if !matches!(outcome.reason, Reason::NotSent | Reason::GraphUnreachable) {
+                            self.deregisters.push(self.now);
+                        }
+                        Input::Called(outcome)
+                    }
+                    fate => panic!("a call after {fate:?}"),
+                },
                 Effect::Call(Operation::Register) => match self.fate.take() {
                     Some(Fate::Answered(outcome)) => {
                         assert!(steps.contains(&Step::Read), "a call without a read");
@@ -316,6 +389,30 @@ impl World {
         panic!("500 passes in {wait:?}: {:?}", self.status());
     }
 
+    /// The API server gives the resource a time of deletion, and waits for its finalizers.
+    pub fn delete(&mut self) {
+        assert!(self.resource.has_finalizer(), "it would be gone");
+        self.resource.metadata.deletion_timestamp = Some(Time(self.now));
+    }
+
+    /// Somebody else sets the finalizer.
+    pub fn patch_finalizer_by_hand(&mut self) {
+        self.resource.metadata.finalizers = Some(vec![DEREGISTER_FINALIZER.to_owned()]);
+    }
+
+    pub(crate) fn patch_finalizer(
+        &mut self,
+        set: bool,
+    ) -> Result<Option<Arc<WhatsAppPhoneNumber>>, PatchFault> {
+        if self.patch_refused {
+            return Err(PatchFault::Forbidden);
+        }
+        let finalizers = set.then(|| vec![DEREGISTER_FINALIZER.to_owned()]);
+        self.resource.metadata.finalizers = finalizers;
+        let gone = !set && self.resource.metadata.deletion_timestamp.is_some();
+        Ok((!gone).then(|| Arc::new(self.resource.clone())))
+    }
+
     fn store(&mut self, status: WhatsAppPhoneNumberStatus) -> Arc<WhatsAppPhoneNumber> {
         self.resource.status = Some(self.kept_of(status));
         Arc::new(self.resource.clone())
@@ -341,8 +438,14 @@ impl World {
         assert_eq!(claim.ttl(), self.policy.claim_ttl);
         self.claims += 1;
         let fate = self.fates.pop_front();
-        let fate = fate.unwrap_or_else(|| Fate::Answered(Box::new(success())));
-        let handled_before = self.status().last_handled_register_request.clone();
+        let fate = fate.unwrap_or_else(|| {
+            Fate::Answered(Box::new(match claim.operation {
+                Operation::Register => success(),
+                Operation::Deregister => deregistered(),
+            }))
+        });
+        let before = self.resource.status_or_unseen();
+        let handled_before = before.last_handled_register_request;
         let answer = match &fate {
             Fate::Conflict => Some(Input::Written(Err(WriteFault::Conflict))),
             Fate::StoredUnsent => {
@@ -351,7 +454,10 @@ impl World {
             }
             Fate::Crash => {
                 self.store(status);
-                self.posts.push((self.now, claim.request));
+                match claim.operation {
+                    Operation::Register => self.posts.push((self.now, claim.request)),
+                    Operation::Deregister => self.deregisters.push(self.now),
+                }
                 self.lost.push((claim.id, handled_before));
                 None
             }
@@ -531,6 +637,14 @@ impl Process for World {
         self.cool_downs.get(token).copied()
     }
 
+    fn plan(&self, _: &WhatsAppPhoneNumber) -> Option<Plan> {
+        self.plan
+    }
+
+    fn busy(&self, token: &str) -> Option<Timestamp> {
+        self.busy.get(token).copied()
+    }
+
     fn refused_pin(&self, resource: &WhatsAppPhoneNumber, digests: &Digests) -> Option<Reason> {
         let shown = |id: &str| resource.attempts().iter().any(|attempt| attempt.id == id);
         let mut known = self.refused_pins.iter();
@@ -546,8 +660,14 @@ impl Process for World {
         !self.definition_tried
     }
 
+    fn finalizer_refused(&self, _: &WhatsAppPhoneNumber) -> bool {
+        self.finalizer_refused
+    }
+
     fn note(&mut self, note: Note<'_>) {
         match note {
+            Note::FinalizerRefused(_) => self.finalizer_refused = true,
+            Note::Farewell(_, farewell) => self.farewell = Some(farewell.clone()),
             Note::Read(_) => self.last_read = Some(self.now),
             Note::Unsent(id) => {
                 self.unsent.insert(id.to_owned());
@@ -560,6 +680,10 @@ impl Process for World {
                 self.cool_downs
                     .retain(|known, cooldown| known != token || cooldown.until > now);
             }
+            Note::Planned(_, plan) => self.plan = Some(plan),
+            Note::Busy(token, until) => {
+                self.busy.insert(token.to_owned(), until);
+            }
             Note::RefusedPin(_, refused) => self.refused_pins.push(refused.clone()),
             Note::Dropped(fields) => {
                 self.definition_tried &= self.dropped_fields.is_some();
@@ -569,7 +693,7 @@ impl Process for World {
                 self.dropped_fields = (!fields.is_empty()).then(|| fields.join(", "));
                 self.definition_tried = true;
             }
-            Note::Written(_) | Note::Call(..) | Note::Outcome(_) | Note::Unrecorded => {}
+            Note::Written(_) | Note::Call(..) | Note::Outcome(..) | Note::Unrecorded => {}
         }
     }
 }
@@ -601,7 +725,8 @@ pub fn check_status(resource: &WhatsAppPhoneNumber) {
     assert_eq!(truth(conditions::REGISTERED), truth(conditions::READY));
     let is = |type_| is_true(status, type_);
     assert!(!(is(conditions::STALLED) && is(conditions::RECONCILING)));
-    assert!(!(is(conditions::STALLED) && is(conditions::REGISTERED)));
+    let kept = reason_of(status, conditions::STALLED) == Some(Reason::DeregistrationFailed);
+    assert!(!(is(conditions::STALLED) && is(conditions::REGISTERED) && !kept));
     if is(conditions::STALLED) {
         let reason = |type_| reason_of(status, type_);
         assert_eq!(reason(conditions::STALLED), reason(conditions::FAILED));
@@ -638,6 +763,7 @@ pub fn policy() -> Policy {
         confirm_window: WINDOW,
         claim_ttl: TTL,
         graph_api_version: "v23.0".to_owned(),
+        life: Life::default(),
         secret_poll: None,
     }
 }
@@ -698,6 +824,13 @@ pub fn rate_limited(wait: Option<Duration>) -> RegisterOutcome {
     }
 }
 
+pub fn deregistered() -> RegisterOutcome {
+    RegisterOutcome {
+        reason: Reason::Deregistered,
+        ..success()
+    }
+}
+
 pub fn pin_mismatch() -> RegisterOutcome {
     refused(400, 133_005, None)
 }
@@ -725,6 +858,8 @@ pub fn reading(state: RegistrationState) -> ReadOutcome {
         error: None,
         fbtrace_id: Some("Aread".to_owned()),
         retry_after: None,
+        usage: None,
+        version: None,
         message: "Graph answered HTTP 200".to_owned(),
     }
 }

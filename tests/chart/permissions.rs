@@ -59,7 +59,7 @@ async fn does_all_of_its_work(bed: &Bed, release: &Release<'_>, id: &str) {
     bed.simulator.set(id, NumberConfig::fresh().script(script));
     bed.secrets().await;
     let operator = release.start().await;
-    let mut number = resource("modest", id, json!({}));
+    let mut number = resource("modest", id, json!({"deletionPolicy": "Deregister"}));
     number.metadata.labels = Some([("test".to_owned(), bed.namespace.clone())].into());
     let created = bed.numbers().create(&PostParams::default(), &number).await;
     created.expect("a number");

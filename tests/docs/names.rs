@@ -13,7 +13,9 @@ use super::{alerts, documents, flags, in_repository, metrics, series, text};
 use testkit::control_plane::{apply_crds, create_namespace};
 
 /// Names in code spans that look like reasons and are something else.
-const OTHER_WORDS: [&str; 11] = [
+const OTHER_WORDS: [&str; 13] = [
+    "WhatsAppOperator",
+    "Report",
     "Register",
     "WhatsAppPhoneNumber",
     "SecretString",

@@ -15,6 +15,7 @@ async fn a_minimal_number_gets_its_defaults() -> Tested {
         "pinSecretRef": {"name": "whatsapp", "key": "pin"},
         "suspend": false,
         "deletionPolicy": "Retain",
+        "lossPolicy": "Report",
     });
     assert_eq!(stored["spec"], spec, "nothing more and nothing less");
     assert_eq!(stored["status"], json!({"observedGeneration": -1}));
@@ -57,6 +58,8 @@ async fn null_is_the_same_as_nothing() -> Tested {
         "metaStoreRetentionMinutes",
         "suspend",
         "deletionPolicy",
+        "observeInterval",
+        "lossPolicy",
     ];
     for field in optional {
         given["spec"][field] = Value::Null;
@@ -122,6 +125,8 @@ fn full_spec() -> Value {
         "metaStoreRetentionMinutes": 60,
         "suspend": true,
         "deletionPolicy": "Deregister",
+        "observeInterval": "1h30m",
+        "lossPolicy": "Register",
     })
 }
 

@@ -84,6 +84,7 @@ fn policy() -> Policy {
         confirm_window: Duration::from_secs(120),
         claim_ttl: Duration::from_secs(60),
         graph_api_version: "v23.0".to_owned(),
+        life: operator_core::model::Life::default(),
         secret_poll: None,
     }
 }

@@ -82,7 +82,8 @@ that the pods are selected by. One map, as a key that stands there twice is no v
 {{- define "whatsapp-operator.rules" -}}
 - apiGroups: [whatsapp-operator.dev]
   resources: [whatsappphonenumbers]
-  verbs: [get, list, watch]
+  # patch: the finalizer of numbers that are deregistered when their resource is deleted.
+  verbs: [get, list, watch, patch]
 - apiGroups: [whatsapp-operator.dev]
   resources: [whatsappphonenumbers/status]
   verbs: [update]
@@ -135,6 +136,12 @@ that the pods are selected by. One map, as a key that stands there twice is no v
   value: {{ .Values.retryCap | quote }}
 - name: CONFIRM_WINDOW
   value: {{ .Values.confirmWindow | quote }}
+- name: OBSERVE_INTERVAL
+  value: {{ .Values.observeInterval | quote }}
+- name: DEREGISTRATION
+  value: {{ .Values.deregistration.enabled | quote }}
+- name: DEREGISTER_DEADLINE
+  value: {{ .Values.deregistration.deadline | quote }}
 - name: LEADER_ELECT
   value: {{ .Values.leaderElection.enabled | default false | quote }}
 {{- if .Values.leaderElection.enabled }}

@@ -3,7 +3,7 @@ What the schema cannot say, or not in words that help, or not without repeating 
 at its start, but then a pod has to crash before anybody reads it.
 */ -}}
 {{- define "whatsapp-operator.validate" -}}
-{{- include "whatsapp-operator.validateNotNull" (list .Values "" "graph" "image" "logging" "concurrency" "attemptLimit" "retryBase" "retryCap" "confirmWindow") -}}
+{{- include "whatsapp-operator.validateNotNull" (list .Values "" "graph" "image" "logging" "concurrency" "attemptLimit" "retryBase" "retryCap" "confirmWindow" "observeInterval" "deregistration") -}}
 {{- include "whatsapp-operator.validateNotNull" (list .Values.graph "graph." "baseUrl" "apiVersion" "timeoutSeconds") -}}
 {{- include "whatsapp-operator.validateNotNull" (list .Values.logging "logging." "level" "format") -}}
 {{- include "whatsapp-operator.validateNotNull" (list .Values.metrics "metrics." "perNumber") -}}

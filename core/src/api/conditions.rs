@@ -27,6 +27,10 @@ types! {
     RECONCILING = "Reconciling";
     /// The operator will not retry until something changes. Absent unless True, as kstatus expects.
     STALLED = "Stalled";
+    /// The last observation of a registered number had a usable answer. False: it had none, for example because the token has
+    /// expired, and the reason says why. Absent before the first observation, while suspended, and while observing is off. It
+    /// says nothing about the registration.
+    OBSERVED = "Observed";
 }
 
 /// The `status` of a condition.

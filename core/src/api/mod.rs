@@ -15,13 +15,14 @@ pub use crd::{crd, crd_yaml};
 pub use message::{explain, explain_requested, explain_unmet};
 pub use reason::{Disposition, Reason, Source};
 pub use spec::{
-    AppSecretRef, BackupSecretRef, DataLocalizationRegion, DeletionPolicy, PinSecretRef,
-    REGISTER_REQUEST_MAX_BYTES, REGISTER_REQUESTED_AT, TokenSecretRef, WhatsAppPhoneNumber,
-    WhatsAppPhoneNumberSpec,
+    AppSecretRef, BackupSecretRef, DEREGISTER_FINALIZER, DataLocalizationRegion, DeletionPolicy,
+    LossPolicy, PinSecretRef, REGISTER_REQUEST_MAX_BYTES, REGISTER_REQUESTED_AT, TokenSecretRef,
+    WhatsAppPhoneNumber, WhatsAppPhoneNumberSpec,
 };
 pub use status::{
-    AttemptEnd, AttemptOutcome, GraphErrorStatus, Hold, LedgerEntry, Operation, PhoneNumberStatus,
-    Registration, Stall, TokenWait, Wait, WhatsAppPhoneNumberStatus,
+    AttemptEnd, AttemptOutcome, GraphErrorStatus, Hold, LedgerEntry, Loss, Observation,
+    ObservationFault, Operation, PhoneNumberStatus, Registration, Stall, TokenWait, Wait,
+    WhatsAppPhoneNumberStatus,
 };
 
 /// The name under which the operator writes to the API server: field manager, event reporter.

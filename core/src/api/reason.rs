@@ -120,6 +120,16 @@ reasons! {
     NotSent => "Wait: the operator retries automatically.",
     /// The register call has no readable answer: it may have taken effect.
     OutcomeUnknown => "Wait: the operator reads the number to find out.",
+    /// A registered number is no longer registered with the Cloud API, as two reads have shown.
+    RegistrationLost => "Find out who deregistered or moved the number. To have it registered again, set the annotation whatsapp-operator.dev/register-requested-at, or spec.lossPolicy to Register; if it is registered elsewhere on purpose, delete this resource.",
+    /// The last observation of the number had a usable answer.
+    ObservationSucceeded => "Nothing to do.",
+    /// The resource is being deleted, and the number is being taken off the Cloud API first.
+    Deregistering => "Wait, or set spec.deletionPolicy to Retain to leave the number registered and let the resource go at once.",
+    /// The number was taken off the Cloud API because its resource was deleted.
+    Deregistered => "Nothing to do.",
+    /// Graph refuses to take the number off the Cloud API.
+    DeregistrationFailed => "Correct what Graph's message names, or deregister the number in WhatsApp Manager; or set spec.deletionPolicy to Retain to leave the number registered and let the resource go.",
     /// Graph answered without an error and without success.
     RegistrationRejected => "Check the number in WhatsApp Manager, then set the annotation whatsapp-operator.dev/register-requested-at.",
 }
@@ -172,10 +182,12 @@ impl Reason {
             | Self::InvalidToken
             | Self::InvalidPin
             | Self::InvalidBackup
-            | Self::DuplicatePhoneNumber => Disposition::Stall,
+            | Self::DuplicatePhoneNumber
+            | Self::RegistrationLost
+            | Self::DeregistrationFailed => Disposition::Stall,
             Self::PinLocked => Disposition::RetryN(2),
             Self::CertificateUnavailable => Disposition::RetryN(3),
-            Self::OutcomeUnknown | Self::Registering => Disposition::Confirm,
+            Self::OutcomeUnknown | Self::Registering | Self::Deregistering => Disposition::Confirm,
             Self::RegistrationRejected => Disposition::ConfirmThenStall,
             Self::Suspended
             | Self::SecretNotFound
@@ -188,6 +200,8 @@ impl Reason {
             | Self::RateLimited
             | Self::GraphUnavailable
             | Self::GraphUnreachable
+            | Self::ObservationSucceeded
+            | Self::Deregistered
             | Self::NotSent => Disposition::Retry,
         }
     }
@@ -205,17 +219,26 @@ impl Reason {
             | Self::DuplicatePhoneNumber
             | Self::AttemptBudgetExhausted
             | Self::DefinitionOutdated => Source::Check,
-            Self::AlreadyRegistered | Self::OutcomeConfirmed => Source::Read,
+            Self::AlreadyRegistered
+            | Self::OutcomeConfirmed
+            | Self::RegistrationLost
+            | Self::ObservationSucceeded => Source::Read,
             _ => Source::Call,
         }
     }
 
-    /// Whether an attempt can end with it; the others are found before an attempt, or without one.
+    /// Whether a register call can end with it; the others are found before a call, or without one.
     pub const fn ends_an_attempt(self) -> bool {
         match self.source() {
             Source::Check => false,
             Source::Read => matches!(self, Self::OutcomeConfirmed),
-            Source::Call => !matches!(self, Self::Registering),
+            Source::Call => !matches!(
+                self,
+                Self::Registering
+                    | Self::Deregistering
+                    | Self::Deregistered
+                    | Self::DeregistrationFailed
+            ),
         }
     }
 

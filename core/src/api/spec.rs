@@ -1,5 +1,8 @@
 //! The spec: what the user declares.
 
+use std::time::Duration;
+
+use jiff::SignedDuration;
 use kube_core::ResourceExt as _;
 use kube_derive::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -7,9 +10,12 @@ use serde::{Deserialize, Serialize};
 
 use super::status::{LedgerEntry, WhatsAppPhoneNumberStatus};
 
-/// The annotation that requests one register call, without the read before it, in the manner of
+/// The annotation that requests one register call, in the manner of
 /// `reconcile.fluxcd.io/requestedAt`: any value other than `status.lastHandledRegisterRequest`.
 pub const REGISTER_REQUESTED_AT: &str = "whatsapp-operator.dev/register-requested-at";
+
+/// The finalizer of resources whose number is to be taken off the Cloud API before they go.
+pub const DEREGISTER_FINALIZER: &str = "whatsapp-operator.dev/deregister";
 
 /// The longest value of [`REGISTER_REQUESTED_AT`] that is accepted, in bytes of UTF-8: the ledger repeats it. A longer one is
 /// ignored, and an event says so.
@@ -139,10 +145,33 @@ pub struct WhatsAppPhoneNumberSpec {
     #[serde(default)]
     pub suspend: bool,
 
-    /// The treatment of the number when this resource is deleted. Retain, the default, leaves it registered. Deregister
-    /// is reserved: this version leaves the number registered as well, with a Warning event.
+    /// The treatment of the number when this resource is deleted. Retain, the default, leaves it registered. Deregister takes it
+    /// off the Cloud API first, which can delay the deletion by up to an hour (--deregister-deadline).
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
+
+    /// How often the number is read once it is registered, to notice when it no longer is: a duration such as 30m or 12h, at
+    /// least 5m; 0s turns it off. Defaults to the operator's own setting (--observe-interval).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        regex(pattern = r"^([0-9]{1,5}h)?([0-9]{1,6}m)?([0-9]{1,8}s)?$"),
+        length(min = 2, max = 22)
+    )]
+    #[x_kube(validation = Rule::new("self.matches('^([0-9]{1,5}h)?([0-9]{1,6}m)?([0-9]{1,8}s)?$') && (duration(self) == duration('0s') || duration(self) >= duration('5m'))").message("observeInterval must be a duration such as 30m or 12h, at least 5m, or 0s to turn observing off"))]
+    pub observe_interval: Option<String>,
+
+    /// What to do when the number was registered and no longer is. Report, the default, says so and makes no call. Register
+    /// registers it again, at most once in 24 hours.
+    #[serde(default)]
+    pub loss_policy: LossPolicy,
+}
+
+impl WhatsAppPhoneNumberSpec {
+    /// How often the number is to be observed, where the spec says so; zero is never.
+    pub fn observe_interval(&self) -> Option<Duration> {
+        let interval: SignedDuration = self.observe_interval.as_deref()?.parse().ok()?;
+        Some(interval.unsigned_abs())
+    }
 }
 
 impl WhatsAppPhoneNumber {
@@ -175,6 +204,13 @@ impl WhatsAppPhoneNumber {
             status.last_handled_register_request = self.register_request().map(str::to_owned);
         }
         status
+    }
+
+    /// Whether the resource carries the operator's finalizer.
+    pub fn has_finalizer(&self) -> bool {
+        self.finalizers()
+            .iter()
+            .any(|name| name == DEREGISTER_FINALIZER)
     }
 
     /// `namespace/name`, as messages name the resource.
@@ -279,6 +315,16 @@ pub enum DeletionPolicy {
     /// The number stays registered.
     #[default]
     Retain,
-    /// Reserved for a later version; the number stays registered.
+    /// The number is taken off the Cloud API.
     Deregister,
+}
+
+/// What to do when a registered number is found to be no longer registered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum LossPolicy {
+    /// Say so, and make no call.
+    #[default]
+    Report,
+    /// Register it again.
+    Register,
 }

@@ -16,7 +16,7 @@ pub struct WhatsAppPhoneNumberStatus {
     #[serde(default = "never_observed")]
     pub observed_generation: i64,
 
-    /// The conditions Registered, Failed, Ready, Reconciling and Stalled; the README explains them.
+    /// The conditions Registered, Failed, Ready, Reconciling, Stalled and Observed; the README explains them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions_schema")]
     pub conditions: Vec<Condition>,
@@ -32,6 +32,28 @@ pub struct WhatsAppPhoneNumberStatus {
     /// How the number came to be registered. Absent while it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registration: Option<Registration>,
+
+    /// How the number was found to be no longer registered. Absent while it is registered, or never was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<Loss>,
+
+    /// The time of the first read that showed a registered number as no longer registered. A second one makes it a loss; one that
+    /// shows it as registered removes this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_suspected_time: Option<Time>,
+
+    /// The time of the last loss: spec.lossPolicy Register registers a number once in 24 hours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_loss_time: Option<Time>,
+
+    /// What the last observation of the number found. Absent before there is one, and while observing is off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observation: Option<Observation>,
+
+    /// Whether the number may be registered because of this resource: set with every register call and when a registration is
+    /// found, removed when a read shows that it is not. Only then does spec.deletionPolicy Deregister call Meta.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub may_be_registered: bool,
 
     /// The ledger of the register calls of the last 72 hours, newest first. An entry without finishTime is an open claim:
     /// its call may be in flight.
@@ -133,6 +155,50 @@ pub struct Registration {
     pub reason: Reason,
     /// What happened.
     pub message: String,
+}
+
+/// The loss of a registration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Loss {
+    /// RegistrationLost, or why the number cannot be registered: AccountLocked, PhoneNumberNotFound.
+    #[serde(deserialize_with = "reasons::of_loss")]
+    #[schemars(with = "String")]
+    pub reason: Reason,
+    /// What happened.
+    pub message: String,
+    /// The time at which it was certain.
+    pub time: Time,
+    /// Whether there was another loss in the 24 hours before, so that spec.lossPolicy does not apply.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub repeated: bool,
+    /// Whether the operator is registering the number again: spec.lossPolicy is Register.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub recovering: bool,
+}
+
+/// What the last observation of a number found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Observation {
+    /// Why there was no usable answer. Absent where there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<ObservationFault>,
+}
+
+/// Why an observation had no usable answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ObservationFault {
+    /// The reason, as in the conditions.
+    #[serde(deserialize_with = "reasons::of_wait")]
+    #[schemars(with = "String")]
+    pub reason: Reason,
+    /// What happened.
+    pub message: String,
+    /// The SHA-256 digest of the token that was refused: another one is tried soon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_digest: Option<String>,
 }
 
 /// A wait after a call or read that failed.
@@ -242,6 +308,10 @@ mod reasons {
         known_or(Reason::AlreadyRegistered, from)
     }
 
+    pub fn of_loss<'de, D: Deserializer<'de>>(from: D) -> Result<Reason, D::Error> {
+        known_or(Reason::RegistrationLost, from)
+    }
+
     pub fn of_wait<'de, D: Deserializer<'de>>(from: D) -> Result<Reason, D::Error> {
         known_or(Reason::GraphUnavailable, from)
     }
@@ -266,6 +336,8 @@ pub enum Operation {
     /// `POST /{version}/{phone-number-id}/register`.
     #[default]
     Register,
+    /// `POST /{version}/{phone-number-id}/deregister`.
+    Deregister,
 }
 
 /// One call, or several that were never sent.
@@ -314,7 +386,7 @@ struct AttemptStatus {
     /// A random ID. Only the process that wrote it may make the call.
     id: String,
 
-    /// The kind of call: Register.
+    /// The kind of call: Register or Deregister.
     #[serde(default)]
     #[schemars(with = "Operation")] // a reference to the type would lose the text above
     operation: Operation,
@@ -488,6 +560,15 @@ pub struct PhoneNumberStatus {
     /// The quality rating: GREEN, YELLOW, RED or UNKNOWN.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quality_rating: Option<String>,
+    /// The review of the display name, for example APPROVED, PENDING_REVIEW or DECLINED.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name_status: Option<String>,
+    /// The review of a display name that was asked for since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_name_status: Option<String>,
+    /// Whether the number is connected to the WhatsApp Business app.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_business_app: Option<bool>,
     /// The time of the first read with these values.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_time: Option<Time>,

@@ -37,6 +37,8 @@ pub enum ReadFields {
     All,
     /// Those that tell whether the number is registered.
     Deciding,
+    /// Those that tell more of a number that was registered: the review of its name, and whether it is one of the Business app.
+    Optional,
 }
 
 /// The outcome of a read. All its texts are scrubbed.
@@ -53,6 +55,10 @@ pub struct ReadOutcome {
     pub fbtrace_id: Option<String>,
     /// The time for which Graph asks not to be called.
     pub retry_after: Option<Duration>,
+    /// The largest share of a rate limit that is used up, in percent.
+    pub usage: Option<u32>,
+    /// The version of the Graph API that has answered.
+    pub version: Option<String>,
     /// What happened, in one line for the user.
     pub message: String,
 }
@@ -75,6 +81,17 @@ pub enum RegistrationState {
 }
 
 impl ReadOutcome {
+    /// Whether Graph has answered with the number, so that its state is the number's and not that of a fault.
+    pub const fn is_definite(&self) -> bool {
+        match self.state {
+            RegistrationState::Registered | RegistrationState::NotRegistered => true,
+            RegistrationState::Stall(_) => self.phone_number.is_some(),
+            RegistrationState::Wait(_)
+            | RegistrationState::Unclear(_)
+            | RegistrationState::LacksField => false,
+        }
+    }
+
     /// Whether the read has to be repeated, as it had no usable answer.
     pub const fn is_a_wait(&self) -> bool {
         matches!(self.state, RegistrationState::Wait(_))

@@ -2,7 +2,7 @@
 //!
 //! `X-Business-Use-Case-Usage` is what the Graph API's rate limiting page documents; `Retry-After` stands in no page of
 //! Meta's and is honoured where something on the way adds it. Calling on while throttled lengthens the wait, so the longer
-//! one counts. `X-App-Usage` tells percentages only, and `X-Ad-Account-Usage` is about advertisements.
+//! one counts. Both `X-…-Usage` headers also tell how much of a limit is used up; `X-Ad-Account-Usage` is about advertisements.
 
 use std::time::Duration;
 use std::{fmt, iter};
@@ -18,6 +18,12 @@ use serde_json::{Map, Value};
 pub const MAX_WAIT: Duration = Duration::from_secs(72 * 60 * 60);
 
 const BUSINESS_USE_CASE_USAGE: HeaderName = HeaderName::from_static("x-business-use-case-usage");
+
+/// The limit of the app, for which there is no time.
+const APP_USAGE: HeaderName = HeaderName::from_static("x-app-usage");
+
+/// Percentages of a limit.
+const SHARES: &[&str] = &["call_count", "total_time", "total_cputime"];
 
 /// The entries of the header that are about WhatsApp have types that begin so.
 const WHATSAPP: &str = "whatsapp";
@@ -65,28 +71,24 @@ pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
 
 /// The largest wait of an entry about WhatsApp.
 fn business_use_case(headers: &HeaderMap) -> Option<Duration> {
-    headers
-        .get_all(BUSINESS_USE_CASE_USAGE)
-        .iter()
-        .filter_map(|value| serde_json::from_slice(value.as_bytes()).ok())
-        .flat_map(|Accounts(accounts)| accounts)
-        .filter_map(|account| longest_regain_minutes(&account))
+    accounts(headers, BUSINESS_USE_CASE_USAGE)
+        .filter_map(|account| largest(&account, regain_minutes))
         .reduce(f64::max)
         .map(|minutes| seconds(minutes.ceil() * 60.0))
 }
 
-/// The largest regain time of the entries in this value. They stand in a list for each account, but the shape is not
-/// relied on, so that a malformed entry hides no other.
-fn longest_regain_minutes(json: &Value) -> Option<f64> {
+/// The largest number of the entries in this value. They stand in a list for each account, but the shape is not relied on, so that
+/// a malformed entry hides no other.
+fn largest(json: &Value, of: fn(&Map<String, Value>) -> Option<f64>) -> Option<f64> {
     match json {
         Value::Array(entries) => entries
             .iter()
-            .filter_map(longest_regain_minutes)
+            .filter_map(|entry| largest(entry, of))
             .reduce(f64::max),
         Value::Object(fields) => fields
             .values()
-            .filter_map(longest_regain_minutes)
-            .chain(regain_minutes(fields))
+            .filter_map(|field| largest(field, of))
+            .chain(of(fields))
             .reduce(f64::max),
         _ => None,
     }
@@ -95,11 +97,43 @@ fn longest_regain_minutes(json: &Value) -> Option<f64> {
 /// The regain time of an entry, if it is about WhatsApp.
 fn regain_minutes(entry: &Map<String, Value>) -> Option<f64> {
     entry.get("type")?.as_str()?.strip_prefix(WHATSAPP)?;
-    match entry.get(REGAIN)? {
-        Value::Number(minutes) => minutes.as_f64(),
-        Value::String(minutes) => minutes.trim().parse().ok(),
+    entry.get(REGAIN).and_then(number)
+}
+
+/// The share of its limit that an entry has used up, if it is about WhatsApp or the app, whose entry has no type.
+fn share(entry: &Map<String, Value>) -> Option<f64> {
+    let kind = entry.get("type").and_then(Value::as_str);
+    kind.unwrap_or(WHATSAPP).strip_prefix(WHATSAPP)?;
+    let shares = SHARES.iter().filter_map(|name| entry.get(*name));
+    shares.filter_map(number).reduce(f64::max)
+}
+
+fn number(value: &Value) -> Option<f64> {
+    match value {
+        Value::Number(number) => number.as_f64(),
+        Value::String(number) => number.trim().parse().ok(),
         _ => None,
     }
+}
+
+/// The accounts in all headers of this name.
+fn accounts(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = Value> {
+    let values = headers.get_all(name).into_iter();
+    values
+        .filter_map(|value| serde_json::from_slice(value.as_bytes()).ok())
+        .flat_map(|Accounts(accounts)| accounts)
+}
+
+/// The largest share of a rate limit that is used up, in percent, by the headers of an answer.
+pub fn usage(headers: &HeaderMap) -> Option<u32> {
+    let app = headers.get_all(APP_USAGE).into_iter();
+    let app = app.filter_map(|value| serde_json::from_slice(value.as_bytes()).ok());
+    let all = app.chain(accounts(headers, BUSINESS_USE_CASE_USAGE));
+    let largest = all
+        .filter_map(|entry| largest(&entry, share))
+        .reduce(f64::max)?;
+    // Nothing above a hundred says more; NaN is nothing.
+    Some(largest.clamp(0.0, 100.0) as u32)
 }
 
 /// Seconds or an HTTP date.

@@ -1,4 +1,4 @@
-//! Builds the two requests: the only place where secrets go into a message.
+//! Builds the requests: the only place where secrets go into a message.
 //!
 //! The token goes into the `Authorization` header, never into the URL, where proxies would log it.
 
@@ -22,6 +22,7 @@ const fn names(fields: ReadFields) -> &'static str {
             "id,display_phone_number,verified_name,quality_rating,code_verification_status,platform_type,status"
         }
         ReadFields::Deciding => "id,status,platform_type",
+        ReadFields::Optional => "id,name_status,new_name_status,is_on_biz_app",
     }
 }
 
@@ -80,6 +81,13 @@ pub fn register(base: &Url, call: &Call<'_>) -> Result<GraphRequest, BuildError>
     let mut url = number_url(base, call, &["register"])?;
     add_proof(&mut url, call);
     build(Method::POST, &url, call, register_body(call)?)
+}
+
+/// Builds the request that takes the number off the Cloud API: it has no body.
+pub fn deregister(base: &Url, call: &Call<'_>) -> Result<GraphRequest, BuildError> {
+    let mut url = number_url(base, call, &["deregister"])?;
+    add_proof(&mut url, call);
+    build(Method::POST, &url, call, Zeroizing::default())
 }
 
 fn register_body(call: &Call<'_>) -> Result<Zeroizing<Vec<u8>>, BuildError> {

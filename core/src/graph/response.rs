@@ -5,6 +5,7 @@
 
 use http::HeaderMap;
 use jiff::Timestamp;
+use serde_json::Value;
 
 use super::body::{Content, GraphError, says_success, text};
 use super::outcome::{ReadFields, ReadOutcome, RegisterOutcome, RegistrationState};
@@ -73,6 +74,22 @@ pub fn register_outcome(
     }
 }
 
+/// The outcome of a deregister call.
+pub fn deregister_outcome(
+    exchange: &Exchange,
+    scrubber: &Scrubber,
+    now: Timestamp,
+) -> RegisterOutcome {
+    let outcome = register_outcome(exchange, scrubber, now);
+    match outcome.reason {
+        Reason::RegistrationSucceeded => RegisterOutcome {
+            reason: Reason::Deregistered,
+            ..outcome
+        },
+        _ => outcome,
+    }
+}
+
 /// The outcome of a read of these fields.
 pub fn read_outcome(
     exchange: &Exchange,
@@ -87,6 +104,8 @@ pub fn read_outcome(
         error: None,
         fbtrace_id: None,
         retry_after: None,
+        usage: None,
+        version: None,
         message: scrubber.scrub(text),
     };
     match exchange {
@@ -102,6 +121,8 @@ pub fn read_outcome(
                 error: number.is_none().then(|| reader.error()),
                 fbtrace_id: reader.fbtrace_id(),
                 retry_after: rate_limit::retry_after(&answer.headers, now),
+                usage: rate_limit::usage(&answer.headers),
+                version: reader.version(),
                 message: reader.message(&shown.as_ref().map(summary).unwrap_or_default()),
                 phone_number: shown,
             }
@@ -216,6 +237,9 @@ impl<'a> Reader<'a> {
             display_phone_number: field("display_phone_number"),
             verified_name: field("verified_name"),
             quality_rating: field("quality_rating"),
+            name_status: field("name_status"),
+            new_name_status: field("new_name_status"),
+            on_business_app: object.get("is_on_biz_app").and_then(Value::as_bool),
             observed_time: None,
         };
         (is_success(self.answer.status) && number != PhoneNumberStatus::default()).then_some(number)
@@ -229,6 +253,9 @@ impl<'a> Reader<'a> {
             display_phone_number: self.clean(number.display_phone_number.as_deref(), WORD),
             verified_name: self.clean(number.verified_name.as_deref(), NAME),
             quality_rating: self.clean(number.quality_rating.as_deref(), WORD),
+            name_status: self.clean(number.name_status.as_deref(), WORD),
+            new_name_status: self.clean(number.new_name_status.as_deref(), WORD),
+            on_business_app: number.on_business_app,
             observed_time: None,
         }
     }
@@ -250,6 +277,12 @@ impl<'a> Reader<'a> {
             fbtrace_id: self.fbtrace_id(),
             transient: error.transient,
         }
+    }
+
+    /// The version that has answered: where the one that was asked for is past its end, Graph answers with the oldest that is not.
+    fn version(&self) -> Option<String> {
+        let header = self.answer.headers.get("facebook-api-version")?;
+        self.clean(header.to_str().ok(), WORD)
     }
 
     /// The trace ID of the error, else that of a header. A header may be present and blank.

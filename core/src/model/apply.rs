@@ -10,18 +10,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::cooldown::Cooldown;
 use super::ledger;
-use super::phase::{Phase, State};
+use super::phase::{Phase, Standing, State};
 use super::policy::Policy;
 use super::render::render;
-use super::schedule::{META_WINDOW, later, whole_seconds, with_jitter};
+use super::schedule::{AFTER_DEREGISTRATION, META_WINDOW, later, whole_seconds, with_jitter};
 use crate::api::{
     AttemptEnd, AttemptOutcome, Disposition, LedgerEntry, Operation, PhoneNumberStatus, Reason,
     Stall, Wait, WhatsAppPhoneNumberStatus,
 };
 use crate::graph::{ReadFields, ReadOutcome, RegisterOutcome};
-
-/// The wait after a deregistration, which takes Meta a few minutes (error 133015: "wait 5 minutes").
-const AFTER_DEREGISTRATION: Duration = Duration::from_secs(5 * 60);
 
 /// The shortest wait after 133008 and 133009, for which Meta gives no machine-readable time.
 const AFTER_PIN_LOCK: Duration = Duration::from_secs(3600);
@@ -110,7 +107,9 @@ pub fn note_reading(
     now: Timestamp,
 ) {
     note_read_trace(record, reading);
-    record.read_failures = 0;
+    if reading.fields != ReadFields::Optional {
+        record.read_failures = 0;
+    }
     record.graph_api_version = Some(version.to_owned());
     let Some(found) = &reading.phone_number else {
         return;
@@ -119,10 +118,21 @@ pub fn note_reading(
     let shown = PhoneNumberStatus {
         observed_time: known.observed_time.clone(),
         ..match reading.fields {
-            ReadFields::All => found.clone(),
+            ReadFields::All => PhoneNumberStatus {
+                name_status: known.name_status.clone(),
+                new_name_status: known.new_name_status.clone(),
+                on_business_app: known.on_business_app,
+                ..found.clone()
+            },
             ReadFields::Deciding => PhoneNumberStatus {
                 status: found.status.clone(),
                 platform_type: found.platform_type.clone(),
+                ..known.clone()
+            },
+            ReadFields::Optional => PhoneNumberStatus {
+                name_status: found.name_status.clone(),
+                new_name_status: found.new_name_status.clone(),
+                on_business_app: found.on_business_app,
                 ..known.clone()
             },
         }
@@ -193,7 +203,7 @@ fn fail(state: &mut State, result: &CallResult<'_>, context: &ApplyContext<'_>) 
     // A requested call that may have acted is not repeated automatically where no automatic call would be made: for a registered
     // number, and against a verdict. A number that is not registered goes on as after any other call.
     let next = match (requested, next_after(&ended, &attempts)) {
-        (Requested::Spent, _) if state.is_registered() => Next::Stall,
+        (Requested::Spent, _) if state.standing != Standing::Unregistered => Next::Stall,
         (Requested::Spent, Next::Wait) if was_refused && !ended.asks_for_check() => Next::Stall,
         (Requested::No | Requested::HandedBack | Requested::Spent, next) => next,
     };
@@ -286,6 +296,11 @@ fn note_verdict(state: &mut State, result: &CallResult<'_>, attempts: &[LedgerEn
     if outcome.error.is_none() || reason == Reason::OutcomeUnknown {
         return;
     }
+    if !result.operation.registers() {
+        // It says nothing about a register call.
+        state.record.last_error.clone_from(&outcome.error);
+        return;
+    }
     let verdict = match result.operation.disposition(reason) {
         Disposition::Stall | Disposition::ConfirmThenStall => Some(reason),
         Disposition::RetryN(_) | Disposition::Retry | Disposition::Confirm | Disposition::Done
@@ -342,7 +357,7 @@ fn wait_after(
         Reason::RegistrationBlocked => META_WINDOW,
         Reason::RateLimited => retry_after.unwrap_or(backoff),
         Reason::OutcomeUnknown => backoff.max(policy.confirm_window),
-        Reason::RegistrationRejected => policy.confirm_window,
+        _ if ended.disposition() == Disposition::ConfirmThenStall => policy.confirm_window,
         Reason::GraphUnavailable => {
             let window = server_fault.then_some(policy.confirm_window);
             backoff

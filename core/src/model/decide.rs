@@ -1,17 +1,19 @@
 //! The next step for a resource: `decide(&Observed, now) -> Decision`.
 //!
-//! A round calls it repeatedly until it gets a [`Decision::Settle`] or a [`Decision::Register`]. Every other decision names the one
+//! A round calls it repeatedly until it gets a [`Decision::Settle`] or a [`Decision::Call`]. Every other decision names the one
 //! thing that is missing (the Secrets, a read of the number). [`Observed`] holds what is known so far. What costs nothing comes
 //! first, the call last.
 //!
 //! `facts` is what is known, and the times that follow from it; `settle` builds the status that ends a round.
 
 mod facts;
+mod leave;
+mod observe;
 mod settle;
 
 use jiff::Timestamp;
 
-use self::facts::Facts;
+use self::facts::{Facts, UNCLEAR_READS};
 use super::decision::{Decision, Inputs, Observed};
 use super::goal::Goal;
 use super::ledger;
@@ -20,32 +22,42 @@ use crate::api::{Operation, Reason};
 use crate::credentials::Digests;
 use crate::graph::{ReadFields, ReadOutcome, RegistrationState};
 
-/// How often an answer that does not tell whether the number is registered is asked for again.
-const UNCLEAR_READS: i32 = 3;
-
 /// Returns the next step for a resource.
 pub fn decide(observed: &Observed<'_>, now: Timestamp) -> Decision {
     use Phase::{Idle, InFlight, Stalled, Unconfirmed, Waiting};
     let facts = Facts::new(observed, now);
+    if !matches!(facts.state.phase, InFlight(_))
+        && let Some(decision) = facts.finalizer_of_registered()
+    {
+        return decision;
+    }
     match (&facts.state.phase, facts.goal) {
         (Idle | Unconfirmed(_) | Waiting(_) | Stalled(_), Goal::Retain) => facts.leave(),
         (
             InFlight(claim),
             Goal::Retain
+            | Goal::Deregister
             | Goal::Suspend
             | Goal::Rest
+            | Goal::Observe(_)
             | Goal::Yield(_)
             | Goal::Register
+            | Goal::Recover
             | Goal::Call(_),
         ) => facts.await_claim(claim),
+        (Idle | Unconfirmed(_) | Waiting(_) | Stalled(_), Goal::Deregister) => facts.deregister(),
         (Idle | Unconfirmed(_) | Waiting(_) | Stalled(_), Goal::Suspend) => facts.suspend(),
         (Idle | Unconfirmed(_) | Waiting(_) | Stalled(_), Goal::Rest) => facts.rest(),
+        (Idle | Unconfirmed(_) | Waiting(_) | Stalled(_), Goal::Observe(interval)) => {
+            facts.observe(interval)
+        }
         (Idle | Unconfirmed(_) | Waiting(_) | Stalled(_), Goal::Yield(owner)) => {
             facts.give_way(owner)
         }
-        (Idle | Unconfirmed(_) | Waiting(_) | Stalled(_), Goal::Register | Goal::Call(_)) => {
-            facts.proceed(Operation::Register)
-        }
+        (
+            Idle | Unconfirmed(_) | Waiting(_) | Stalled(_),
+            Goal::Register | Goal::Recover | Goal::Call(_),
+        ) => facts.proceed(Operation::Register),
     }
 }
 
@@ -90,6 +102,7 @@ impl Facts<'_> {
             return Decision::Read(ReadFields::All);
         }
         self.hold_back(operation, digests)
+            .or_else(|| self.finalizer())
             .unwrap_or_else(|| self.claim(operation, digests))
     }
 
@@ -133,7 +146,14 @@ impl Facts<'_> {
         match reading.state {
             // A call that was requested for such a number is made all the same.
             state if operation.is_shown_by(state) => {
-                (!self.state.is_registered()).then(|| self.adopt(operation, reading, digests))
+                if self.state.is_registered() {
+                    return None;
+                }
+                if let Some(window) = self.departing().filter(|window| window.end > self.now) {
+                    return Some(self.wait_for_window(window));
+                }
+                let adopted = || self.adopt(operation, reading, digests);
+                Some(self.finalizer().unwrap_or_else(adopted))
             }
             RegistrationState::Wait(reason) => Some(self.wait_by_read(reason, reading, digests)),
             RegistrationState::Stall(reason) => Some(self.stall_by_read(reason, reading, digests)),
@@ -166,6 +186,26 @@ impl Facts<'_> {
         Some(self.stall_by_read(reason, reading, digests))
     }
 
+    /// A lost number may be one of the Business app by now, for which Meta refuses register calls: the optional read tells.
+    fn guard_recovery(&self, digests: &Digests) -> Option<Decision> {
+        let Some(details) = self.observed.details else {
+            return Some(Decision::Read(ReadFields::Optional));
+        };
+        let number = details.phone_number.as_ref();
+        match number.and_then(|number| number.on_business_app) {
+            Some(true) => {
+                let stalled = self.stall_by_read(Reason::BusinessAppNumber, details, digests);
+                Some(stalled)
+            }
+            Some(false) => None,
+            // Only a person may call without knowing.
+            None => self
+                .request()
+                .is_none()
+                .then(|| self.read_later(None, details)),
+        }
+    }
+
     /// Holds the call back, if there is a reason to.
     fn hold_back(&self, operation: Operation, digests: &Digests) -> Option<Decision> {
         if let Some(fields) = self.observed.dropped_fields {
@@ -189,6 +229,11 @@ impl Facts<'_> {
             && !(self.waits_for_token() && self.is_other_token(digests))
         {
             return Some(self.wait_on(due));
+        }
+        if self.state.loss().is_some()
+            && let Some(decision) = self.guard_recovery(digests)
+        {
+            return Some(decision);
         }
         let attempts = self.all_attempts(operation);
         if let Some(end) = ledger::blocked_until(&attempts, self.now) {

@@ -5,7 +5,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::cooldown::Cooldown;
+use super::observe::Plan;
 use super::policy::Policy;
+use super::schedule::until;
 use super::twins::Peers;
 use crate::api::{LedgerEntry, Reason, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
 use crate::credentials::{Digests, SecretFault};
@@ -58,6 +60,16 @@ pub struct Observed<'a> {
     pub dropped_fields: Option<&'a str>,
     /// The read of the number in this reconciliation.
     pub reading: Option<&'a ReadOutcome>,
+    /// The optional read in this reconciliation.
+    pub details: Option<&'a ReadOutcome>,
+    /// The survey of this reconciliation, or why it failed.
+    pub survey: Option<&'a Result<Survey, String>>,
+    /// Whether the API server refuses to patch the resource, so that it can have no finalizer.
+    pub finalizer_refused: bool,
+    /// When this process observes the number next, where it has planned that.
+    pub plan: Option<Plan>,
+    /// The time until which the limit of the token is left to calls, as it is nearly used up.
+    pub busy: Option<Timestamp>,
     /// The ID for a new claim.
     pub fresh_id: &'a str,
     /// A random number from 0 to 1.
@@ -71,10 +83,52 @@ pub enum Decision {
     LoadSecrets,
     /// Read these fields of the number from Graph.
     Read(ReadFields),
-    /// Write this status, which claims an attempt; if the claim is acquired, make the register call and record its outcome.
-    Register(Box<Claim>),
+    /// Write this status, which claims an attempt; if the claim is acquired, make the call and record its outcome.
+    Call(Box<Claim>),
+    /// Ask the API server for the other resources of the number, and whether the CRD is being deleted.
+    Survey,
+    /// Set the finalizer, or take it off.
+    Finalize(Finalize),
     /// Write this status if it differs, and end the reconciliation.
     Settle(Box<WhatsAppPhoneNumberStatus>, Requeue),
+}
+
+/// What becomes of the finalizer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finalize {
+    /// The resource may not go before its number was taken off the Cloud API.
+    Set,
+    /// It may: its number stays registered.
+    Clear,
+    /// The resource is being deleted, and goes now.
+    LetGo(Farewell),
+}
+
+/// What becomes of the number of a resource that goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Farewell {
+    pub outcome: FarewellOutcome,
+    /// Why, in one line for the user.
+    pub why: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FarewellOutcome {
+    /// The number is not registered: it was taken off the Cloud API, or was not on it.
+    Deregistered,
+    /// The number stays registered, as far as is known.
+    LeftRegistered,
+    /// A call may have taken it off.
+    InDoubt,
+}
+
+/// The answer of the API server to [`Decision::Survey`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Survey {
+    /// The resources of the number, this one included.
+    pub peers: Vec<WhatsAppPhoneNumber>,
+    /// Whether the CRD is being deleted, and all resources with it.
+    pub definition_deleted: bool,
 }
 
 /// A claim to write.
@@ -95,13 +149,24 @@ pub enum Requeue {
     OnChange,
     /// After this time, or earlier on a change.
     After(Duration),
+    /// When the number is to be observed, or earlier on a change.
+    Observe(Plan),
 }
 
 impl Requeue {
+    /// The wait, where it ends without a change.
+    pub fn wait(self, now: Timestamp) -> Option<Duration> {
+        match self {
+            Self::OnChange => None,
+            Self::After(wait) => Some(wait),
+            Self::Observe(plan) => Some(until(plan.at, now)),
+        }
+    }
+
     /// The same, but not earlier than after this time.
     pub fn not_before(self, least: Duration) -> Self {
         match self {
-            Self::OnChange => self,
+            Self::OnChange | Self::Observe(_) => self,
             Self::After(wait) => Self::After(wait.max(least)),
         }
     }

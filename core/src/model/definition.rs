@@ -8,8 +8,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 
 use crate::api::{
-    AttemptEnd, AttemptOutcome, Hold, LedgerEntry, Operation, Reason, Registration, Stall,
-    TokenWait, Wait, WhatsAppPhoneNumberStatus,
+    AttemptEnd, AttemptOutcome, Hold, LedgerEntry, Loss, Observation, ObservationFault, Operation,
+    Reason, Registration, Stall, TokenWait, Wait, WhatsAppPhoneNumberStatus,
 };
 
 /// How often the API server is asked whether it keeps every field by now.
@@ -25,7 +25,9 @@ const SHOWN: &[&str] = &[
     "graphAPIVersion",
     "hold.message",
     "lastError",
+    "loss.message",
     "nextAttemptTime",
+    "observation.fault.message",
     "phoneNumber",
     "registration.message",
     "stall.message",
@@ -92,6 +94,23 @@ pub fn fullest(now: Timestamp) -> WhatsAppPhoneNumberStatus {
             reason: Reason::AlreadyRegistered,
             message: text(),
         }),
+        loss: Some(Loss {
+            reason: Reason::RegistrationLost,
+            message: text(),
+            time: time.clone(),
+            repeated: true,
+            recovering: true,
+        }),
+        loss_suspected_time: Some(time.clone()),
+        last_loss_time: Some(time.clone()),
+        observation: Some(Observation {
+            fault: Some(ObservationFault {
+                reason: Reason::TokenRejected,
+                message: text(),
+                token_digest: some(),
+            }),
+        }),
+        may_be_registered: true,
         attempts: vec![LedgerEntry {
             id: text(),
             operation: Operation::Register,

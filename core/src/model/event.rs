@@ -2,11 +2,12 @@
 
 use kube_core::ResourceExt as _;
 
+use super::decision::{Farewell, FarewellOutcome};
 use super::phase::State;
 use super::render::{Shown, Summary};
 use crate::api::{
-    DeletionPolicy, REGISTER_REQUEST_MAX_BYTES, REGISTER_REQUESTED_AT, Reason, Source,
-    WhatsAppPhoneNumber, WhatsAppPhoneNumberSpec, WhatsAppPhoneNumberStatus,
+    REGISTER_REQUEST_MAX_BYTES, REGISTER_REQUESTED_AT, Reason, Source, WhatsAppPhoneNumber,
+    WhatsAppPhoneNumberSpec, WhatsAppPhoneNumberStatus,
 };
 
 /// An event to publish.
@@ -42,17 +43,111 @@ pub fn of_change(
     if reason == Reason::Registering {
         return None; // The outcome follows.
     }
-    let called = before
-        .attempts
-        .iter()
-        .zip(&after.attempts)
-        .any(|(b, a)| b.id == a.id && b != a);
+    let mut attempts = before.attempts.iter().zip(&after.attempts);
+    let called = attempts.any(|(b, a)| b.id == a.id && b != a);
+    let normal = matches!(
+        reason,
+        Reason::Suspended | Reason::Deregistering | Reason::Deregistered
+    );
     Some(EventDraft {
-        warning: !reason.is_registered() && reason != Reason::Suspended,
+        warning: !reason.is_registered() && !normal,
         reason: reason.to_string(),
         action: action_of(reason, called),
         note: message,
     })
+}
+
+/// Returns the events for a change of what is known of a number apart from its registration: whether it can be observed, and a display
+/// name that Meta has approved.
+pub fn of_number(
+    before: &WhatsAppPhoneNumberStatus,
+    after: &WhatsAppPhoneNumberStatus,
+) -> Vec<EventDraft> {
+    let [old, new] = [before, after].map(|status| Shown::of(&State::parse(status)).observed);
+    let was_usable = old.as_ref().is_none_or(|old| old.usable);
+    let changed = new.filter(|new| {
+        let reason = old.as_ref().map(|old| old.reason);
+        !(new.usable && was_usable) && reason != Some(new.reason)
+    });
+    let observed = changed.map(|new| EventDraft {
+        warning: !new.usable,
+        reason: new.reason.to_string(),
+        action: "Read",
+        note: new.message,
+    });
+    let name = |status: &WhatsAppPhoneNumberStatus| {
+        let number = status.phone_number.as_ref()?;
+        number.new_name_status.clone()
+    };
+    let approved = Some("APPROVED");
+    let is_new = name(before).as_deref() != approved && name(after).as_deref() == approved;
+    let named = is_new.then(|| EventDraft {
+        warning: false,
+        reason: "DisplayNameApproved".to_owned(),
+        action: "Read",
+        note: format!(
+            "Meta has approved a new display name, and shows it once the number is registered again within 14 days. To have the              operator make that one call, set the annotation {REGISTER_REQUESTED_AT}."
+        ),
+    });
+    observed.into_iter().chain(named).collect()
+}
+
+/// Returns the event for a number whose resource goes.
+pub fn of_farewell(farewell: &Farewell) -> EventDraft {
+    let why = farewell.why.trim_end_matches('.');
+    let (warning, reason, note) = match farewell.outcome {
+        FarewellOutcome::Deregistered => (
+            false,
+            "Deregistered",
+            format!(
+                "The number is not registered with the Cloud API, and the resource goes: {why}."
+            ),
+        ),
+        FarewellOutcome::LeftRegistered => (
+            true,
+            "LeftRegistered",
+            format!(
+                "The resource goes, and its number stays registered with the Cloud API: {why}. Deregister it in WhatsApp Manager if that is \
+                 not what you want."
+            ),
+        ),
+        FarewellOutcome::InDoubt => (
+            true,
+            "DeregistrationInDoubt",
+            format!(
+                "The resource goes, and a deregister call may or may not have taken its number off the Cloud API: {why}. Look at the number \
+                 in WhatsApp Manager."
+            ),
+        ),
+    };
+    EventDraft {
+        warning,
+        reason: reason.to_owned(),
+        action: "Deregister",
+        note,
+    }
+}
+
+/// Returns the event for a resource that asks for its number to be deregistered when it is deleted, and will not have that.
+pub fn of_ignored_policy(why: &str) -> EventDraft {
+    remark(
+        "DeregisterIgnored",
+        &format!(
+            "spec.deletionPolicy Deregister acts as Retain: {why}. The number stays registered when the resource is deleted."
+        ),
+    )
+}
+
+/// Returns the event for an answer from another version of the Graph API than was asked for.
+pub fn of_version(asked: &str, answered: &str) -> EventDraft {
+    EventDraft {
+        warning: true,
+        reason: "GraphAPIVersionExpired".to_owned(),
+        action: "Read",
+        note: format!(
+            "Graph answered with version {answered} although {asked} was asked for: {asked} is past its end. Set a newer one, in              spec.graphAPIVersion or for the whole operator (--graph-api-version)."
+        ),
+    }
 }
 
 /// Returns the event for the outcome of a register call that the API server does not store, and why not.
@@ -101,13 +196,6 @@ pub fn of_spec(spec: &WhatsAppPhoneNumberSpec) -> Vec<EventDraft> {
              settings (storage_configuration) instead.",
         ));
     }
-    if spec.deletion_policy == DeletionPolicy::Deregister {
-        remarks.push(remark(
-            "DeregisterNotSupported",
-            "spec.deletionPolicy Deregister is reserved: this version leaves the number registered when the resource \
-             is deleted. Deregister the number manually where needed.",
-        ));
-    }
     remarks
 }
 
@@ -122,6 +210,13 @@ fn remark(reason: &str, note: &str) -> EventDraft {
 
 fn action_of(reason: Reason, called: bool) -> &'static str {
     match reason.source() {
+        _ if matches!(
+            reason,
+            Reason::Deregistering | Reason::Deregistered | Reason::DeregistrationFailed
+        ) =>
+        {
+            "Deregister"
+        }
         Source::Check => "Validate",
         Source::Call if called => "Register",
         Source::Call | Source::Read => "Read",

@@ -1,6 +1,9 @@
-//! What is wanted of a number now: a total function of the resource, its state and its peers.
+//! What is wanted of a number now: a total function of the resource, its state, its peers and the settings.
+
+use std::time::Duration;
 
 use super::phase::{Standing, State};
+use super::policy::Policy;
 use super::twins::Peers;
 use crate::api::WhatsAppPhoneNumber;
 
@@ -8,29 +11,45 @@ use crate::api::WhatsAppPhoneNumber;
 pub enum Goal<'a> {
     /// The resource is being deleted, and the number stays as it is.
     Retain,
+    /// The resource is being deleted, and its number is to be taken off the Cloud API before.
+    Deregister,
     /// No call is made.
     Suspend,
-    /// The number is registered, and nothing else is asked.
+    /// The number was registered, nothing else is asked, and it is not observed.
     Rest,
+    /// The number was registered: it is read once in each such interval.
+    Observe(Duration),
     /// Another resource of the number takes precedence, by its name.
     Yield(&'a str),
     /// The number is to be registered.
     Register,
+    /// The registration was lost, and the number is to be registered again.
+    Recover,
     /// A register call is requested, by this value of the annotation.
     Call(&'a str),
 }
 
 /// Returns the goal for a resource.
-pub fn goal<'a>(resource: &'a WhatsAppPhoneNumber, state: &State, peers: &'a Peers) -> Goal<'a> {
+pub fn goal<'a>(
+    resource: &'a WhatsAppPhoneNumber,
+    state: &State,
+    peers: &'a Peers,
+    policy: &Policy,
+) -> Goal<'a> {
     if resource.metadata.deletion_timestamp.is_some() {
-        return Goal::Retain;
+        let held = resource.has_finalizer();
+        return if held { Goal::Deregister } else { Goal::Retain };
     }
     if resource.spec.suspend {
         return Goal::Suspend;
     }
     let request = request(resource, state);
     match (&state.standing, request, &peers.owner) {
-        (Standing::Registered(_), None, _) => Goal::Rest,
+        (Standing::Lost(loss), None, None) if loss.recovering => Goal::Recover,
+        (Standing::Registered(_) | Standing::Lost(_), None, _) => {
+            let interval = policy.observe_interval(resource);
+            interval.map_or(Goal::Rest, Goal::Observe)
+        }
         (_, _, Some(owner)) => Goal::Yield(owner),
         (_, Some(request), None) => Goal::Call(request),
         (Standing::Unregistered, None, None) => Goal::Register,

@@ -309,6 +309,7 @@ pub fn others_window(
             } else {
                 Duration::ZERO
             };
+            let length = length.max(attempt.operation.aftermath());
             ConfirmWindow::after(attempt.time(now), length.saturating_add(grace))
         })
         .max_by_key(|window| window.end)

@@ -13,12 +13,16 @@ use kube_core::ResourceExt as _;
 use super::apply::{ApplyContext, CallResult, apply_outcome};
 use super::cooldown::Cooldown;
 use super::decide::decide;
-use super::decision::{Claim, Decision, Inputs, Observed, OpenClaim, Requeue};
+use super::decision::{
+    Claim, Decision, Farewell, Finalize, Inputs, Observed, OpenClaim, Requeue, Survey,
+};
 use super::definition;
 use super::ledger::holds_claim;
+use super::observe::{BUSY, BUSY_FOR, Plan};
 use super::policy::Policy;
 use super::refused::RefusedPin;
-use super::twins::{Peers, blocks_call, registered_meanwhile, told};
+use super::schedule::plus;
+use super::twins::{Peers, blocks_call, declares, registered_meanwhile, told};
 use crate::api::{
     LedgerEntry, Operation, Reason, TokenWait, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus,
 };
@@ -55,8 +59,14 @@ pub enum Effect {
         status: Box<WhatsAppPhoneNumberStatus>,
         purpose: Purpose,
     },
-    /// List the resources of the number from the API server. Answered by [`Input::Peers`].
-    ListPeers,
+    /// List the resources of the number from the API server, and before a deregister call read the CRD. Answered by
+    /// [`Input::Peers`].
+    ListPeers(Operation),
+    /// Set or take off the finalizer of this version of the resource, if it is still the newest. Answered by [`Input::Patched`].
+    Finalizer {
+        on: Arc<WhatsAppPhoneNumber>,
+        set: bool,
+    },
     /// Make the one call of the claim. Nothing may come between the step that asked for it and the call. Answered by
     /// [`Input::Called`].
     Call(Operation),
@@ -86,8 +96,10 @@ pub enum Input {
     Secrets(Result<Result<Digests, SecretFault>, Unavailable>),
     Reading(Box<ReadOutcome>),
     Written(Result<Arc<WhatsAppPhoneNumber>, WriteFault>),
-    /// The resources of the number, this one included, or why they are not known.
-    Peers(Result<Vec<WhatsAppPhoneNumber>, String>),
+    /// The resources of the number, or why they are not known.
+    Peers(Result<Survey, String>),
+    /// The resource with another finalizer; `Ok(None)` where it is gone.
+    Patched(Result<Option<Arc<WhatsAppPhoneNumber>>, PatchFault>),
     Called(Box<RegisterOutcome>),
 }
 
@@ -104,6 +116,15 @@ pub enum WriteFault {
     Gone,
     /// It failed, or was not answered: it may still be stored later.
     Unclear,
+}
+
+/// Why a patch of the finalizer is not known to be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PatchFault {
+    /// The operator has no permission for it.
+    Forbidden,
+    /// Another writer came first, it failed, or it was not answered.
+    Failed,
 }
 
 /// Why a reconciliation failed.
@@ -141,10 +162,16 @@ pub trait Process {
     fn last_read(&self, resource: &WhatsAppPhoneNumber) -> Option<Timestamp>;
     /// The last cool-down of a token, by the token's digest.
     fn cooldown(&self, token: &str) -> Option<Cooldown>;
+    /// When the number of the resource is observed next, where that is planned.
+    fn plan(&self, resource: &WhatsAppPhoneNumber) -> Option<Plan>;
+    /// The time until which the limit of a token, by its digest, is left to calls.
+    fn busy(&self, token: &str) -> Option<Timestamp>;
     /// Why Graph has refused this token with this PIN for the number, in a call that the resource does not show.
     fn refused_pin(&self, resource: &WhatsAppPhoneNumber, digests: &Digests) -> Option<Reason>;
     /// The status fields that the API server drops and a decision relies on, if it drops any.
     fn dropped_fields(&self) -> Option<String>;
+    /// Whether the API server has refused to patch the finalizer of the resource lately.
+    fn finalizer_refused(&self, resource: &WhatsAppPhoneNumber) -> bool;
     /// Whether it is time to try what it drops: before the first claim of the process, and while it drops any.
     fn tries_definition(&self) -> bool;
     fn note(&mut self, note: Note<'_>);
@@ -165,14 +192,22 @@ pub enum Note<'a> {
     Cooldown(&'a TokenWait),
     /// A token, by its digest, has met no rate limit in a read.
     Unlimited(&'a str),
+    /// The number of the resource is observed next at this time.
+    Planned(&'a WhatsAppPhoneNumber, Plan),
+    /// The limit of a token, by its digest, is nearly used up: until then it is left to calls.
+    Busy(&'a str, Timestamp),
     /// A call for a number was refused for its PIN.
     RefusedPin(&'a str, &'a RefusedPin),
     /// The API server dropped these fields of a status.
     Dropped(&'a [String]),
     /// It would drop these fields, of all that a decision relies on.
     Tried(&'a [String]),
+    /// The API server refuses to patch the finalizer of the resource, or does not keep it.
+    FinalizerRefused(&'a WhatsAppPhoneNumber),
+    /// The resource is being deleted and goes now; what becomes of its number.
+    Farewell(&'a WhatsAppPhoneNumber, &'a Farewell),
     /// A claim ended with this outcome, which is not recorded yet.
-    Outcome(&'a RegisterOutcome),
+    Outcome(Operation, &'a RegisterOutcome),
     /// The resource is gone: an outcome is not recorded.
     Unrecorded,
 }
@@ -200,6 +235,8 @@ enum State {
     Trying(Box<Round>),
     /// The Secrets or a read of the number.
     Deciding(Box<Round>),
+    /// The patch of the finalizer.
+    Finalizing(Box<Round>, Finalize),
     /// The write that ends the round.
     Settling(Requeue),
     /// The write of the claim.
@@ -223,6 +260,8 @@ struct Round {
     jitter: f64,
     inputs: Inputs,
     reading: Option<ReadOutcome>,
+    details: Option<ReadOutcome>,
+    survey: Option<Result<Survey, String>>,
 }
 
 /// A claim and its call.
@@ -270,18 +309,22 @@ impl Machine {
                 self.decide(round, process)
             }
             (State::Deciding(mut round), Input::Reading(reading)) => {
-                if let (Inputs::Ready(digests), false) = (&round.inputs, reading.is_a_wait()) {
-                    process.note(Note::Unlimited(&digests.token));
-                }
-                round.reading = Some(*reading);
+                round.take(*reading, process);
                 self.decide(round, process)
+            }
+            (State::Deciding(mut round), Input::Peers(survey)) => {
+                round.survey = Some(survey);
+                self.decide(round, process)
+            }
+            (State::Finalizing(round, finalize), Input::Patched(patched)) => {
+                self.finalized(round, &finalize, patched, process)
             }
             (State::Trying(round), Input::Written(kept)) => self.tried(round, kept, process),
             (State::Settling(requeue), Input::Written(Ok(after))) => {
                 self.check_kept(&after, process);
                 process.note(Note::Written(&after));
                 self.resource = after;
-                Effect::End(Ok(requeue))
+                self.end(requeue, process)
             }
             (State::Claiming(call), Input::Written(Ok(held))) => self.hold(call, held, process),
             (State::Claiming(call), Input::Written(Err(fault))) => {
@@ -389,6 +432,8 @@ impl Machine {
             jitter: process.jitter(),
             inputs: Inputs::Unread,
             reading: None,
+            details: None,
+            survey: None,
         };
         self.decide(Box::new(round), process)
     }
@@ -409,14 +454,19 @@ impl Machine {
                 self.state = State::Deciding(round);
                 Effect::ReadNumber(fields)
             }
-            Decision::LoadSecrets | Decision::Read(_) => Effect::End(Err(Failure::Unsettled)),
-            Decision::Register(_) if process.tries_definition() => {
-                self.try_definition(round, process)
+            Decision::Survey if round.survey.is_none() => {
+                self.state = State::Deciding(round);
+                Effect::ListPeers(Operation::Deregister)
             }
+            Decision::LoadSecrets | Decision::Read(_) | Decision::Survey => {
+                Effect::End(Err(Failure::Unsettled))
+            }
+            Decision::Finalize(finalize) => self.finalize(round, finalize, process),
+            Decision::Call(_) if process.tries_definition() => self.try_definition(round, process),
             Decision::Settle(..) if dropped.is_some() && process.tries_definition() => {
                 self.try_definition(round, process)
             }
-            Decision::Register(claim) => self.claim(&round, *claim, process),
+            Decision::Call(claim) => self.claim(&round, *claim, process),
             // What was written last time may look undone: the same is not done again and again.
             Decision::Settle(status, requeue) if dropped.is_some() => self.settle(
                 &round,
@@ -426,6 +476,53 @@ impl Machine {
             ),
             Decision::Settle(status, requeue) => self.settle(&round, status, requeue, process),
         }
+    }
+
+    /// Has the finalizer set or taken off. Before the resource goes, what becomes of its number is told: nobody can say so later.
+    fn finalize(
+        &mut self,
+        round: Box<Round>,
+        finalize: Finalize,
+        process: &mut impl Process,
+    ) -> Effect {
+        if let Finalize::LetGo(farewell) = &finalize {
+            process.note(Note::Farewell(&self.resource, farewell));
+        }
+        let set = finalize == Finalize::Set;
+        self.state = State::Finalizing(round, finalize);
+        let on = Arc::clone(&self.resource);
+        Effect::Finalizer { on, set }
+    }
+
+    fn finalized(
+        &mut self,
+        round: Box<Round>,
+        finalize: &Finalize,
+        patched: Result<Option<Arc<WhatsAppPhoneNumber>>, PatchFault>,
+        process: &mut impl Process,
+    ) -> Effect {
+        let after = match (patched, finalize) {
+            (Err(PatchFault::Failed), _) | (Err(PatchFault::Forbidden), Finalize::LetGo(_)) => {
+                return Effect::End(Err(Failure::Effect));
+            }
+            (Err(PatchFault::Forbidden), Finalize::Set | Finalize::Clear) => {
+                process.note(Note::FinalizerRefused(&self.resource));
+                return self.decide(round, process);
+            }
+            (Ok(None), Finalize::LetGo(_)) => return Effect::End(Ok(Requeue::OnChange)),
+            (Ok(None), Finalize::Set | Finalize::Clear) => return gone(),
+            (Ok(Some(after)), _) => after,
+        };
+        process.note(Note::Written(&after));
+        if matches!(finalize, Finalize::LetGo(_)) {
+            return Effect::End(Ok(Requeue::OnChange));
+        }
+        if after.has_finalizer() != (*finalize == Finalize::Set) {
+            // An admission webhook may have undone it.
+            process.note(Note::FinalizerRefused(&after));
+        }
+        self.resource = after;
+        self.decide(round, process)
     }
 
     fn try_definition(&mut self, round: Box<Round>, process: &impl Process) -> Effect {
@@ -441,17 +538,25 @@ impl Machine {
         requeue: Requeue,
         process: &mut impl Process,
     ) -> Effect {
-        if self.resource.status.as_ref() == Some(&*status) {
-            return Effect::End(Ok(requeue));
-        }
         let limited = RegistrationState::Wait(Reason::RateLimited);
         if let (Some(reading), Some(wait)) = (&round.reading, &status.token_wait)
             && reading.state == limited
         {
             process.note(Note::Cooldown(wait));
         }
+        if self.resource.status.as_ref() == Some(&*status) {
+            return self.end(requeue, process);
+        }
         self.state = State::Settling(requeue);
         self.write(&Arc::clone(&self.resource), status, Purpose::Settle)
+    }
+
+    /// Ends a round, and notes when the number is observed next.
+    fn end(&self, requeue: Requeue, process: &mut impl Process) -> Effect {
+        if let Requeue::Observe(plan) = requeue {
+            process.note(Note::Planned(&self.resource, plan));
+        }
+        Effect::End(Ok(requeue))
     }
 
     // === The claim ===
@@ -514,9 +619,10 @@ impl Machine {
             let why = "the number was registered after the claim was decided on";
             return self.not_sent(*call, held, why, process);
         }
-        if process.has_peers(&held) {
+        let operation = call.claim.entry.operation;
+        if process.has_peers(&held) || !operation.registers() {
             self.state = State::Checking(call, held);
-            return Effect::ListPeers;
+            return Effect::ListPeers(operation);
         }
         self.send(call, held, process)
     }
@@ -525,19 +631,24 @@ impl Machine {
         &mut self,
         call: Box<Call>,
         held: Arc<WhatsAppPhoneNumber>,
-        peers: Result<Vec<WhatsAppPhoneNumber>, String>,
+        peers: Result<Survey, String>,
         process: &mut impl Process,
     ) -> Effect {
         let (now, window) = (process.now(), process.policy().confirm_window);
+        let registers = call.claim.entry.operation.registers();
         let blocks = |peer: &&WhatsAppPhoneNumber| {
-            peer.uid() != held.uid() && blocks_call(&held, peer, window, now)
+            let declared = !registers && declares(peer);
+            peer.uid() != held.uid() && (declared || blocks_call(&held, peer, window, now))
         };
         let why = match peers {
             Err(why) => format!("failed to list the other resources of the number: {why}"),
-            Ok(peers) => match peers.iter().find(blocks) {
+            Ok(survey) if !registers && survey.definition_deleted => {
+                "the CRD itself is being deleted".to_owned()
+            }
+            Ok(survey) => match survey.peers.iter().find(blocks) {
                 None => return self.send(call, held, process),
                 Some(peer) => format!(
-                    "of this phone number, {} is registered, or a call for it is in flight or was made moments ago",
+                    "of this phone number, {} is registered or names it, or a call for it is in flight or was made moments ago",
                     told(peer, &held)
                 ),
             },
@@ -588,7 +699,8 @@ impl Machine {
             jitter: process.jitter(),
             wait: RECORD_BASE,
         };
-        process.note(Note::Outcome(&record.outcome));
+        let operation = record.call.claim.entry.operation;
+        process.note(Note::Outcome(operation, &record.outcome));
         let applied = record.applied_to(&record.call.claim.status, process);
         if let Some(entry) = applied.attempts.first() {
             process.note(Note::Call(&self.resource.spec.phone_number_id, entry));
@@ -681,6 +793,23 @@ impl Round {
         match fields {
             ReadFields::All => read.is_none(),
             ReadFields::Deciding => read == Some(ReadFields::All),
+            ReadFields::Optional => self.details.is_none(),
+        }
+    }
+
+    /// Takes the answer to a read, and notes what it says of the token.
+    fn take(&mut self, reading: ReadOutcome, process: &mut impl Process) {
+        if let Inputs::Ready(digests) = &self.inputs {
+            if !reading.is_a_wait() {
+                process.note(Note::Unlimited(&digests.token));
+            }
+            if reading.usage.is_some_and(|usage| usage >= BUSY) {
+                process.note(Note::Busy(&digests.token, plus(process.now(), BUSY_FOR)));
+            }
+        }
+        match reading.fields {
+            ReadFields::All | ReadFields::Deciding => self.reading = Some(reading),
+            ReadFields::Optional => self.details = Some(reading),
         }
     }
 
@@ -704,6 +833,11 @@ impl Round {
             cooldown: digests.and_then(|digests| process.cooldown(&digests.token)),
             refused_pin: digests.and_then(|digests| process.refused_pin(resource, digests)),
             reading: self.reading.as_ref(),
+            details: self.details.as_ref(),
+            survey: self.survey.as_ref(),
+            finalizer_refused: process.finalizer_refused(resource),
+            plan: process.plan(resource),
+            busy: digests.and_then(|digests| process.busy(&digests.token)),
             fresh_id,
             jitter: self.jitter,
             dropped_fields: None,

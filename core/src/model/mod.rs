@@ -15,6 +15,7 @@ pub mod event;
 pub mod goal;
 pub mod ledger;
 pub mod machine;
+pub mod observe;
 mod operation;
 pub mod phase;
 mod policy;
@@ -26,8 +27,11 @@ pub mod twins;
 pub use apply::{ApplyContext, CallResult, apply_outcome};
 pub use cooldown::Cooldown;
 pub use decide::decide;
-pub use decision::{Claim, Decision, Inputs, Observed, OpenClaim, Requeue};
+pub use decision::{
+    Claim, Decision, Farewell, FarewellOutcome, Finalize, Inputs, Observed, OpenClaim, Requeue,
+    Survey,
+};
 pub use event::EventDraft;
-pub use policy::Policy;
+pub use policy::{Life, Policy};
 pub use refused::RefusedPin;
 pub use twins::Peers;

@@ -1,10 +1,12 @@
 //! What is different between the kinds of calls: everything that a claim, a clock, a record, the ledger and the windows need not
 //! know.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use super::phase::State;
-use super::schedule::META_LIMIT;
+use super::schedule::{AFTER_DEREGISTRATION, META_LIMIT};
 use crate::api::{AttemptOutcome, Disposition, Operation, Reason};
 use crate::graph::RegistrationState;
 
@@ -12,7 +14,7 @@ impl Operation {
     /// How many calls Meta allows for a number in 72 hours, failed ones included.
     pub const fn limit(self) -> usize {
         match self {
-            Self::Register => META_LIMIT,
+            Self::Register | Self::Deregister => META_LIMIT,
         }
     }
 
@@ -20,6 +22,7 @@ impl Operation {
     pub const fn noun(self) -> &'static str {
         match self {
             Self::Register => "register call",
+            Self::Deregister => "deregister call",
         }
     }
 
@@ -27,6 +30,7 @@ impl Operation {
     pub const fn in_flight(self) -> Reason {
         match self {
             Self::Register => Reason::Registering,
+            Self::Deregister => Reason::Deregistering,
         }
     }
 
@@ -34,6 +38,17 @@ impl Operation {
     pub const fn disposition(self, reason: Reason) -> Disposition {
         match self {
             Self::Register => reason.disposition(),
+            Self::Deregister => match reason {
+                Reason::Deregistered => Disposition::Done,
+                Reason::RateLimited
+                | Reason::RegistrationBlocked
+                | Reason::GraphUnavailable
+                | Reason::GraphUnreachable
+                | Reason::NotSent => Disposition::Retry,
+                Reason::OutcomeUnknown => Disposition::Confirm,
+                // Meta answers the same to a number that is not registered and to one that it keeps: a read tells which.
+                _ => Disposition::ConfirmThenStall,
+            },
         }
     }
 
@@ -43,7 +58,8 @@ impl Operation {
             (_, Reason::NotSent | Reason::GraphUnreachable) => AttemptOutcome::NotSent,
             (_, Reason::OutcomeUnknown) => AttemptOutcome::Unknown,
             (Self::Register, reason) if reason.is_registered() => AttemptOutcome::Succeeded,
-            (Self::Register, _) => AttemptOutcome::Failed,
+            (Self::Deregister, Reason::Deregistered) => AttemptOutcome::Succeeded,
+            (Self::Register | Self::Deregister, _) => AttemptOutcome::Failed,
         }
     }
 
@@ -51,6 +67,7 @@ impl Operation {
     pub const fn is_shown_by(self, read: RegistrationState) -> bool {
         match self {
             Self::Register => matches!(read, RegistrationState::Registered),
+            Self::Deregister => matches!(read, RegistrationState::NotRegistered),
         }
     }
 
@@ -58,6 +75,7 @@ impl Operation {
     pub const fn confirmed(self) -> Reason {
         match self {
             Self::Register => Reason::OutcomeConfirmed,
+            Self::Deregister => Reason::Deregistered,
         }
     }
 
@@ -65,6 +83,7 @@ impl Operation {
     pub const fn not_needed(self) -> Reason {
         match self {
             Self::Register => Reason::AlreadyRegistered,
+            Self::Deregister => Reason::Deregistered,
         }
     }
 
@@ -77,6 +96,8 @@ impl Operation {
                     (Some(Reason::InvalidRequest), Some(422))
                 )
             }
+            // Each refusal does.
+            Self::Deregister => false,
         }
     }
 
@@ -84,6 +105,24 @@ impl Operation {
     pub fn succeed(self, state: &mut State, reason: Reason, message: String, now: Timestamp) {
         match self {
             Self::Register => state.register(reason, message, now),
+            Self::Deregister => state.deregister(message),
+        }
+    }
+
+    /// Whether the number may be registered once such a call was made.
+    pub const fn registers(self) -> bool {
+        match self {
+            Self::Register => true,
+            Self::Deregister => false,
+        }
+    }
+
+    /// How long no other resource of the number may do anything after such a call, apart from the confirm window: Meta needs a few
+    /// minutes to take a number off (error 133015).
+    pub const fn aftermath(self) -> Duration {
+        match self {
+            Self::Register => Duration::ZERO,
+            Self::Deregister => AFTER_DEREGISTRATION,
         }
     }
 }

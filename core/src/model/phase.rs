@@ -9,7 +9,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::ledger;
 use super::schedule::whole_seconds;
-use crate::api::{Hold, LedgerEntry, Reason, Registration, Stall, Wait, WhatsAppPhoneNumberStatus};
+use crate::api::{
+    Hold, LedgerEntry, Loss, Reason, Registration, Stall, Wait, WhatsAppPhoneNumberStatus,
+};
 
 /// A parsed status.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +31,8 @@ pub struct State {
 pub enum Standing {
     Unregistered,
     Registered(Registration),
+    /// It was, and reads have shown that it no longer is.
+    Lost(Loss),
 }
 
 /// What became of the last call or read; of a registered number: of the last requested call.
@@ -57,9 +61,10 @@ impl State {
     pub(super) fn of_fields(status: &WhatsAppPhoneNumberStatus) -> Self {
         let mut record = status.clone();
         record.next_attempt_time = None;
-        let standing = match record.registration.take() {
-            Some(registration) => Standing::Registered(registration),
-            None => Standing::Unregistered,
+        let standing = match (record.registration.take(), record.loss.take()) {
+            (_, Some(loss)) => Standing::Lost(loss),
+            (Some(registration), None) => Standing::Registered(registration),
+            (None, None) => Standing::Unregistered,
         };
         let ended = Phase::ended(record.wait.take(), record.stall.take());
         Self {
@@ -75,7 +80,7 @@ impl State {
     /// matters most follows from the rest: no call for a number that was registered, and none against the last verdict.
     fn or_from_the_record(mut self) -> Self {
         let bare = matches!(self.phase, Phase::Idle)
-            && !self.is_registered()
+            && self.standing == Standing::Unregistered
             && self.verdict.is_none()
             && self.hold.is_none();
         if bare && self.record.registration_time.is_some() {
@@ -98,7 +103,15 @@ impl State {
     pub fn is_registered(&self) -> bool {
         match self.standing {
             Standing::Registered(_) => true,
-            Standing::Unregistered => false,
+            Standing::Unregistered | Standing::Lost(_) => false,
+        }
+    }
+
+    /// How the registration was lost, if it was.
+    pub fn loss(&self) -> Option<&Loss> {
+        match &self.standing {
+            Standing::Lost(loss) => Some(loss),
+            Standing::Unregistered | Standing::Registered(_) => None,
         }
     }
 
@@ -127,9 +140,28 @@ impl State {
         };
         self.record.registration_time = Some(since);
         self.standing = Standing::Registered(Registration { reason, message });
+        self.record.loss_suspected_time = None;
+        self.record.may_be_registered = true;
         self.phase = Phase::in_flight(&self.record.attempts).unwrap_or(Phase::Idle);
         self.verdict = None;
         self.hold = None;
+        self.record.last_error = None;
+        self.record.read_failures = 0;
+        self.record.unclear_reads = 0;
+    }
+}
+
+impl State {
+    /// Notes that the number was taken off the Cloud API, for a resource that is being deleted.
+    pub fn deregister(&mut self, message: String) {
+        self.standing = Standing::Unregistered;
+        self.record.may_be_registered = false;
+        self.phase = Phase::in_flight(&self.record.attempts).unwrap_or(Phase::Idle);
+        self.hold = Some(Hold {
+            reason: Reason::Deregistered,
+            message,
+            until: None,
+        });
         self.record.last_error = None;
         self.record.read_failures = 0;
         self.record.unclear_reads = 0;

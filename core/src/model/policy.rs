@@ -21,11 +21,42 @@ pub struct Policy {
     pub claim_ttl: Duration,
     /// The version of the Graph API for resources that set none: `--graph-api-version`.
     pub graph_api_version: String,
+    /// What follows a registration.
+    pub life: Life,
     /// How often Secrets are polled where they are not watched: `--secret-watch=false`.
     pub secret_poll: Option<Duration>,
 }
 
+/// The settings for a number after its registration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Life {
+    /// How often a registered number is read where its resource does not say: `--observe-interval`. Zero is never.
+    pub observe_interval: Duration,
+    /// Whether numbers are deregistered for resources that are deleted and ask for it: `--deregistration`.
+    pub deregistration: bool,
+    /// How long a deletion waits for that: `--deregister-deadline`.
+    pub deregister_deadline: Duration,
+}
+
+impl Default for Life {
+    /// Nothing is observed.
+    fn default() -> Self {
+        Self {
+            observe_interval: Duration::ZERO,
+            deregistration: true,
+            deregister_deadline: Duration::from_secs(3600),
+        }
+    }
+}
+
 impl Policy {
+    /// How often the number of a resource is observed once it is registered; `None` if it is not.
+    pub fn observe_interval(&self, resource: &WhatsAppPhoneNumber) -> Option<Duration> {
+        let own = resource.spec.observe_interval();
+        let interval = own.unwrap_or(self.life.observe_interval);
+        (!interval.is_zero()).then_some(interval)
+    }
+
     /// The version of the Graph API to call for a resource.
     pub fn version<'a>(&'a self, resource: &'a WhatsAppPhoneNumber) -> &'a str {
         resource

@@ -9,8 +9,8 @@ use super::schedule::whole_seconds;
 use crate::api::conditions::{self, FALSE, TRUE, Truth, UNKNOWN};
 use crate::api::text::{MESSAGE, cut, one_line};
 use crate::api::{
-    Disposition, Hold, Operation, REGISTER_REQUESTED_AT, Reason, Registration, Source, Stall, Wait,
-    WhatsAppPhoneNumberStatus, explain, explain_requested, explain_unmet,
+    Disposition, Hold, Loss, Observation, Operation, REGISTER_REQUESTED_AT, Reason, Registration,
+    Source, Stall, Wait, WhatsAppPhoneNumberStatus, explain, explain_requested, explain_unmet,
 };
 
 /// What conditions say, as a whole.
@@ -28,6 +28,10 @@ pub enum View {
     Stalled,
     /// Not registered, and no call is wanted.
     Suspended,
+    /// The resource is being deleted, and the number is being taken off.
+    Leaving,
+    /// The resource is being deleted, and Graph refuses to take the number off.
+    NotLeaving,
 }
 
 /// A view, with the reason and the message to the user.
@@ -46,6 +50,17 @@ pub struct Shown {
     pub ready: Option<Summary>,
     /// The conditions `Failed`, `Reconciling` and `Stalled`.
     pub failed: Option<Summary>,
+    /// The condition `Observed`.
+    pub observed: Option<Observed>,
+}
+
+/// What an observation shows: its reason, and its message to the user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observed {
+    /// Whether it had a usable answer.
+    pub usable: bool,
+    pub reason: Reason,
+    pub message: String,
 }
 
 /// Writes a state as a status for this generation.
@@ -62,15 +77,17 @@ pub fn render(state: &State, generation: i64, now: Timestamp) -> WhatsAppPhoneNu
         Phase::Stalled(stall) => (None, Some(stall)),
         Phase::Idle | Phase::InFlight(_) => (None, None),
     };
-    let registration = match standing {
-        Standing::Registered(registration) => Some(registration),
-        Standing::Unregistered => None,
+    let (registration, loss) = match standing {
+        Standing::Registered(registration) => (Some(registration), None),
+        Standing::Lost(loss) => (None, Some(loss)),
+        Standing::Unregistered => (None, None),
     };
     WhatsAppPhoneNumberStatus {
         observed_generation: generation,
         conditions: render_conditions(state, generation, now),
         next_attempt_time: next_attempt(state),
         registration,
+        loss,
         wait,
         stall,
         verdict,
@@ -94,8 +111,9 @@ fn next_attempt(state: &State) -> Option<Time> {
 
 impl Shown {
     pub fn of(state: &State) -> Self {
-        let registration = match &state.standing {
+        let standing = match &state.standing {
             Standing::Registered(registration) => Some(Summary::registered(registration)),
+            Standing::Lost(loss) => Some(Summary::lost(loss)),
             Standing::Unregistered => None,
         };
         let progress = match (&state.phase, &state.hold) {
@@ -104,11 +122,20 @@ impl Shown {
             (Phase::Idle, None) => None,
             (Phase::Unconfirmed(wait), None) => Some(Summary::confirming(wait)),
             (Phase::Waiting(wait), None) => Some(Summary::waiting(wait)),
-            (Phase::Stalled(stall), None) => Some(Summary::stalled(stall, state.is_registered())),
+            (Phase::Stalled(stall), None) => Some(Summary::stalled(stall, &state.standing)),
         };
+        let over_standing = progress.clone().filter(|summary| {
+            matches!(
+                summary.view,
+                View::Suspended | View::Leaving | View::NotLeaving
+            )
+        });
         Self {
-            ready: registration.clone().or_else(|| progress.clone()),
-            failed: progress.or(registration),
+            ready: over_standing
+                .or_else(|| standing.clone())
+                .or_else(|| progress.clone()),
+            failed: progress.or(standing),
+            observed: state.record.observation.as_ref().map(Observed::of),
         }
     }
 }
@@ -138,10 +165,37 @@ impl Summary {
         Self::new(View::Registered, *reason, text)
     }
 
+    fn lost(loss: &Loss) -> Self {
+        let what = match loss.reason {
+            Reason::RegistrationLost => {
+                "The number was registered and no longer is, as two reads show"
+            }
+            _ => "The number was registered and can no longer be used, as two reads show",
+        };
+        let (view, then) = if loss.recovering {
+            let then = "The operator registers it again, as spec.lossPolicy says.".to_owned();
+            (View::Waiting, then)
+        } else if loss.repeated {
+            let advice = loss.reason.advice();
+            let then = format!(
+                "It is the second loss in 24 hours, so spec.lossPolicy does not apply. {advice}"
+            );
+            (View::Stalled, then)
+        } else {
+            (View::Stalled, loss.reason.advice().to_owned())
+        };
+        let message = loss.message.trim_end_matches('.');
+        Self::new(view, loss.reason, format!("{what}. {message}. {then}"))
+    }
+
     fn in_flight(operation: Operation) -> Self {
         let reason = operation.in_flight();
         let message = format!("A {} is in flight. {}", operation.noun(), reason.advice());
-        Self::new(View::Registering, reason, message)
+        let view = match operation {
+            Operation::Register => View::Registering,
+            Operation::Deregister => View::Leaving,
+        };
+        Self::new(view, reason, message)
     }
 
     /// While an outcome is being confirmed, a read that failed shows in the message only.
@@ -165,7 +219,11 @@ impl Summary {
         Self::new(View::Waiting, wait.reason, message)
     }
 
-    fn stalled(stall: &Stall, registered: bool) -> Self {
+    fn stalled(stall: &Stall, standing: &Standing) -> Self {
+        let registered = match standing {
+            Standing::Registered(_) => true,
+            Standing::Unregistered | Standing::Lost(_) => false,
+        };
         let message = if stall.token_changed {
             format!(
                 "Graph rejected the PIN under the previous token, and the operator cannot tell whether the PIN \
@@ -179,7 +237,11 @@ impl Summary {
         } else {
             explain(&stall.message, stall.reason, None)
         };
-        Self::new(View::Stalled, stall.reason, message)
+        let view = match stall.reason {
+            Reason::DeregistrationFailed => View::NotLeaving,
+            _ => View::Stalled,
+        };
+        Self::new(view, stall.reason, message)
     }
 
     fn held(hold: &Hold, state: &State) -> Self {
@@ -189,6 +251,11 @@ impl Summary {
             until,
         } = hold;
         let text = match (reason.source(), until) {
+            _ if *reason == Reason::Deregistering => format!(
+                "The resource is being deleted, and its number is to be taken off the Cloud API first, which waits: {}. {}",
+                message.trim_end_matches('.'),
+                reason.advice()
+            ),
             (_, Some(until)) => explain(message, *reason, Some(until.0)),
             (Source::Check, None) if !reason.is_secret_fault() => {
                 format!("{message}. {}", reason.advice())
@@ -204,6 +271,8 @@ fn view_of(hold: &Hold, state: &State) -> View {
     let unconfirmed = matches!(state.phase, Phase::Unconfirmed(_));
     match hold.reason {
         Reason::Suspended => View::Suspended,
+        Reason::Deregistered => View::Suspended,
+        Reason::Deregistering => View::Leaving,
         Reason::OutcomeUnknown => View::Confirming,
         Reason::RateLimited if unconfirmed => View::Confirming,
         reason if reason.disposition() == Disposition::Stall => View::Stalled,
@@ -211,45 +280,86 @@ fn view_of(hold: &Hold, state: &State) -> View {
     }
 }
 
+impl Observed {
+    fn of(observation: &Observation) -> Self {
+        let Some(fault) = &observation.fault else {
+            return Self {
+                usable: true,
+                reason: Reason::ObservationSucceeded,
+                message: "The last observation of the number had a usable answer.".to_owned(),
+            };
+        };
+        let what = fault.message.trim_end_matches('.');
+        let message = format!(
+            "The number cannot be observed, so a loss would not be noticed; this changes nothing about its registration. {what}. {}",
+            fault.reason.advice()
+        );
+        Self {
+            usable: false,
+            reason: fault.reason,
+            message: cut(&one_line(&message), MESSAGE),
+        }
+    }
+}
+
 impl View {
     /// The status of `Registered` and `Ready`.
     const fn registered(self) -> Truth {
         match self {
-            Self::Registered => TRUE,
-            Self::Registering | Self::Confirming => UNKNOWN,
+            Self::Registered | Self::NotLeaving => TRUE,
+            Self::Registering | Self::Confirming | Self::Leaving => UNKNOWN,
             Self::Waiting | Self::Stalled | Self::Suspended => FALSE,
         }
     }
 
     const fn failed(self) -> Truth {
         match self {
-            Self::Waiting | Self::Stalled => TRUE,
-            Self::Registered | Self::Registering | Self::Confirming | Self::Suspended => FALSE,
+            Self::Waiting | Self::Stalled | Self::NotLeaving => TRUE,
+            Self::Registered
+            | Self::Registering
+            | Self::Confirming
+            | Self::Suspended
+            | Self::Leaving => FALSE,
         }
     }
 
     const fn reconciling(self) -> bool {
         match self {
-            Self::Registering | Self::Confirming | Self::Waiting => true,
-            Self::Registered | Self::Stalled | Self::Suspended => false,
+            Self::Registering | Self::Confirming | Self::Waiting | Self::Leaving => true,
+            Self::Registered | Self::Stalled | Self::Suspended | Self::NotLeaving => false,
         }
     }
 }
 
 /// The conditions, in their order; those that other writers added follow.
 fn render_conditions(state: &State, generation: i64, now: Timestamp) -> Vec<Condition> {
-    let Shown { ready, failed } = Shown::of(state);
+    let Shown {
+        ready,
+        failed,
+        observed,
+    } = Shown::of(state);
     let (ready, failed) = (ready.as_ref(), failed.as_ref());
     let registered = |summary: &Summary| summary.view.registered();
     let reconciling = failed.filter(|summary| summary.view.reconciling());
     // A registered number is not stalled: only `Failed` tells that a requested call failed.
-    let stalled = failed.filter(|s| s.view == View::Stalled && !state.is_registered());
+    let stalled = failed.filter(|s| {
+        s.view == View::NotLeaving || s.view == View::Stalled && !state.is_registered()
+    });
+    let shown = |truth, summary: &Summary| (truth, summary.reason, summary.message.clone());
+    let observed = observed.map(|o| (if o.usable { TRUE } else { FALSE }, o.reason, o.message));
     let own = [
-        (conditions::REGISTERED, ready.map(|s| (registered(s), s))),
-        (conditions::READY, ready.map(|s| (registered(s), s))),
-        (conditions::FAILED, failed.map(|s| (s.view.failed(), s))),
-        (conditions::RECONCILING, reconciling.map(|s| (TRUE, s))),
-        (conditions::STALLED, stalled.map(|s| (TRUE, s))),
+        (
+            conditions::REGISTERED,
+            ready.map(|s| shown(registered(s), s)),
+        ),
+        (conditions::READY, ready.map(|s| shown(registered(s), s))),
+        (
+            conditions::FAILED,
+            failed.map(|s| shown(s.view.failed(), s)),
+        ),
+        (conditions::RECONCILING, reconciling.map(|s| shown(TRUE, s))),
+        (conditions::STALLED, stalled.map(|s| shown(TRUE, s))),
+        (conditions::OBSERVED, observed),
     ];
     let known = &state.record.conditions;
     let flipped = |type_: &str, truth: Truth| {
@@ -260,12 +370,12 @@ fn render_conditions(state: &State, generation: i64, now: Timestamp) -> Vec<Cond
         )
     };
     let rendered = own.iter().filter_map(|(type_, shown)| {
-        let (truth, summary) = shown.as_ref()?;
+        let (truth, reason, message) = shown.as_ref()?;
         Some(Condition {
             type_: (*type_).to_owned(),
             status: (*truth).to_owned(),
-            reason: summary.reason.to_string(),
-            message: summary.message.clone(),
+            reason: reason.to_string(),
+            message: message.clone(),
             observed_generation: Some(generation),
             last_transition_time: flipped(type_, truth),
         })

@@ -11,6 +11,9 @@ pub const META_WINDOW: Duration = Duration::from_secs(72 * 3600);
 /// Meta's limit of register calls per number in [`META_WINDOW`], failed ones included.
 pub const META_LIMIT: usize = 10;
 
+/// The wait after a deregistration, which takes Meta a few minutes (error 133015: "wait 5 minutes").
+pub const AFTER_DEREGISTRATION: Duration = Duration::from_secs(5 * 60);
+
 /// How far in the future a stored time may be before it counts as a clock fault.
 const FURTHEST_AHEAD: Duration = Duration::from_secs(73 * 3600);
 

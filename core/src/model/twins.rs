@@ -25,6 +25,10 @@ pub struct Peers {
     /// Those for other resources whose token was not shown the number before. Who may not see it spends none of its budget, so only
     /// the confirm window goes by them.
     pub unseen_attempts: Vec<LedgerEntry>,
+    /// Whether another resource names the number that is not being deleted.
+    pub declared: bool,
+    /// The deregister calls for earlier resources of this name that this process remembers.
+    pub earlier: Vec<LedgerEntry>,
 }
 
 /// How long a resource counts as able to call although nobody has looked at it.
@@ -76,8 +80,15 @@ impl Peers {
             owner_is_unseen: owner.is_some_and(is_unseen),
             attempts,
             unseen_attempts,
+            declared: others.iter().any(|other| declares(other)),
+            earlier: Vec::new(),
         }
     }
+}
+
+/// Whether a resource wants its number to stay as it is: one that is being deleted does not.
+pub fn declares(resource: &WhatsAppPhoneNumber) -> bool {
+    resource.metadata.deletion_timestamp.is_none()
 }
 
 /// The name of another resource in what is told about `own`: none where it is in another namespace.
@@ -98,14 +109,14 @@ pub fn blocks_call(
     window: Duration,
     now: Timestamp,
 ) -> bool {
-    let adopts = registered(other) && can_call(other) && !registered(held);
+    let adopts = was_registered(other) && can_call(other) && !was_registered(held);
     adopts || is_called_for(other, window, now)
 }
 
 /// Whether a late outcome has registered the number since the claim was decided on; a requested call is made all the
 /// same.
 pub fn registered_meanwhile(held: &WhatsAppPhoneNumber, claim: &LedgerEntry) -> bool {
-    claim.request.is_none() && registered(held)
+    claim.operation.registers() && claim.request.is_none() && registered(held)
 }
 
 /// Whether a register call for the resource is in flight, or was made within the confirm window.
@@ -130,6 +141,12 @@ fn registered(resource: &WhatsAppPhoneNumber) -> bool {
 fn is_unseen(resource: &WhatsAppPhoneNumber) -> bool {
     let status = resource.status.as_ref();
     status.is_none_or(|status| status.observed_generation < 0)
+}
+
+/// A lost number keeps its place: there another resource would only spend calls.
+fn was_registered(resource: &WhatsAppPhoneNumber) -> bool {
+    let status = resource.status.as_ref();
+    registered(resource) || status.is_some_and(|status| status.loss.is_some())
 }
 
 /// Whether a call can be made for the resource, as far as its spec and its status tell. Who has no right to a number, or no Secrets
@@ -157,7 +174,7 @@ fn precedence(resource: &WhatsAppPhoneNumber, can_call: bool) -> Precedence {
     (
         Reverse(has_open_claim(resource)),
         Reverse(can_call),
-        Reverse(registered(resource)),
+        Reverse(was_registered(resource)),
     )
 }
 

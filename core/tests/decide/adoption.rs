@@ -320,6 +320,11 @@ fn what_was_read_counts_although_the_token_met_a_limit_elsewhere_meanwhile() {
             refused_pin: None,
             dropped_fields: None,
             reading: Some(&reading(verdict)),
+            details: None,
+            survey: None,
+            finalizer_refused: false,
+            plan: None,
+            busy: None,
             fresh_id: "cooling",
             jitter: 0.0,
         };

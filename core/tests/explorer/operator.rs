@@ -19,8 +19,9 @@ use operator_core::model::ledger::holds_claim;
 use operator_core::model::machine::{
     Effect, Failure, Input, Note, Process, Purpose, Unavailable, WriteFault,
 };
+use operator_core::model::observe::Plan;
 use operator_core::model::{ApplyContext, CallResult, Cooldown, apply_outcome};
-use operator_core::model::{OpenClaim, Peers, Policy, Requeue};
+use operator_core::model::{OpenClaim, Peers, Policy, Requeue, Survey};
 use testkit::world::TTL;
 
 /// The wait after a reconciliation that failed: `FAILURE_BASE` in `watches`, in whole seconds.
@@ -132,9 +133,15 @@ impl Checker {
                     state.operators[who].step = Step::Doubting(run);
                     return;
                 }
-                Effect::ListPeers => {
+                Effect::Finalizer { .. } | Effect::Call(Operation::Deregister) => {
+                    unreachable!("nothing is deregistered here")
+                }
+                Effect::ListPeers(_) => {
                     let all = state.server.objects.iter().flatten();
-                    Input::Peers(Ok(all.map(|stored| stored.resource().clone()).collect()))
+                    Input::Peers(Ok(Survey {
+                        peers: all.map(|stored| stored.resource().clone()).collect(),
+                        definition_deleted: false,
+                    }))
                 }
                 Effect::Call(Operation::Register) => {
                     let cached = &state.operators[who].cache[1 - name];
@@ -179,8 +186,8 @@ impl Checker {
     fn end(&self, state: &mut State, who: usize, name: usize, end: Result<Requeue, Failure>) {
         let now = state.now();
         let wake = match end {
-            Ok(Requeue::OnChange) | Err(Failure::Gone) => None,
-            Ok(Requeue::After(wait)) => Some(now + seconds(wait)),
+            Ok(requeue) => requeue.wait(time(now)).map(|wait| now + seconds(wait)),
+            Err(Failure::Gone) => None,
             Err(Failure::Effect | Failure::Contended) => Some(now + AFTER_FAILURE),
             Err(Failure::Unsettled) => {
                 state.broken = Some("a reconciliation does not settle".to_owned());
@@ -459,6 +466,19 @@ impl Process for Host<'_> {
         None
     }
 
+    /// Nothing is observed here.
+    fn plan(&self, _: &WhatsAppPhoneNumber) -> Option<Plan> {
+        None
+    }
+
+    fn finalizer_refused(&self, _: &WhatsAppPhoneNumber) -> bool {
+        false
+    }
+
+    fn busy(&self, _: &str) -> Option<Timestamp> {
+        None
+    }
+
     fn refused_pin(&self, _: &WhatsAppPhoneNumber, _: &Digests) -> Option<Reason> {
         None
     }
@@ -485,9 +505,13 @@ impl Process for Host<'_> {
             Note::Cooldown(_)
             | Note::Unlimited(_)
             | Note::RefusedPin(..)
+            | Note::Planned(..)
+            | Note::Busy(..)
             | Note::Dropped(_)
             | Note::Tried(_)
-            | Note::Outcome(_)
+            | Note::FinalizerRefused(_)
+            | Note::Farewell(..)
+            | Note::Outcome(..)
             | Note::Unrecorded => {}
         }
     }

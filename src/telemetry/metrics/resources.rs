@@ -39,6 +39,8 @@ label_values! {
     State {
         /// Registered, whatever the other conditions.
         Registered => "Registered",
+        /// Registered once, and no longer, as reads have shown.
+        Lost => "Lost",
         /// A call is in flight, or its outcome is being confirmed.
         Registering => "Registering",
         /// The last attempt failed, or none can be made; the operator tries again by itself.
@@ -83,7 +85,10 @@ impl Collector {
     fn shows(&self, number: &WhatsAppPhoneNumber) -> bool {
         let wanted = match self.per_number {
             MetricsPerNumber::All => true,
-            MetricsPerNumber::Unregistered => !number.status.as_ref().is_some_and(is_registered),
+            MetricsPerNumber::Unregistered => {
+                let status = number.status.as_ref();
+                !status.is_some_and(|status| is_registered(status) && is_observed(status))
+            }
             MetricsPerNumber::None => false,
         };
         wanted && self.leader.get() > 0
@@ -127,6 +132,16 @@ fn encode_numbers(
         "Register calls of the last 72 hours in the ledger of each number that count toward Meta's ten",
         numbers,
         |number| Some((None, attempts(number, now))),
+    )?;
+    encode(
+        encoder,
+        "phone_number_observed",
+        "1 if the last observation of each number had a usable answer, 0 if it had none",
+        numbers,
+        |number| {
+            let observation = number.status.as_ref()?.observation.as_ref()?;
+            Some((None, i64::from(observation.fault.is_none())))
+        },
     )?;
     encode(
         encoder,
@@ -178,6 +193,12 @@ fn reason(status: &WhatsAppPhoneNumberStatus) -> Option<&str> {
     find(status, type_).map(|condition| condition.reason.as_str())
 }
 
+/// Whether the last observation, if there was one, had a usable answer.
+fn is_observed(status: &WhatsAppPhoneNumberStatus) -> bool {
+    let observation = status.observation.as_ref();
+    observation.is_none_or(|observation| observation.fault.is_none())
+}
+
 impl State {
     fn of(number: &WhatsAppPhoneNumber) -> Self {
         let Some(status) = &number.status else {
@@ -186,6 +207,7 @@ impl State {
         match find(status, conditions::READY) {
             _ if is_registered(status) => Self::Registered,
             None => Self::Unseen,
+            Some(_) if status.loss.is_some() => Self::Lost,
             Some(ready) if ready.reason == Reason::Suspended.as_str() => Self::Suspended,
             Some(_) if is_true(status, conditions::STALLED) => Self::Stalled,
             Some(_) if is_true(status, conditions::FAILED) => Self::Waiting,

@@ -49,6 +49,10 @@ pub enum Kind {
     GraphRead,
     /// Graph is asked to register the number.
     GraphRegister,
+    /// Graph is asked to take the number off.
+    GraphDeregister,
+    /// The finalizer is set or taken off.
+    Finalizer,
     /// Anything else.
     Other,
 }
@@ -100,6 +104,8 @@ impl Memory {
             (_, [.., "events"] | [.., "events", _]) => (Kind::Event, ""),
             (_, [.., "leases"] | [.., "leases", _]) => (Kind::Lease, ""),
             (&Method::POST, [_, number, "register"]) => (Kind::GraphRegister, *number),
+            (&Method::POST, [_, number, "deregister"]) => (Kind::GraphDeregister, *number),
+            (&Method::PATCH, [.., "whatsappphonenumbers", name]) => (Kind::Finalizer, *name),
             (&Method::GET, [_, number]) => (Kind::GraphRead, *number),
             _ => (Kind::Other, ""),
         };

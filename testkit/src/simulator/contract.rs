@@ -17,6 +17,8 @@ pub enum Operation {
     Read,
     /// `POST /{version}/{id}/register`.
     Register,
+    /// `POST /{version}/{id}/deregister`.
+    Deregister,
 }
 
 /// What a request is addressed to.
@@ -48,6 +50,8 @@ pub enum Request {
     Read(Option<Vec<String>>),
     /// This registration.
     Register(Registration),
+    /// The end of it.
+    Deregister,
 }
 
 /// The body of a register call. `tier` is in the official file but not on the reference page
@@ -186,6 +190,7 @@ pub fn target(method: &Method, path: &str) -> Result<Target, Refusal> {
     let operation = match (method.as_str(), segments.as_slice()) {
         ("GET", [_, _]) => Operation::Read,
         ("POST", [_, _, "register"]) => Operation::Register,
+        ("POST", [_, _, "deregister"]) => Operation::Deregister,
         _ => return Err(unknown_path(method, path)),
     };
     let (version, number) = (segments[0], segments[1]);
@@ -233,6 +238,10 @@ pub fn check(
     let request = match operation {
         Operation::Read => Request::Read(query.fields),
         Operation::Register => Request::Register(registration(headers, body)?),
+        Operation::Deregister if body.is_empty() => Request::Deregister,
+        Operation::Deregister => {
+            return Err(Refusal::invalid("deregister has no body".to_owned()));
+        }
     };
     Ok(Call {
         token,

@@ -57,6 +57,7 @@ impl Entry {
         let count = match target.operation {
             Operation::Read => &mut counts.reads,
             Operation::Register => &mut counts.register_calls,
+            Operation::Deregister => &mut counts.deregister_calls,
         };
         *count += 1;
         let user_agent = parts.headers.get(header::USER_AGENT);
@@ -98,6 +99,7 @@ impl Entry {
         let budget = match operation {
             Operation::Read => Ok(()),
             Operation::Register => self.spend(now),
+            Operation::Deregister => self.number.spend_deregister(now),
         };
         self.counts.violations += usize::from(call.is_err());
         let call = call.as_ref().map_err(Clone::clone)?;
@@ -131,6 +133,8 @@ impl Entry {
     }
 
     pub(super) fn acted(&mut self, ticket: &Ticket, answer: &Value, now: Timestamp) {
+        self.counts.deregister_acted +=
+            usize::from(ticket.target.operation == Operation::Deregister);
         if ticket.target.operation == Operation::Register {
             self.counts.register_acted += 1;
             let plan = &ticket.plan;

@@ -15,7 +15,7 @@ use super::graph_error::GraphError;
 
 /// Meta counts register calls over this time, and blocks for as long.
 const WINDOW: SignedDuration = SignedDuration::from_hours(72);
-/// Register calls in that time, failed ones included.
+/// Register calls in that time, failed ones included; as many deregister calls, which have a count of their own.
 const REGISTER_LIMIT: usize = 10;
 /// How long a deregistration takes to finish.
 const DEREGISTRATION: SignedDuration = SignedDuration::from_mins(5);
@@ -56,6 +56,7 @@ pub struct Number {
     app_secret: Option<String>,
     register_limit: usize,
     register_calls: Vec<Timestamp>,
+    deregister_calls: Vec<Timestamp>,
     pin_guesses: Option<u32>,
     wrong_pins: u32,
     lagging_reads: u32,
@@ -89,6 +90,7 @@ impl Number {
             app_secret: None,
             register_limit: REGISTER_LIMIT,
             register_calls: Vec::new(),
+            deregister_calls: Vec::new(),
             pin_guesses: None,
             wrong_pins: 0,
             lagging_reads: 0,
@@ -159,6 +161,34 @@ impl Number {
         self.register_calls
             .retain(|time| now.duration_since(*time) < WINDOW);
         self.register_calls.push(now);
+        Ok(())
+    }
+
+    /// Counts a deregister call.
+    pub fn spend_deregister(&mut self, now: Timestamp) -> Result<(), GraphError> {
+        self.deregister_calls
+            .retain(|time| now.duration_since(*time) < WINDOW);
+        self.deregister_calls.push(now);
+        if self.deregister_calls.len() > REGISTER_LIMIT {
+            return Err(GraphError::new(133016));
+        }
+        Ok(())
+    }
+
+    /// Takes the number off the Cloud API. Meta's refusals differ in their text only.
+    pub fn deregister(&mut self, now: Timestamp) -> Result<(), GraphError> {
+        if self.fields.get("is_on_biz_app") == Some(&json!(true)) {
+            return Err(GraphError::new(100).message(
+                "Deregister endpoint is not available for API solution for SMB businesses.",
+            ));
+        }
+        if !self.registered {
+            return Err(GraphError::new(100)
+                .message("Phone number is not currently linked in Facebook Hosted System"));
+        }
+        self.set_registered(false);
+        "DISCONNECTED".clone_into(&mut self.status);
+        self.deregistered = Some(now);
         Ok(())
     }
 

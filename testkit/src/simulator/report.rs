@@ -69,6 +69,10 @@ pub struct Counts {
     pub register_calls_while_registered: usize,
     /// Register calls received beyond the limit of 72 hours.
     pub register_calls_over_limit: usize,
+    /// Deregister calls received.
+    pub deregister_calls: usize,
+    /// Deregister calls that took the number off.
+    pub deregister_acted: usize,
     /// Reads received.
     pub reads: usize,
     /// Calls refused because the contract does not allow them.
@@ -215,6 +219,8 @@ impl Totals {
         sum.register_acted += counts.register_acted;
         sum.register_calls_while_registered += counts.register_calls_while_registered;
         sum.register_calls_over_limit += counts.register_calls_over_limit;
+        sum.deregister_calls += counts.deregister_calls;
+        sum.deregister_acted += counts.deregister_acted;
         sum.reads += counts.reads;
         sum.violations += counts.violations;
         sum.max_concurrent = sum.max_concurrent.max(counts.max_concurrent);

@@ -22,6 +22,8 @@ pub enum Trigger {
     Read,
     /// Every call.
     Any,
+    /// Deregister calls.
+    Deregister,
 }
 
 /// What happens to the next call, or the next `times` calls, that fit.
@@ -58,6 +60,7 @@ impl Trigger {
             Self::Any => true,
             Self::Read => operation == Operation::Read,
             Self::Register => operation == Operation::Register,
+            Self::Deregister => operation == Operation::Deregister,
         }
     }
 }
@@ -144,6 +147,14 @@ impl Step {
     pub fn on_read(self) -> Self {
         Self {
             operation: Trigger::Read,
+            ..self
+        }
+    }
+
+    /// The same step for deregister calls.
+    pub fn on_deregister(self) -> Self {
+        Self {
+            operation: Trigger::Deregister,
             ..self
         }
     }

@@ -113,7 +113,9 @@ fn response(
             ("x-fb-trace-id", trace),
             ("x-fb-request-id", request_id),
         ];
-        headers.extend(own.iter().filter_map(|(name, value)| pair(name, value)));
+        let said = |name: &str| answer.headers.iter().any(|(said, _)| said == name);
+        let own = own.iter().filter(|(name, _)| !said(name));
+        headers.extend(own.filter_map(|(name, value)| pair(name, value)));
     }
     headers.extend(
         answer

@@ -319,6 +319,7 @@ impl Inner {
             Some(Request::Register(wanted)) => number
                 .register(wanted, now)
                 .map(|()| json!({"success": true})),
+            Some(Request::Deregister) => number.deregister(now).map(|()| json!({"success": true})),
         };
         let headers = number.answer_headers.clone();
         if let Ok(answer) = &done {

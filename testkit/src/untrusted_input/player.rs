@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use operator_core::api::{
-    Operation, REGISTER_REQUESTED_AT, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus,
-};
+use operator_core::api::{REGISTER_REQUESTED_AT, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
 use operator_core::credentials::{Digests, SecretFault};
 use operator_core::graph::{ReadOutcome, RegisterOutcome};
 use operator_core::model::machine::{Effect, Input, Machine};
@@ -89,7 +87,9 @@ impl Player {
                     self.write(*status);
                     Input::Written(Ok(Arc::new(self.world.resource.clone())))
                 }
-                Effect::Call(Operation::Register) => Input::Called(Box::new(register.clone())),
+                Effect::ListPeers(_) => Input::Peers(self.world.survey.clone()),
+                Effect::Finalizer { set, .. } => Input::Patched(self.world.patch_finalizer(set)),
+                Effect::Call(_) => Input::Called(Box::new(register.clone())),
                 Effect::Lock => return (None, true),
                 Effect::End(Ok(requeue)) => return (Some(requeue), false),
                 effect => panic!("{effect:?} with {:?}", self.world.resource),

@@ -22,7 +22,8 @@ use operator_core::graph::{RegisterOutcome, RegistrationState};
 use operator_core::model::machine::{
     self, Effect, Failure, Input, Machine, Note, Purpose, WriteFault,
 };
-use operator_core::model::{OpenClaim, Peers, Policy, Requeue, twins};
+use operator_core::model::observe::Plan;
+use operator_core::model::{OpenClaim, Peers, Policy, Requeue, Survey, twins};
 use testkit::world::{check_status, check_wake, policy, secs};
 use whatsapp_operator::memory::Memory;
 
@@ -262,7 +263,7 @@ impl Process {
                 if !around.witness.odd {
                     check_wake(resource, requeue);
                 }
-                if let Requeue::After(wait) = requeue {
+                if let Some(wait) = requeue.wait(around.clock.now()) {
                     self.wake_after(name_of(resource), wait, around);
                 }
             }
@@ -341,10 +342,13 @@ impl Process {
                     flight.phase = Phase::Stored;
                     break flight.next = Some(Next::Hear(self.newest(&resource, around)));
                 }
-                Effect::ListPeers => {
+                Effect::ListPeers(_) => {
                     let all = super::cluster::NAMES.into_iter();
                     let all = all.filter_map(|name| around.cluster.newest(name).cloned());
-                    Input::Peers(Ok(all.collect()))
+                    Input::Peers(Ok(Survey {
+                        peers: all.collect(),
+                        definition_deleted: false,
+                    }))
                 }
                 Effect::Call(Operation::Register) => {
                     let outcome = self.send(&mut flight, around);
@@ -467,6 +471,18 @@ impl machine::Process for Host<'_> {
 
     fn cooldown(&self, token: &str) -> Option<Cooldown> {
         self.0.memory.cooldowns.of(token)
+    }
+
+    fn plan(&self, resource: &WhatsAppPhoneNumber) -> Option<Plan> {
+        self.0.memory.notes.plan(resource)
+    }
+
+    fn finalizer_refused(&self, resource: &WhatsAppPhoneNumber) -> bool {
+        self.0.memory.notes.finalizer_refused(resource)
+    }
+
+    fn busy(&self, token: &str) -> Option<Timestamp> {
+        self.0.memory.busy.of(token).map(|busy| busy.until)
     }
 
     fn refused_pin(&self, resource: &WhatsAppPhoneNumber, digests: &Digests) -> Option<Reason> {

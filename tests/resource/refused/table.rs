@@ -140,6 +140,7 @@ fn options() -> Vec<Bad> {
     let region = "spec.dataLocalizationRegion";
     let retention = "spec.metaStoreRetentionMinutes";
     let policy = "spec.deletionPolicy";
+    let (interval, loss) = ("spec.observeInterval", "spec.lossPolicy");
     vec![
         bad(region, json!("de"), "Unsupported value: \"de\""),
         bad(region, json!("US"), "supported values: \"AE\", \"AU\""),
@@ -157,6 +158,15 @@ fn options() -> Vec<Bad> {
         ),
         bad(policy, json!("retain"), "Unsupported value: \"retain\""),
         bad(policy, json!(""), "Unsupported value: \"\""),
+        bad(loss, json!("Ignore"), "values: \"Report\", \"Register\""),
+        bad(interval, json!("4m"), "at least 5m"),
+        bad(interval, json!("1d"), "should match"),
+        bad(interval, json!("1h 30m"), "should match"),
+        bad(interval, json!("P1D"), "should match"),
+        bad(interval, json!("-1h"), "should match"),
+        bad(interval, json!("90"), "should match"),
+        bad(interval, json!(""), "at least 2"),
+        bad(interval, json!(60), "must be of type string"),
     ]
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use kube::core::DeserializeGuard;
+use operator_core::api::Observation;
 use regex::Regex;
 use serde_json::Value;
 use testkit::builders::{registered, resource, waiting};
@@ -35,6 +36,10 @@ fn scraped() -> String {
         registered(resource("support", 0)),
         waiting(resource("sales", 0)),
     ];
+    let numbers = numbers.map(|mut number| {
+        number.status.get_or_insert_default().observation = Some(Observation::default());
+        number
+    });
     let numbers = numbers.map(|number| Arc::new(DeserializeGuard(Ok(number))));
     let numbers = move || numbers.to_vec();
     let all = MetricsPerNumber::All;

@@ -10,14 +10,17 @@ use jiff::Timestamp;
 
 use crate::api::{LedgerEntry, Operation, Reason};
 use crate::credentials::Digests;
-use crate::graph::ReadOutcome;
+use crate::graph::{ReadOutcome, RegistrationState};
 use crate::model::apply::{self, ApplyContext};
 use crate::model::decision::{Inputs, Observed};
 use crate::model::goal::{Goal, goal};
 use crate::model::ledger;
-use crate::model::phase::{Phase, State};
+use crate::model::phase::{Phase, Standing, State};
 use crate::model::policy::Policy;
 use crate::model::schedule::{ConfirmWindow, sane_next};
+
+/// How often an answer that does not tell whether the number is registered is asked for again.
+pub(super) const UNCLEAR_READS: i32 = 3;
 
 /// The longest wait between two reads where Graph names none.
 const READ_CAP: Duration = Duration::from_secs(600);
@@ -29,6 +32,8 @@ pub(super) struct Facts<'a> {
     /// The resource's state, with the faults of other clocks corrected.
     pub(super) state: State,
     pub(super) goal: Goal<'a>,
+    /// The ledger's calls of the kind that the goal is about.
+    own: Vec<LedgerEntry>,
 }
 
 /// What has changed of a call's inputs since the last attempt.
@@ -44,6 +49,9 @@ impl<'a> Facts<'a> {
     pub(super) fn new(observed: &'a Observed<'a>, now: Timestamp) -> Self {
         let resource = observed.resource;
         let mut state = State::parse(&resource.status_or_unseen());
+        if state.record.observed_generation < 0 {
+            Self::take_over(&mut state, &observed.peers.earlier);
+        }
         state.record.attempts = ledger::with_sane_times(&state.record.attempts, now);
         state.record.read_failures = state.record.read_failures.max(0);
         state.record.unclear_reads = state.record.unclear_reads.max(0);
@@ -56,12 +64,19 @@ impl<'a> Facts<'a> {
         if let Some(until) = state.hold.as_mut().and_then(|hold| hold.until.as_mut()) {
             *until = sane_next(until, now);
         }
-        Self {
-            goal: goal(resource, &state, observed.peers),
+        let mut facts = Self {
+            goal: Goal::Rest,
             observed,
             now,
             state,
+            own: Vec::new(),
+        };
+        if let Standing::Lost(loss) = &facts.state.standing {
+            facts.state.standing = Standing::Lost(facts.recovering(loss.clone()));
         }
+        facts.goal = goal(resource, &facts.state, observed.peers, observed.policy);
+        facts.own = ledger::of(&facts.state.record.attempts, facts.operation());
+        facts
     }
 
     pub(super) fn generation(&self) -> i64 {
@@ -77,7 +92,14 @@ impl<'a> Facts<'a> {
     pub(super) fn request(&self) -> Option<&'a str> {
         match self.goal {
             Goal::Call(request) => Some(request),
-            Goal::Retain | Goal::Suspend | Goal::Rest | Goal::Yield(_) | Goal::Register => None,
+            Goal::Retain
+            | Goal::Deregister
+            | Goal::Suspend
+            | Goal::Rest
+            | Goal::Observe(_)
+            | Goal::Yield(_)
+            | Goal::Register
+            | Goal::Recover => None,
         }
     }
 
@@ -94,10 +116,24 @@ impl<'a> Facts<'a> {
     /// The state, updated with the read of this round.
     pub(super) fn state_with_reading(&self) -> State {
         let mut state = self.state.clone();
-        if let Some(reading) = self.observed.reading {
+        let readings = [self.observed.reading, self.observed.details];
+        for reading in readings.into_iter().flatten() {
             apply::note_reading(&mut state.record, reading, self.version(), self.now);
         }
+        let reading = self.observed.reading.map(|reading| reading.state);
+        if reading == Some(RegistrationState::NotRegistered)
+            && !self.is_in_window(Operation::Register)
+        {
+            state.record.may_be_registered = false;
+        }
         state
+    }
+
+    /// Whether the confirm window of the last call of this kind lasts: until then a read may show the number as it was before.
+    pub(super) fn is_in_window(&self, operation: Operation) -> bool {
+        let calls = ledger::of(&self.state.record.attempts, operation);
+        let length = self.observed.policy.confirm_window;
+        ledger::others_window(&calls, length, self.now).is_some_and(|window| window.end > self.now)
     }
 
     /// The handled value of the annotation before a claim, as far as the ledger tells.
@@ -108,15 +144,39 @@ impl<'a> Facts<'a> {
             .find_map(|attempt| attempt.request.as_deref())
     }
 
-    /// This resource's ledger.
+    /// The kind of call that the goal is about.
+    fn operation(&self) -> Operation {
+        match self.goal {
+            Goal::Deregister => Operation::Deregister,
+            Goal::Retain
+            | Goal::Suspend
+            | Goal::Rest
+            | Goal::Observe(_)
+            | Goal::Yield(_)
+            | Goal::Register
+            | Goal::Recover
+            | Goal::Call(_) => Operation::Register,
+        }
+    }
+
+    /// This resource's calls of the kind that the goal is about, newest first.
     pub(super) fn attempts(&self) -> &[LedgerEntry] {
-        &self.state.record.attempts
+        &self.own
+    }
+
+    /// The time after the last deregister call for the number, in which nobody registers or adopts it.
+    pub(super) fn departing(&self) -> Option<ConfirmWindow> {
+        let mut calls = self.all_attempts(Operation::Deregister);
+        let unseen = &self.observed.peers.unseen_attempts;
+        calls.extend(ledger::of(unseen, Operation::Deregister));
+        let length = self.observed.policy.confirm_window;
+        ledger::others_window(&calls, length, self.now)
     }
 
     /// The calls of one kind that Meta counts for the number, as far as they are known.
     pub(super) fn all_attempts(&self, operation: Operation) -> Vec<LedgerEntry> {
         let peers = &self.observed.peers.attempts;
-        [self.attempts(), peers]
+        [&self.state.record.attempts, peers]
             .into_iter()
             .flat_map(|attempts| ledger::of(attempts, operation))
             .collect()
@@ -346,8 +406,10 @@ impl<'a> Facts<'a> {
         let theirs = [&peers.attempts, &peers.unseen_attempts]
             .into_iter()
             .filter_map(|attempts| ledger::others_window(attempts, length, self.now));
+        let departing = self.departing().filter(|_| self.operation().registers());
         theirs
             .chain(self.own_window())
+            .chain(departing)
             .max_by_key(|window| window.end)
     }
 }

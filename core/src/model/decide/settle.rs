@@ -42,10 +42,13 @@ impl Facts<'_> {
             }
         };
         let message = match reason {
-            Reason::NotSent => "the register call was claimed and not made",
-            _ => "the process that claimed the register call is gone and recorded no outcome",
+            Reason::NotSent => format!("the {} was claimed and not made", claim.operation.noun()),
+            _ => format!(
+                "the process that claimed the {} is gone and recorded no outcome",
+                claim.operation.noun()
+            ),
         };
-        let outcome = RegisterOutcome::without_answer(reason, message);
+        let outcome = RegisterOutcome::without_answer(reason, &message);
         let result = CallResult {
             operation: claim.operation,
             id: &claim.id,
@@ -57,23 +60,11 @@ impl Facts<'_> {
         Decision::Settle(Box::new(applied), Requeue::After(Duration::ZERO))
     }
 
-    /// Keeps a registered number as it is, and clears what is left of a request that was withdrawn or may not be met.
-    pub(super) fn rest(mut self) -> Decision {
-        self.state.hold = None;
-        let withdrawn = self
-            .state
-            .stall()
-            .is_some_and(|stall| stall.request.is_some());
-        if withdrawn || self.state.wait().is_some() {
-            self.state.phase = Phase::Idle;
-        }
-        self.settle(&self.state, Requeue::OnChange)
-    }
-
     pub(super) fn suspend(mut self) -> Decision {
         if self.state.is_registered() {
             return self.rest();
         }
+        self.state.record.observation = None;
         self.state.hold = Some(Hold {
             reason: Reason::Suspended,
             message: "spec.suspend is true: no call is made".to_owned(),
@@ -193,7 +184,7 @@ impl Facts<'_> {
         if let Some(request) = self.request() {
             state.record.last_handled_register_request = Some(request.to_owned());
         }
-        self.settle(&state, Requeue::OnChange)
+        self.settle(&state, self.until_observed())
     }
 
     pub(super) fn stall_by_read(
@@ -303,6 +294,7 @@ impl Facts<'_> {
             state.record.last_error = None;
         }
         note_inputs(&mut state, digests);
+        state.record.may_be_registered |= operation.registers();
         state.record.graph_api_version = Some(self.version().to_owned());
         state.record.read_failures = 0;
         state.record.unclear_reads = 0;
@@ -312,7 +304,7 @@ impl Facts<'_> {
             .filter(|wait| wait.until.0 > self.now && wait.digest != digests.token);
         state.hold = None;
         state.phase = Phase::InFlight(Box::new(entry.clone()));
-        Decision::Register(Box::new(Claim {
+        Decision::Call(Box::new(Claim {
             entry,
             status: render(&state, self.generation(), self.now),
             handled_before,
@@ -425,7 +417,7 @@ impl Facts<'_> {
             .filter(|_| !self.waits_to_read())
             .unwrap_or(end);
         let requeue = Requeue::After(until(next_read.min(end), self.now));
-        let what = "a register call for this number was made moments ago";
+        let what = "a call for this number was made moments ago";
         let state = self.state_with_reading();
         self.hold_with(state, Reason::OutcomeUnknown, what, end, requeue)
     }
@@ -472,7 +464,7 @@ impl Facts<'_> {
 }
 
 /// Notes the inputs of an attempt, or of the read that stalls the resource.
-fn note_inputs(state: &mut State, digests: &Digests) {
+pub(super) fn note_inputs(state: &mut State, digests: &Digests) {
     state.record.token_digest = Some(digests.token.clone());
     state.record.pin_digest = Some(digests.pin.clone());
     state.record.inputs_digest = Some(digests.inputs.clone());

@@ -1,0 +1,456 @@
+//! The end of a resource whose number is to be taken off the Cloud API: the finalizer, and the one call that it is for.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::facts::{Facts, UNCLEAR_READS, wait_after_read};
+use super::settle::note_inputs;
+use crate::api::{DeletionPolicy, Disposition, Hold, LedgerEntry, Operation, Reason, Stall};
+use crate::credentials::{Digests, SecretFault};
+use crate::graph::{ReadFields, ReadOutcome, RegistrationState};
+use crate::model::apply::due_after;
+use crate::model::cooldown::Cooldown;
+use crate::model::decision::{
+    Decision, Farewell, FarewellOutcome, Finalize, Inputs, Requeue, Survey,
+};
+use crate::model::definition::TRY_EVERY;
+use crate::model::ledger;
+use crate::model::phase::{Phase, State};
+use crate::model::schedule::{META_WINDOW, later, plus, until, whole_seconds, with_jitter};
+use crate::model::twins::declares;
+
+/// How long a missing Secret is waited for: where a whole namespace is deleted, Secrets may go first.
+const SECRET_GRACE: Duration = Duration::from_secs(300);
+
+impl Facts<'_> {
+    // === The finalizer ===
+
+    /// Sets the finalizer where it is missing, or takes it off where it is not wanted; `None` where it is as it should be.
+    pub(super) fn finalizer(&self) -> Option<Decision> {
+        let resource = self.observed.resource;
+        if self.observed.finalizer_refused || resource.metadata.deletion_timestamp.is_some() {
+            return None;
+        }
+        let finalize = match (self.deregisters(), resource.has_finalizer()) {
+            (true, false) => Finalize::Set,
+            (false, true) => Finalize::Clear,
+            (true, true) | (false, false) => return None,
+        };
+        Some(Decision::Finalize(finalize))
+    }
+
+    /// The same for a number that may be registered, before anything else is done for it.
+    pub(super) fn finalizer_of_registered(&self) -> Option<Decision> {
+        let registered = self.state.record.may_be_registered || self.state.is_registered();
+        let held = self.observed.resource.has_finalizer();
+        self.finalizer().filter(|_| registered || held)
+    }
+
+    /// Whether the number is to be taken off the Cloud API when the resource is deleted.
+    fn deregisters(&self) -> bool {
+        let wanted = self.observed.resource.spec.deletion_policy == DeletionPolicy::Deregister;
+        wanted && self.observed.policy.life.deregistration
+    }
+
+    // === The deletion ===
+
+    /// Works toward the deregister call, or lets the resource go.
+    pub(super) fn deregister(self) -> Decision {
+        if let Some(farewell) = self.farewell() {
+            return Decision::Finalize(Finalize::LetGo(farewell));
+        }
+        let digests = match self.observed.inputs {
+            Inputs::Unread => return Decision::LoadSecrets,
+            Inputs::Faulty(fault) => return self.leave_without_secret(fault),
+            Inputs::Ready(digests) => digests,
+        };
+        if let Some(decision) = self.await_departure(digests) {
+            return decision;
+        }
+        let Some(reading) = self.observed.reading else {
+            return Decision::Read(ReadFields::All);
+        };
+        if let Some(decision) = self.heed_before_departure(reading, digests) {
+            return decision;
+        }
+        self.hold_departure_back(reading, digests)
+            .unwrap_or_else(|| self.claim(Operation::Deregister, digests))
+    }
+
+    /// Why the resource goes without another look at the number, if it does.
+    fn farewell(&self) -> Option<Farewell> {
+        let resource = self.observed.resource;
+        let left = |why: &str| Some(self.left_registered(why));
+        if self.is_deregistered() {
+            let hold = self.state.hold.as_ref();
+            let why = hold.map_or("a read shows it", |hold| hold.message.as_str());
+            return Some(Farewell::new(FarewellOutcome::Deregistered, why));
+        }
+        if resource.spec.deletion_policy == DeletionPolicy::Retain {
+            return left("spec.deletionPolicy is Retain");
+        }
+        if !self.observed.policy.life.deregistration {
+            return left("the operator deregisters no numbers (--deregistration=false)");
+        }
+        if resource.spec.suspend {
+            return left("spec.suspend is true");
+        }
+        let unseen = self.state.record.observed_generation < 0;
+        if !self.state.record.may_be_registered && !unseen {
+            let why = "it was not registered for this resource";
+            return Some(Farewell::new(FarewellOutcome::Deregistered, why));
+        }
+        if self.now >= self.deadline() {
+            return left("the deadline is over (--deregister-deadline)");
+        }
+        if self.was_deregistered_before() {
+            return left(
+                "it was deregistered for an earlier resource of this name in the last 72 hours: a tool that deletes and creates again \
+                 must not take the number off the air each time",
+            );
+        }
+        if self.observed.peers.declared {
+            return left("another resource names it");
+        }
+        match self.observed.survey {
+            Some(Ok(survey)) if survey.definition_deleted => {
+                left("the CRD itself is being deleted")
+            }
+            Some(Ok(survey)) if self.is_declared_in(survey) => left("another resource names it"),
+            Some(_) | None => None,
+        }
+    }
+
+    /// The number stays registered, as far as is known.
+    fn left_registered(&self, why: &str) -> Farewell {
+        let in_doubt = self.is_unconfirmed() && !self.is_failed();
+        if in_doubt {
+            Farewell::new(FarewellOutcome::InDoubt, why)
+        } else {
+            Farewell::new(FarewellOutcome::LeftRegistered, why)
+        }
+    }
+
+    fn let_go(&self, farewell: Farewell) -> Option<Decision> {
+        Some(Decision::Finalize(Finalize::LetGo(farewell)))
+    }
+
+    /// The time at which the deletion ends in any case, but for a claim that is open.
+    fn deadline(&self) -> Timestamp {
+        let deleted = self.deleted();
+        plus(deleted, self.observed.policy.life.deregister_deadline)
+    }
+
+    fn deleted(&self) -> Timestamp {
+        let deleted = self.observed.resource.metadata.deletion_timestamp.as_ref();
+        deleted.map_or(self.now, |deleted| deleted.0.min(self.now))
+    }
+
+    fn is_deregistered(&self) -> bool {
+        let hold = self.state.hold.as_ref();
+        hold.is_some_and(|hold| hold.reason == Reason::Deregistered)
+    }
+
+    /// Whether the last deregister call was refused although the number is registered.
+    fn is_failed(&self) -> bool {
+        let stall = self.state.stall();
+        stall.is_some_and(|stall| stall.reason == Reason::DeregistrationFailed)
+    }
+
+    /// Whether a deregister call was made for an earlier resource of this name, which this process remembers or the ledger took over.
+    fn was_deregistered_before(&self) -> bool {
+        let deleted = self.deleted();
+        let own = self.attempts().iter();
+        // For this one, none was made before it was deleted.
+        let taken_over = own.filter(|attempt| attempt.start_time.0 < whole_seconds(deleted));
+        let mut earlier = taken_over.chain(&self.observed.peers.earlier);
+        earlier
+            .any(|attempt| attempt.counts() && plus(attempt.time(self.now), META_WINDOW) > self.now)
+    }
+
+    fn is_declared_in(&self, survey: &Survey) -> bool {
+        let own = self.observed.resource.metadata.uid.as_ref();
+        let mut others = survey
+            .peers
+            .iter()
+            .filter(|peer| peer.metadata.uid.as_ref() != own);
+        others.any(declares)
+    }
+
+    /// A missing Secret is waited for only shortly; another fault of one as long as for anything else.
+    fn leave_without_secret(&self, fault: &SecretFault) -> Decision {
+        let end = match fault.reason {
+            Reason::SecretNotFound | Reason::SecretKeyMissing => plus(self.deleted(), SECRET_GRACE),
+            _ => self.deadline(),
+        };
+        if self.now >= end {
+            let farewell = self.left_registered(&fault.message);
+            return Decision::Finalize(Finalize::LetGo(farewell));
+        }
+        let poll = self.observed.policy.secret_poll;
+        let wake = poll.map_or(end, |poll| end.min(plus(self.now, poll)));
+        self.stay(self.state.clone(), &fault.message, None, wake)
+    }
+
+    /// Waits for the time of the next read or call, which new inputs end.
+    fn await_departure(&self, digests: &Digests) -> Option<Decision> {
+        if self.observed.reading.is_some() {
+            return None;
+        }
+        let cooldown = self.observed.cooldown.map(|cooldown| cooldown.until);
+        if let Some(end) = cooldown.filter(|end| *end > self.now) {
+            return Some(self.wait_to_leave(
+                self.state.clone(),
+                "the token has reached a rate limit of Graph",
+                end,
+            ));
+        }
+        if self.is_failed() {
+            return Some(self.stay_failed());
+        }
+        if self.confirming_read_due() || self.changes(digests).token {
+            return None;
+        }
+        let (due, message) = self.departure_wait()?;
+        (due > self.now).then(|| self.wait_to_leave(self.state.clone(), &message, due))
+    }
+
+    /// The wait that is stored, and what for.
+    fn departure_wait(&self) -> Option<(Timestamp, String)> {
+        let hold = self.state.hold.as_ref();
+        let held = hold.filter(|hold| hold.reason == Reason::Deregistering);
+        let held = held.and_then(|hold| Some((hold.until.as_ref()?.0, hold.message.clone())));
+        let own = self.state.wait().filter(|_| self.is_departure());
+        let own = own.map(|wait| (wait.until.0, wait.message.clone()));
+        held.into_iter().chain(own).max_by_key(|(until, _)| *until)
+    }
+
+    /// Whether the phase is that of a deregister call.
+    fn is_departure(&self) -> bool {
+        let newest = self.state.record.attempts.first();
+        newest.is_some_and(|newest| newest.operation == Operation::Deregister)
+    }
+
+    /// What a read decides; `None` where the call may follow.
+    fn heed_before_departure(&self, reading: &ReadOutcome, digests: &Digests) -> Option<Decision> {
+        match reading.state {
+            RegistrationState::LacksField if reading.fields == ReadFields::All => {
+                Some(Decision::Read(ReadFields::Deciding))
+            }
+            RegistrationState::NotRegistered if self.is_in_window(Operation::Register) => {
+                let end = self.register_window_end();
+                let why = "it was registered moments ago, and what Graph says of it may lag";
+                Some(self.wait_to_leave(self.state_with_reading(), why, end))
+            }
+            RegistrationState::NotRegistered => self.departed(reading),
+            RegistrationState::Stall(Reason::PhoneNumberNotFound)
+                if reading.phone_number.is_some() =>
+            {
+                self.departed(reading)
+            }
+            RegistrationState::Stall(Reason::AccountLocked) if reading.phone_number.is_some() => {
+                self.let_go(self.left_registered(&reading.message))
+            }
+            RegistrationState::Stall(Reason::PhoneNumberNotFound | Reason::BusinessAppNumber) => {
+                self.let_go(self.left_registered(&reading.message))
+            }
+            RegistrationState::Stall(_) | RegistrationState::Wait(_) => {
+                Some(self.read_before_departure(reading, digests))
+            }
+            RegistrationState::Unclear(_) | RegistrationState::LacksField
+                if self.state.record.unclear_reads < UNCLEAR_READS =>
+            {
+                Some(self.read_before_departure(reading, digests))
+            }
+            RegistrationState::Unclear(_)
+            | RegistrationState::LacksField
+            | RegistrationState::Registered => match self.observed.details {
+                None => Some(Decision::Read(ReadFields::Optional)),
+                Some(details) => {
+                    let number = details.phone_number.as_ref();
+                    let on_app = number.and_then(|number| number.on_business_app);
+                    let why = "it is connected to the WhatsApp Business app, where Meta refuses to deregister it: disconnect it there";
+                    (on_app == Some(true)).then(|| self.let_go(self.left_registered(why)))?
+                }
+            },
+        }
+    }
+
+    /// The number is off the Cloud API.
+    fn departed(&self, reading: &ReadOutcome) -> Option<Decision> {
+        let why = &reading.message;
+        self.let_go(Farewell::new(FarewellOutcome::Deregistered, why))
+    }
+
+    fn register_window_end(&self) -> Timestamp {
+        let calls = ledger::of(&self.state.record.attempts, Operation::Register);
+        let window = ledger::others_window(&calls, self.observed.policy.confirm_window, self.now);
+        window.map_or(self.now, |window| window.end)
+    }
+
+    /// Reads again later: Graph gave no usable answer, or refuses the token.
+    fn read_before_departure(&self, reading: &ReadOutcome, digests: &Digests) -> Decision {
+        let policy = self.observed.policy;
+        let mut state = self.state_with_reading();
+        note_inputs(&mut state, digests);
+        let unclear = !matches!(
+            reading.state,
+            RegistrationState::Stall(_) | RegistrationState::Wait(_)
+        );
+        let in_a_row = if unclear {
+            &mut state.record.unclear_reads
+        } else {
+            state.record.read_failures = self.state.record.read_failures;
+            &mut state.record.read_failures
+        };
+        *in_a_row = in_a_row.saturating_add(1);
+        let wait = if reading.state == RegistrationState::Wait(Reason::RateLimited) {
+            let (known, asked) = (self.observed.cooldown, reading.retry_after);
+            let cooldown = Cooldown::after(known, asked, policy.backoff, self.now);
+            state.record.token_wait = Some(cooldown.stored(&digests.token));
+            until(cooldown.until, self.now)
+        } else {
+            wait_after_read(reading, *in_a_row, policy)
+        };
+        let end = later(self.now, with_jitter(wait, self.observed.jitter));
+        self.wait_to_leave(state, &reading.message, end)
+    }
+
+    /// Holds the call back, if there is a reason to.
+    fn hold_departure_back(&self, reading: &ReadOutcome, digests: &Digests) -> Option<Decision> {
+        let state = || self.state_with_reading();
+        if self.observed.dropped_fields.is_some() {
+            let why =
+                "the API server drops status fields that the operator relies on: its CRD is older";
+            let end = plus(self.now, TRY_EVERY);
+            return Some(self.wait_to_leave(state(), why, later(end, Duration::ZERO)));
+        }
+        if let Some(window) = self.window().filter(|window| window.end > self.now) {
+            let next = window.next_read(self.now).unwrap_or(window.end);
+            let why = "a call for the number was made moments ago";
+            return Some(self.wait_to_leave(state(), why, later(next, Duration::ZERO)));
+        }
+        if self.read_too_early() {
+            return Some(self.read_again());
+        }
+        if let Some(reason) = self.refused_departure()
+            && reading.state == RegistrationState::Registered
+        {
+            return Some(self.fail_departure(reason, digests));
+        }
+        let attempts = self.all_attempts(Operation::Deregister);
+        let waits = [
+            self.after_last_call(),
+            ledger::blocked_until(&attempts, self.now),
+            ledger::budget_opens(&attempts, self.observed.policy.attempt_limit, self.now),
+        ];
+        if let Some(end) = waits
+            .into_iter()
+            .flatten()
+            .max()
+            .filter(|end| *end > self.now)
+        {
+            let why = "the last deregister calls failed";
+            return Some(self.wait_to_leave(state(), why, later(end, Duration::ZERO)));
+        }
+        match self.observed.survey {
+            None => Some(Decision::Survey),
+            Some(Ok(_)) => None,
+            Some(Err(why)) => {
+                let why = format!("failed to list the other resources of the number: {why}");
+                let end = plus(self.now, self.observed.policy.backoff.after(1));
+                Some(self.wait_to_leave(state(), &why, later(end, Duration::ZERO)))
+            }
+        }
+    }
+
+    fn after_last_call(&self) -> Option<Timestamp> {
+        due_after(self.attempts(), self.observed.policy)
+    }
+
+    /// The reason for which Graph has refused the last deregister call, other than one that passes.
+    fn refused_departure(&self) -> Option<Reason> {
+        let last = self.attempts().iter().find(|attempt| attempt.counts())?;
+        let reason = last.known_reason()?;
+        let disposition = Operation::Deregister.disposition(reason);
+        (disposition == Disposition::ConfirmThenStall).then_some(reason)
+    }
+
+    /// Graph refuses the call, and the number is registered: only a person can go on.
+    fn fail_departure(&self, reason: Reason, digests: &Digests) -> Decision {
+        let mut state = self.state_with_reading();
+        note_inputs(&mut state, digests);
+        state.hold = None;
+        let message = format!(
+            "{} ({reason}), and the number is still registered",
+            self.last_error_text()
+        );
+        state.phase = Phase::Stalled(Stall::new(Reason::DeregistrationFailed, message));
+        self.settle(&state, Requeue::After(until(self.deadline(), self.now)))
+    }
+
+    fn stay_failed(&self) -> Decision {
+        self.settle(
+            &self.state,
+            Requeue::After(until(self.deadline(), self.now)),
+        )
+    }
+
+    /// Waits until a time; where that is after the deadline, the resource goes at once.
+    fn wait_to_leave(&self, state: State, why: &str, end: Timestamp) -> Decision {
+        if end > self.deadline() {
+            let why =
+                format!("{why}, for longer than the deletion may wait (--deregister-deadline)");
+            return Decision::Finalize(Finalize::LetGo(self.left_registered(&why)));
+        }
+        self.stay(state, why, Some(end), end)
+    }
+
+    fn stay(
+        &self,
+        mut state: State,
+        why: &str,
+        end: Option<Timestamp>,
+        wake: Timestamp,
+    ) -> Decision {
+        if !self.is_departure() {
+            // What became of the last register call no longer matters.
+            state.phase = Phase::Idle;
+        }
+        state.hold = Some(Hold {
+            reason: Reason::Deregistering,
+            message: why.to_owned(),
+            until: end.map(Time),
+        });
+        let next_read = self.window().and_then(|window| window.next_read(self.now));
+        let confirming = next_read.filter(|_| self.is_confirming());
+        let wake = confirming
+            .map_or(wake, |read| read.min(wake))
+            .min(self.deadline());
+        self.settle(&state, Requeue::After(until(wake, self.now)))
+    }
+
+    /// The deregister calls for earlier resources of this name, which a new one takes over with its first write.
+    pub(super) fn take_over(state: &mut State, earlier: &[LedgerEntry]) {
+        let known = &mut state.record.attempts;
+        let new = earlier
+            .iter()
+            .filter(|entry| entry.operation == Operation::Deregister && !entry.is_open());
+        let new: Vec<_> = new
+            .filter(|entry| known.iter().all(|k| k.id != entry.id))
+            .cloned()
+            .collect();
+        known.extend(new);
+    }
+}
+
+impl Farewell {
+    fn new(outcome: FarewellOutcome, why: &str) -> Self {
+        Self {
+            outcome,
+            why: why.to_owned(),
+        }
+    }
+}

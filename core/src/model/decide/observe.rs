@@ -1,0 +1,339 @@
+//! The observation of a number that was registered: a read from time to time, and what it says of the registration. No call follows
+//! from it.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube_core::ResourceExt as _;
+
+use super::facts::{Facts, wait_after_read};
+use super::settle::note_inputs;
+use crate::api::{Loss, LossPolicy, Observation, ObservationFault, Operation, Reason};
+use crate::credentials::{Digests, SecretFault};
+use crate::graph::{ReadFields, ReadOutcome, RegistrationState};
+use crate::model::cooldown::Cooldown;
+use crate::model::decision::{Decision, Inputs, Requeue};
+use crate::model::ledger;
+use crate::model::observe::{
+    BUSY, BUSY_FOR, CERTAIN_AFTER, LOSS_WINDOW, NEW_TOKEN_WITHIN, Plan, RETRIES, TOLD_AFTER,
+};
+use crate::model::phase::{Phase, Standing, State};
+use crate::model::schedule::{plus, whole_seconds, with_jitter};
+
+impl Facts<'_> {
+    /// Keeps a number that was registered as it is, and clears what is left of a request that was withdrawn or may not be met.
+    pub(super) fn rest(mut self) -> Decision {
+        self.state.record.observation = None;
+        self.state.record.loss_suspected_time = None;
+        self.clear_what_is_over();
+        self.settle(&self.state, Requeue::OnChange)
+    }
+
+    /// Reads the number when its time has come.
+    pub(super) fn observe(mut self, interval: Duration) -> Decision {
+        self.clear_what_is_over();
+        let plan = self.plan(interval);
+        if plan.at > self.now && self.refused_token().is_none() {
+            return self.observe_at(&self.state, plan);
+        }
+        let digests = match self.observed.inputs {
+            Inputs::Unread => return Decision::LoadSecrets,
+            Inputs::Faulty(fault) => return self.unobservable(fault, plan, interval),
+            Inputs::Ready(digests) => digests,
+        };
+        if self
+            .refused_token()
+            .is_some_and(|known| *known != digests.token)
+            && plan.at > self.now
+        {
+            let within = NEW_TOKEN_WITHIN.mul_f64(self.observed.jitter.clamp(0.0, 1.0));
+            return self.observe_at(&self.state, plan.by(plus(self.now, within)));
+        }
+        if let Some(time) = self.held_until().filter(|time| *time > self.now) {
+            return self.observe_at(&self.state, Plan { at: time, ..plan });
+        }
+        if plan.at > self.now {
+            return self.observe_at(&self.state, plan);
+        }
+        match self.observed.reading {
+            None => Decision::Read(ReadFields::All),
+            Some(reading) => self.heed_observation(reading, digests, plan, interval),
+        }
+    }
+
+    /// The time until which the number is not read although it is due: in the confirm window of a call, while the token cools down,
+    /// and while its limit is nearly used up.
+    fn held_until(&self) -> Option<Timestamp> {
+        if self.observed.reading.is_some() {
+            return None;
+        }
+        let window = ledger::others_window(
+            self.attempts(),
+            self.observed.policy.confirm_window,
+            self.now,
+        );
+        let spread = |end: Timestamp| {
+            let wait = Duration::try_from(end.duration_since(self.now)).unwrap_or_default();
+            plus(self.now, with_jitter(wait, self.observed.jitter))
+        };
+        let cooldown = self.observed.cooldown.map(|cooldown| cooldown.until);
+        let token = cooldown
+            .max(self.observed.busy)
+            .filter(|end| *end > self.now);
+        window.map(|window| window.end).max(token.map(spread))
+    }
+
+    fn heed_observation(
+        &self,
+        reading: &ReadOutcome,
+        digests: &Digests,
+        plan: Plan,
+        interval: Duration,
+    ) -> Decision {
+        match reading.state {
+            RegistrationState::LacksField if reading.fields == ReadFields::All => {
+                Decision::Read(ReadFields::Deciding)
+            }
+            _ if reading.is_definite() && self.observed.details.is_none() => {
+                Decision::Read(ReadFields::Optional)
+            }
+            _ if reading.is_definite() => self.found(reading, digests, interval),
+            RegistrationState::Stall(reason) => {
+                self.refused_to_observe(reason, reading, digests, interval)
+            }
+            RegistrationState::Wait(reason) => {
+                self.observe_later(reason, reading, digests, plan, interval)
+            }
+            RegistrationState::Unclear(reason) => {
+                let reason = reason.unwrap_or(Reason::GraphUnavailable);
+                self.observe_later(reason, reading, digests, plan, interval)
+            }
+            RegistrationState::LacksField
+            | RegistrationState::Registered
+            | RegistrationState::NotRegistered => {
+                self.observe_later(Reason::InvalidRequest, reading, digests, plan, interval)
+            }
+        }
+    }
+
+    /// Graph has told of the number.
+    fn found(&self, reading: &ReadOutcome, digests: &Digests, interval: Duration) -> Decision {
+        let mut state = self.state_with_reading();
+        if state.record.phone_number == self.state.record.phone_number {
+            // A new trace ID alone is not worth a write.
+            state
+                .record
+                .fbtrace_id
+                .clone_from(&self.state.record.fbtrace_id);
+        }
+        state.record.observation = Some(Observation::default());
+        let mut plan = self.next_plan(interval);
+        let busy = reading.usage.is_some_and(|usage| usage >= BUSY);
+        if busy {
+            plan = Plan {
+                at: plan.at.max(plus(self.now, BUSY_FOR)),
+                ..plan
+            };
+        }
+        match reading.state {
+            RegistrationState::Registered => {
+                if matches!(state.standing, Standing::Lost(_)) {
+                    let message = reading.message.clone();
+                    let reason = Operation::Register.not_needed();
+                    Operation::Register.succeed(&mut state, reason, message, self.now);
+                    note_inputs(&mut state, digests);
+                }
+                state.record.loss_suspected_time = None;
+                state.record.may_be_registered = true;
+            }
+            RegistrationState::NotRegistered
+            | RegistrationState::Stall(_)
+            | RegistrationState::Wait(_)
+            | RegistrationState::Unclear(_)
+            | RegistrationState::LacksField => {
+                if state.is_registered() {
+                    plan = plan.by(self.suspect(&mut state, reading, interval));
+                }
+            }
+        }
+        self.observe_at(&state, plan)
+    }
+
+    /// A registered number is not registered by a read. A second one, some time later, makes it a loss. Returns when to read again.
+    fn suspect(&self, state: &mut State, reading: &ReadOutcome, interval: Duration) -> Timestamp {
+        let least = CERTAIN_AFTER
+            .min(interval)
+            .max(self.observed.policy.confirm_window);
+        let since = match &state.record.loss_suspected_time {
+            Some(since) => since.0.min(self.now),
+            None => whole_seconds(self.now),
+        };
+        let certain = plus(since, least);
+        if certain > self.now {
+            state.record.loss_suspected_time = Some(Time(since));
+            return certain;
+        }
+        let reason = match reading.state {
+            RegistrationState::Stall(reason) => reason,
+            _ => Reason::RegistrationLost,
+        };
+        let now = Time(whole_seconds(self.now));
+        let last = state.record.last_loss_time.replace(now.clone());
+        state.record.loss_suspected_time = None;
+        let repeated = last.is_some_and(|last| plus(last.0, LOSS_WINDOW) > self.now);
+        let loss = Loss {
+            reason,
+            message: reading.message.clone(),
+            time: now,
+            repeated,
+            recovering: false,
+        };
+        state.phase = Phase::Idle;
+        state.verdict = None;
+        state.standing = Standing::Lost(self.recovering(loss));
+        Timestamp::MAX
+    }
+
+    /// The loss, with what the spec now wants done about it.
+    pub(super) fn recovering(&self, loss: Loss) -> Loss {
+        let wanted = self.observed.resource.spec.loss_policy == LossPolicy::Register;
+        let recovering = wanted && !loss.repeated && loss.reason == Reason::RegistrationLost;
+        Loss { recovering, ..loss }
+    }
+
+    /// Graph refuses the read, whenever it is made. Another token may be tried soon.
+    fn refused_to_observe(
+        &self,
+        reason: Reason,
+        reading: &ReadOutcome,
+        digests: &Digests,
+        interval: Duration,
+    ) -> Decision {
+        let fault = ObservationFault {
+            reason,
+            message: reading.message.clone(),
+            token_digest: Some(digests.token.clone()),
+        };
+        self.not_observed(fault, self.next_plan(interval))
+    }
+
+    /// A Secret is missing or wrong.
+    fn unobservable(&self, fault: &SecretFault, plan: Plan, interval: Duration) -> Decision {
+        let fault = ObservationFault {
+            reason: fault.reason,
+            message: fault.message.clone(),
+            token_digest: None,
+        };
+        let next = self.next_plan(interval);
+        // The new token is not there yet: the refusal of the old one is what counts.
+        if plan.at > self.now {
+            return self.observe_at(&self.state, plan);
+        }
+        self.not_observed(fault, next)
+    }
+
+    /// The read had no usable answer, for a reason that passes. It is repeated a few times; people are told when the next observation
+    /// fails as well.
+    fn observe_later(
+        &self,
+        reason: Reason,
+        reading: &ReadOutcome,
+        digests: &Digests,
+        plan: Plan,
+        interval: Duration,
+    ) -> Decision {
+        let failures = plan.failures.saturating_add(1);
+        let (policy, jitter) = (self.observed.policy, self.observed.jitter);
+        let mut state = self.state.clone();
+        let mut at = self.next_plan(interval).at;
+        if reason == Reason::RateLimited {
+            let (known, asked) = (self.observed.cooldown, reading.retry_after);
+            let cooldown = Cooldown::after(known, asked, policy.backoff, self.now);
+            state.record.token_wait = Some(cooldown.stored(&digests.token));
+        }
+        if !failures.is_multiple_of(RETRIES + 1) {
+            let in_a_row = i32::try_from(failures % (RETRIES + 1)).unwrap_or_default();
+            let wait = wait_after_read(reading, in_a_row, policy);
+            at = at.min(plus(self.now, with_jitter(wait, jitter)));
+        }
+        let plan = Plan { at, failures };
+        if failures >= TOLD_AFTER {
+            let fault = ObservationFault {
+                reason,
+                message: reading.message.clone(),
+                token_digest: None,
+            };
+            state.record.observation = Some(Observation { fault: Some(fault) });
+        }
+        self.observe_at(&state, plan)
+    }
+
+    fn not_observed(&self, fault: ObservationFault, plan: Plan) -> Decision {
+        let mut state = self.state.clone();
+        let known = state
+            .record
+            .observation
+            .take()
+            .and_then(|known| known.fault);
+        // The message has a new trace ID each time; that alone is not worth a write.
+        let same = known.filter(|known| {
+            (known.reason, &known.token_digest) == (fault.reason, &fault.token_digest)
+        });
+        state.record.observation = Some(Observation {
+            fault: Some(same.unwrap_or(fault)),
+        });
+        self.observe_at(&state, plan)
+    }
+
+    /// When to look at a number again that was just found registered.
+    pub(super) fn until_observed(&self) -> Requeue {
+        let interval = self
+            .observed
+            .policy
+            .observe_interval(self.observed.resource);
+        interval.map_or(Requeue::OnChange, |interval| {
+            Requeue::Observe(self.next_plan(interval))
+        })
+    }
+
+    fn observe_at(&self, state: &State, plan: Plan) -> Decision {
+        self.settle(state, Requeue::Observe(plan))
+    }
+
+    /// What this process has planned; a shorter interval or a suspected loss may bring it forward.
+    fn plan(&self, interval: Duration) -> Plan {
+        let next = self.next_plan(interval);
+        let suspected = self.state.record.loss_suspected_time.as_ref();
+        let known = self.observed.plan.unwrap_or_else(|| {
+            let least = CERTAIN_AFTER
+                .min(interval)
+                .max(self.observed.policy.confirm_window);
+            suspected.map_or(next, |since| next.by(plus(since.0, least).max(self.now)))
+        });
+        known.by(next.at)
+    }
+
+    fn next_plan(&self, interval: Duration) -> Plan {
+        let uid = self.observed.resource.uid().unwrap_or_default();
+        Plan::next(&uid, interval, self.now)
+    }
+
+    /// The digest of the token that the last observation was refused with.
+    fn refused_token(&self) -> Option<&String> {
+        let observation = self.state.record.observation.as_ref()?;
+        observation.fault.as_ref()?.token_digest.as_ref()
+    }
+
+    /// Clears what no longer matters of a number that was registered: holds, and waits and answers of a requested call.
+    fn clear_what_is_over(&mut self) {
+        self.state.hold = None;
+        let withdrawn = self
+            .state
+            .stall()
+            .is_some_and(|stall| stall.request.is_some());
+        if withdrawn || self.state.wait().is_some() {
+            self.state.phase = Phase::Idle;
+        }
+    }
+}

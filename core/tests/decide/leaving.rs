@@ -1,0 +1,533 @@
+//! The end of a resource with `deletionPolicy: Deregister`: the finalizer, the one call, and every way to let go without it.
+
+use operator_core::api::conditions::{self, find};
+use operator_core::api::{AttemptOutcome, DeletionPolicy, Operation, Reason};
+use operator_core::credentials::SecretFault;
+use operator_core::graph::{RegisterOutcome, RegistrationState};
+use operator_core::model::schedule::plus;
+use operator_core::model::{FarewellOutcome, Requeue, Survey};
+use testkit::builders::resource;
+use testkit::world::*;
+
+/// A resource that wants its number deregistered, before its first call.
+fn fresh() -> World {
+    let mut world = World::new();
+    world.resource.spec.deletion_policy = DeletionPolicy::Deregister;
+    world
+}
+
+/// A registered number, long after its registration.
+fn registered() -> World {
+    let mut world = fresh();
+    world.pass();
+    world.reading = reading(RegistrationState::Registered);
+    assert!(world.is(conditions::REGISTERED) && world.resource.has_finalizer());
+    world.wait(hours(100));
+    world.pass();
+    world
+}
+
+/// The same, being deleted.
+fn deleted() -> World {
+    let mut world = registered();
+    world.delete();
+    world
+}
+
+fn outcome(world: &World) -> Option<FarewellOutcome> {
+    world.farewell.as_ref().map(|farewell| farewell.outcome)
+}
+
+/// Lets the operator go on for as long as a deletion may take.
+fn run(world: &mut World) {
+    for _ in 0..500 {
+        if world.farewell.is_some() {
+            return;
+        }
+        match world.pass().last() {
+            Some(Step::Settle(Requeue::After(wait))) => world.wait((*wait).max(secs(1))),
+            Some(Step::Settle(_)) => return,
+            _ => {}
+        }
+    }
+    panic!("it does not end: {:#?}", world.status());
+}
+
+#[test]
+fn the_finalizer_is_set_before_the_claim() {
+    let mut world = fresh();
+    let steps = world.pass();
+    let expected = [
+        Step::Secrets,
+        Step::Read,
+        Step::Finalizer(true),
+        Step::Claim,
+    ];
+    assert_eq!(steps, expected);
+    assert!(world.status().may_be_registered);
+}
+
+#[test]
+fn the_finalizer_is_set_before_an_adoption() {
+    let mut world = fresh();
+    world.reading = reading(RegistrationState::Registered);
+    let steps = world.pass();
+    assert_eq!(
+        steps[..3],
+        [Step::Secrets, Step::Read, Step::Finalizer(true)]
+    );
+    assert!(world.is(conditions::REGISTERED));
+}
+
+#[test]
+fn the_finalizer_follows_the_policy() {
+    let mut world = registered();
+    world.resource.spec.deletion_policy = DeletionPolicy::Retain;
+    world.bump();
+    assert_eq!(world.pass()[0], Step::Finalizer(false));
+    world.resource.spec.deletion_policy = DeletionPolicy::Deregister;
+    world.bump();
+    assert_eq!(world.pass()[0], Step::Finalizer(true));
+    // Somebody took it off, as `kubectl replace` does.
+    world.resource.metadata.finalizers = None;
+    assert_eq!(world.pass()[0], Step::Finalizer(true));
+    // The whole operator has it turned off.
+    world.policy.life.deregistration = false;
+    assert_eq!(world.pass()[0], Step::Finalizer(false));
+    world.resource.metadata.finalizers = None;
+    assert!(!world.pass().contains(&Step::Finalizer(true)));
+}
+
+#[test]
+fn where_the_patch_is_refused_deregister_acts_as_retain() {
+    let mut world = fresh();
+    world.patch_refused = true;
+    let steps = world.pass();
+    assert!(steps.contains(&Step::Claim), "{steps:?}");
+    assert!(!world.resource.has_finalizer());
+    assert_eq!(world.pass().len(), 1, "it is not asked again at once");
+}
+
+#[test]
+fn a_registered_number_is_deregistered_once() {
+    let mut world = deleted();
+    let steps = world.pass();
+    let expected = [
+        Step::Secrets,
+        Step::Read,
+        Step::Details,
+        Step::List,
+        Step::Claim,
+        Step::List,
+    ];
+    assert_eq!(steps, expected);
+    assert_eq!(world.pass(), [Step::Finalizer(false)]);
+    assert_eq!(outcome(&world), Some(FarewellOutcome::Deregistered));
+    assert_eq!((world.deregisters.len(), world.posts.len()), (1, 1));
+    assert_eq!(world.last_attempt().operation, Operation::Deregister);
+    assert_eq!(
+        world.last_attempt().outcome(),
+        Some(AttemptOutcome::Succeeded)
+    );
+}
+
+#[test]
+fn who_wants_none_gets_none() {
+    type Change = fn(&mut World);
+    let changes: [(&str, Change); 8] = [
+        ("Retain", |world| {
+            world.resource.spec.deletion_policy = DeletionPolicy::Retain
+        }),
+        ("suspended", |world| world.resource.spec.suspend = true),
+        ("turned off", |world| {
+            world.policy.life.deregistration = false
+        }),
+        ("deadline", |world| world.wait(hours(2))),
+        ("a twin", |world| world.peers.declared = true),
+        ("a twin that only the API server knows", |world| {
+            let mut other = resource("bremen", 0);
+            other.metadata.uid = Some("another".to_owned());
+            world.survey = Ok(Survey {
+                peers: vec![other],
+                definition_deleted: false,
+            });
+        }),
+        ("the CRD", |world| {
+            world.survey = Ok(Survey {
+                peers: Vec::new(),
+                definition_deleted: true,
+            });
+        }),
+        ("an earlier resource", |world| {
+            let mut earlier = attempt("earlier", world.now, Reason::Deregistered);
+            earlier.operation = Operation::Deregister;
+            world.peers.earlier = vec![earlier];
+        }),
+    ];
+    for (name, change) in changes {
+        let mut world = deleted();
+        change(&mut world);
+        run(&mut world);
+        assert_eq!(
+            outcome(&world),
+            Some(FarewellOutcome::LeftRegistered),
+            "{name}"
+        );
+        assert!(world.deregisters.is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn a_number_that_was_never_registered_costs_nothing() {
+    let mut world = fresh();
+    world.secrets = Err(SecretFault {
+        reason: Reason::SecretNotFound,
+        message: "the Secret meta does not exist".to_owned(),
+    });
+    world.pass();
+    world.patch_finalizer_by_hand();
+    world.delete();
+    assert_eq!(world.pass(), [Step::Finalizer(false)]);
+    assert_eq!(outcome(&world), Some(FarewellOutcome::Deregistered));
+}
+
+#[test]
+fn a_wiped_status_that_carries_the_finalizer_counts_as_registered() {
+    let mut world = deleted();
+    world.resource.status = None;
+    run(&mut world);
+    assert_eq!(world.deregisters.len(), 1);
+}
+
+#[test]
+fn what_a_read_says_before_the_call() {
+    let banned = || reading(RegistrationState::Stall(Reason::AccountLocked));
+    let error = |reason| {
+        failed_reading(
+            RegistrationState::Stall(reason),
+            graph_error(400, 100, Some(33)),
+        )
+    };
+    let cases = [
+        (
+            reading(RegistrationState::NotRegistered),
+            FarewellOutcome::Deregistered,
+            0,
+        ),
+        (
+            reading(RegistrationState::Stall(Reason::PhoneNumberNotFound)),
+            FarewellOutcome::Deregistered,
+            0,
+        ),
+        (banned(), FarewellOutcome::LeftRegistered, 0),
+        (
+            error(Reason::PhoneNumberNotFound),
+            FarewellOutcome::LeftRegistered,
+            0,
+        ),
+        (
+            error(Reason::BusinessAppNumber),
+            FarewellOutcome::LeftRegistered,
+            0,
+        ),
+        // What passes is waited for, until the deadline.
+        (
+            error(Reason::TokenRejected),
+            FarewellOutcome::LeftRegistered,
+            0,
+        ),
+        (
+            error(Reason::PermissionDenied),
+            FarewellOutcome::LeftRegistered,
+            0,
+        ),
+        (
+            reading(RegistrationState::Wait(Reason::GraphUnavailable)),
+            FarewellOutcome::LeftRegistered,
+            0,
+        ),
+        (
+            reading(RegistrationState::Wait(Reason::RateLimited)),
+            FarewellOutcome::LeftRegistered,
+            0,
+        ),
+        (
+            reading(RegistrationState::Unclear(None)),
+            FarewellOutcome::Deregistered,
+            1,
+        ),
+        (
+            reading(RegistrationState::LacksField),
+            FarewellOutcome::Deregistered,
+            1,
+        ),
+    ];
+    for (answer, expected, calls) in cases {
+        let mut world = deleted();
+        let state = answer.state;
+        world.reading = answer;
+        let began = world.now;
+        run(&mut world);
+        assert_eq!(outcome(&world), Some(expected), "{state:?}");
+        assert_eq!(world.deregisters.len(), calls, "{state:?}");
+        assert!(world.now <= plus(began, secs(3_601)), "{state:?}");
+    }
+}
+
+#[test]
+fn a_number_of_the_business_app_is_let_go() {
+    let mut world = deleted();
+    world.details.on_business_app = Some(true);
+    run(&mut world);
+    assert_eq!(outcome(&world), Some(FarewellOutcome::LeftRegistered));
+    assert!(world.deregisters.is_empty());
+}
+
+#[test]
+fn a_deletion_just_after_the_registration_waits_for_graph_to_catch_up() {
+    let mut world = fresh();
+    world.pass();
+    world.wait(secs(10));
+    world.delete();
+    // Graph lags by up to 90 s.
+    world.reading = reading(RegistrationState::NotRegistered);
+    world.pass();
+    assert_eq!(outcome(&world), None);
+    let ready = find(world.status(), conditions::READY).expect("a condition");
+    assert_eq!(ready.reason, "Deregistering");
+    world.wait(secs(90));
+    world.reading = reading(RegistrationState::Registered);
+    run(&mut world);
+    assert_eq!(world.deregisters.len(), 1);
+    assert_eq!(outcome(&world), Some(FarewellOutcome::Deregistered));
+}
+
+#[test]
+fn a_missing_secret_is_waited_for_five_minutes() {
+    let mut world = deleted();
+    world.lose_secret();
+    let began = world.now;
+    run(&mut world);
+    assert_eq!(outcome(&world), Some(FarewellOutcome::LeftRegistered));
+    assert_eq!(world.now, plus(began, secs(300)));
+
+    let mut world = deleted();
+    let sound = world.secrets.clone();
+    world.lose_secret();
+    world.pass();
+    world.wait(secs(200));
+    world.secrets = sound;
+    run(&mut world);
+    assert_eq!(world.deregisters.len(), 1);
+}
+
+#[test]
+fn a_new_token_ends_the_wait_for_one() {
+    let mut world = deleted();
+    world.reading = failed_reading(
+        RegistrationState::Stall(Reason::TokenRejected),
+        graph_error(401, 190, None),
+    );
+    world.pass();
+    assert!(!world.pass().contains(&Step::Read), "its time has not come");
+    world.reading = reading(RegistrationState::Registered);
+    world.secrets = Ok(digests("another", "pin"));
+    assert!(world.pass().contains(&Step::Claim));
+}
+
+#[test]
+fn a_lost_answer_is_confirmed_by_reading() {
+    let lost = || RegisterOutcome::without_answer(Reason::OutcomeUnknown, "no answer");
+    // It took effect.
+    let mut world = deleted();
+    world.answer(lost());
+    world.pass();
+    world.reading = reading(RegistrationState::NotRegistered);
+    run(&mut world);
+    assert_eq!(world.deregisters.len(), 1);
+    assert_eq!(outcome(&world), Some(FarewellOutcome::Deregistered));
+    // It did not: one more call, after the confirm window.
+    let mut world = deleted();
+    world.answer(lost());
+    let began = world.now;
+    run(&mut world);
+    assert_eq!(world.deregisters.len(), 2);
+    assert!(world.deregisters[1] >= plus(began, WINDOW));
+    // It stays unknown.
+    let mut world = deleted();
+    world.answer(lost());
+    world.pass();
+    world.reading = reading(RegistrationState::Wait(Reason::GraphUnavailable));
+    run(&mut world);
+    assert_eq!(world.deregisters.len(), 1);
+    assert_eq!(outcome(&world), Some(FarewellOutcome::InDoubt));
+}
+
+#[test]
+fn a_server_error_is_confirmed_and_tried_again() {
+    let mut world = deleted();
+    world.answer(refused(500, 131_000, None));
+    run(&mut world);
+    assert_eq!(world.deregisters.len(), 2);
+    assert_eq!(outcome(&world), Some(FarewellOutcome::Deregistered));
+}
+
+#[test]
+fn a_refusal_is_checked_and_then_left_to_people() {
+    // "Not linked": Meta says 100 for everything, so a read tells.
+    let mut world = deleted();
+    world.answer(refused(400, 100, None));
+    world.pass();
+    world.reading = reading(RegistrationState::NotRegistered);
+    run(&mut world);
+    assert_eq!(outcome(&world), Some(FarewellOutcome::Deregistered));
+    // It is registered all the same.
+    let mut world = deleted();
+    world.answer(refused(403, 200, None));
+    world.pass();
+    world.wait(WINDOW + secs(1));
+    world.pass();
+    assert_eq!(
+        world.shown(),
+        "Registered=True Failed=True Stalled DeregistrationFailed"
+    );
+    assert_eq!(world.pass().len(), 2, "Secrets and nothing else");
+    // Retain lets it go at once.
+    world.resource.spec.deletion_policy = DeletionPolicy::Retain;
+    world.bump();
+    assert_eq!(world.pass(), [Step::Finalizer(false)]);
+    assert_eq!(outcome(&world), Some(FarewellOutcome::LeftRegistered));
+    assert_eq!(world.deregisters.len(), 1);
+}
+
+#[test]
+fn a_block_or_a_limit_beyond_the_deadline_lets_go_at_once() {
+    for answer in [refused(400, 133_016, None), rate_limited(Some(hours(3)))] {
+        let mut world = deleted();
+        let began = world.now;
+        world.answer(answer);
+        run(&mut world);
+        assert_eq!(outcome(&world), Some(FarewellOutcome::LeftRegistered));
+        assert!(world.now <= plus(began, secs(10)));
+        assert_eq!(world.deregisters.len(), 1);
+    }
+}
+
+#[test]
+fn a_claim_that_is_open_is_waited_for_past_the_deadline() {
+    let mut world = registered();
+    world.annotate("now");
+    world.fate(Fate::Crash);
+    world.pass();
+    world.delete();
+    world.wait(hours(2));
+    assert_eq!(world.pass(), [Step::Settle(Requeue::After(TTL))]);
+    world.wait(TTL);
+    world.claims_are_old = true;
+    run(&mut world);
+    assert_eq!(outcome(&world), Some(FarewellOutcome::LeftRegistered));
+    assert!(world.deregisters.is_empty());
+}
+
+#[test]
+fn a_crash_between_claim_and_call_costs_no_second_call_before_the_window() {
+    let mut world = deleted();
+    world.fate(Fate::Crash);
+    world.pass();
+    world.claims_are_old = true;
+    world.wait(TTL);
+    let began = world.now;
+    run(&mut world);
+    assert_eq!(world.deregisters.len(), 2);
+    assert!(world.deregisters[1] >= plus(began, WINDOW));
+}
+
+#[test]
+fn a_list_that_fails_makes_no_call_and_is_tried_again() {
+    let mut world = deleted();
+    world.survey = Err("forbidden".to_owned());
+    world.pass();
+    assert!(world.deregisters.is_empty());
+    world.survey = Ok(Survey::default());
+    run(&mut world);
+    assert_eq!(world.deregisters.len(), 1);
+
+    let mut world = deleted();
+    world.survey = Err("forbidden".to_owned());
+    run(&mut world);
+    assert_eq!(outcome(&world), Some(FarewellOutcome::LeftRegistered));
+    assert!(world.deregisters.is_empty());
+}
+
+#[test]
+fn ten_deregister_calls_in_72_hours_are_all() {
+    let mut world = deleted();
+    let now = world.now;
+    for number in 0..8 {
+        let mut call = attempt(&format!("call-{number}"), now, Reason::PermissionDenied);
+        call.operation = Operation::Deregister;
+        world.peers.attempts.push(call);
+    }
+    run(&mut world);
+    assert!(world.deregisters.is_empty());
+    assert_eq!(outcome(&world), Some(FarewellOutcome::LeftRegistered));
+}
+
+#[test]
+fn nobody_registers_or_adopts_a_number_that_is_being_taken_off() {
+    for state in [
+        RegistrationState::Registered,
+        RegistrationState::NotRegistered,
+    ] {
+        let mut world = World::new();
+        let mut call = attempt("theirs", world.now, Reason::Deregistered);
+        call.operation = Operation::Deregister;
+        world.peers.attempts = vec![call];
+        world.reading = reading(state);
+        world.run_for(secs(290));
+        assert!(world.posts.is_empty(), "{state:?}");
+        assert!(!world.is(conditions::REGISTERED), "{state:?}");
+        world.reading = reading(RegistrationState::NotRegistered);
+        world.run_for(secs(60));
+        assert_eq!(world.posts.len(), 1, "{state:?}");
+    }
+}
+
+#[test]
+fn a_new_resource_of_the_name_takes_over_the_deregister_calls() {
+    let mut world = fresh();
+    let mut call = attempt("earlier", world.now, Reason::Deregistered);
+    call.operation = Operation::Deregister;
+    if let Some(end) = &mut call.end {
+        end.outcome = AttemptOutcome::Succeeded;
+    }
+    world.wait(secs(400));
+    world.resource.metadata.creation_timestamp = Some(
+        k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(world.now),
+    );
+    world.peers.earlier = vec![call.clone()];
+    world.peers.attempts = vec![call];
+    world.pass();
+    assert!(world.is(conditions::REGISTERED), "{}", world.shown());
+    assert_eq!(world.status().attempts.len(), 2);
+    // Another process, which remembers nothing.
+    world.restart();
+    world.peers = operator_core::model::Peers::default();
+    world.reading = reading(RegistrationState::Registered);
+    world.wait(hours(1));
+    world.delete();
+    run(&mut world);
+    assert_eq!(outcome(&world), Some(FarewellOutcome::LeftRegistered));
+    assert!(world.deregisters.is_empty());
+}
+
+#[test]
+fn without_the_finalizer_nothing_is_done() {
+    let mut world = registered();
+    world.resource.metadata.finalizers = Some(vec!["somebody.example/else".to_owned()]);
+    world.resource.metadata.deletion_timestamp = Some(
+        k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(world.now),
+    );
+    let steps = world.pass();
+    assert_eq!(steps, [Step::Settle(Requeue::OnChange)]);
+}

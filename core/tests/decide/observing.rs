@@ -1,0 +1,464 @@
+//! A number after its registration: how often it is read, and what a read then says.
+
+use operator_core::api::conditions::{self, find};
+use operator_core::api::{LossPolicy, Reason};
+use operator_core::credentials::SecretFault;
+use operator_core::graph::{ReadOutcome, RegistrationState};
+use operator_core::model::Requeue;
+use operator_core::model::observe::next_point;
+use operator_core::model::schedule::{plus, until};
+use testkit::world::*;
+
+const HOUR: u64 = 3600;
+
+/// A registered number that is observed every hour, after the first observation.
+fn observed() -> World {
+    let mut world = World::registered();
+    world.policy.life.observe_interval = secs(HOUR);
+    world.reading = reading(RegistrationState::Registered);
+    world.pass();
+    assert_eq!(
+        observe(&mut world),
+        [Step::Secrets, Step::Read, Step::Details]
+    );
+    world
+}
+
+/// Goes on to the next observation; returns what it did before it settled.
+fn observe(world: &mut World) -> Vec<Step> {
+    let plan = world.plan.expect("a plan");
+    world.wait(until(plan.at, world.now) + secs(1));
+    let mut steps = world.pass();
+    assert!(matches!(
+        steps.pop(),
+        Some(Step::Settle(Requeue::Observe(_)))
+    ));
+    steps
+}
+
+fn lost() -> World {
+    let mut world = observed();
+    world.reading = reading(RegistrationState::NotRegistered);
+    observe(&mut world);
+    assert!(world.is(conditions::REGISTERED));
+    observe(&mut world);
+    assert!(!world.is(conditions::REGISTERED));
+    world
+}
+
+fn observed_condition(world: &World) -> Option<String> {
+    let condition = find(world.status(), conditions::OBSERVED)?;
+    Some(format!("{} {}", condition.status, condition.reason))
+}
+
+#[test]
+fn it_is_read_once_in_each_interval_and_nothing_is_written() {
+    let mut world = observed();
+    assert_eq!(
+        observed_condition(&world).as_deref(),
+        Some("True ObservationSucceeded")
+    );
+    // As one that was adopted: there is no call whose trace ID would be shown.
+    world.status_mut().attempts.clear();
+    let before = world.resource.clone();
+    for _ in 0..20 {
+        let began = world.now;
+        world.reading.fbtrace_id = Some(format!("A{began}"));
+        let steps = world.pass();
+        assert_eq!(
+            steps.len(),
+            1,
+            "nothing between two observations: {steps:?}"
+        );
+        assert_eq!(
+            observe(&mut world),
+            [Step::Secrets, Step::Read, Step::Details]
+        );
+        assert!(until(world.now, began) < secs(2 * HOUR + 2));
+        assert_eq!(world.resource, before);
+    }
+    assert_eq!(world.posts.len(), 1);
+}
+
+#[test]
+fn another_process_goes_on_with_the_next_point() {
+    let mut world = observed();
+    world.wait(hours(30));
+    world.restart();
+    let steps = world.pass();
+    assert_eq!(
+        steps.len(),
+        1,
+        "what was missed is not made up for: {steps:?}"
+    );
+    let next = next_point("", secs(HOUR), world.now);
+    assert_eq!(world.plan.expect("a plan").at, next);
+}
+
+#[test]
+fn nothing_is_read_where_observing_is_off_or_the_number_is_suspended() {
+    let mut world = observed();
+    world.suspend(true);
+    world.wait(hours(5));
+    assert_eq!(world.pass(), [Step::Settle(Requeue::OnChange)]);
+    assert_eq!(observed_condition(&world), None);
+    assert!(world.is(conditions::REGISTERED));
+    world.suspend(false);
+    world.resource.spec.observe_interval = Some("0s".to_owned());
+    world.bump();
+    assert_eq!(world.pass(), [Step::Settle(Requeue::OnChange)]);
+    assert_eq!(observed_condition(&world), None);
+}
+
+#[test]
+fn the_resource_says_how_often() {
+    let mut world = observed();
+    world.resource.spec.observe_interval = Some("5m".to_owned());
+    world.bump();
+    world.pass();
+    let at = world.plan.expect("a plan").at;
+    assert!(at <= plus(world.now, secs(600)), "{at}");
+}
+
+#[test]
+fn two_definite_answers_make_a_loss() {
+    let mut world = observed();
+    world.reading = reading(RegistrationState::NotRegistered);
+    observe(&mut world);
+    let first = world.now;
+    assert!(world.is(conditions::REGISTERED));
+    let suspected = world.status().loss_suspected_time.clone().expect("a time");
+    observe(&mut world);
+    assert!(until(world.now, suspected.0) >= secs(600), "{first}");
+    assert_eq!(
+        world.shown(),
+        "Registered=False Failed=True Stalled RegistrationLost"
+    );
+    assert!(!world.status().may_be_registered);
+    assert_eq!(world.posts.len(), 1);
+}
+
+#[test]
+fn the_number_can_be_lost_for_a_reason_of_its_own() {
+    for (state, reason) in [
+        (Reason::AccountLocked, "AccountLocked"),
+        (Reason::PhoneNumberNotFound, "PhoneNumberNotFound"),
+    ] {
+        let mut world = observed();
+        world.resource.spec.loss_policy = LossPolicy::Register;
+        world.reading = reading(RegistrationState::Stall(state));
+        observe(&mut world);
+        assert!(world.is(conditions::REGISTERED));
+        observe(&mut world);
+        assert_eq!(
+            world.shown(),
+            format!("Registered=False Failed=True Stalled {reason}")
+        );
+        // It may look unregistered later: it is the same loss.
+        world.reading = reading(RegistrationState::NotRegistered);
+        world.secrets = Ok(digests("another", "another"));
+        observe(&mut world);
+        assert_eq!(world.posts.len(), 1);
+    }
+}
+
+#[test]
+fn a_second_answer_that_says_registered_clears_the_suspicion() {
+    let mut world = observed();
+    world.reading = reading(RegistrationState::NotRegistered);
+    observe(&mut world);
+    world.reading = reading(RegistrationState::Registered);
+    observe(&mut world);
+    assert_eq!(world.status().loss_suspected_time, None);
+    world.reading = reading(RegistrationState::NotRegistered);
+    observe(&mut world);
+    assert!(world.is(conditions::REGISTERED), "the first one again");
+}
+
+#[test]
+fn an_answer_that_is_not_usable_keeps_the_suspicion() {
+    let mut world = observed();
+    world.reading = reading(RegistrationState::NotRegistered);
+    observe(&mut world);
+    world.restart();
+    world.reading = reading(RegistrationState::Wait(Reason::GraphUnavailable));
+    world.pass();
+    observe(&mut world);
+    assert!(world.status().loss_suspected_time.is_some());
+    world.reading = reading(RegistrationState::NotRegistered);
+    observe(&mut world);
+    assert!(!world.is(conditions::REGISTERED));
+}
+
+#[test]
+fn a_lost_number_is_observed_and_adopted() {
+    let mut world = lost();
+    let before = world.resource.clone();
+    for _ in 0..3 {
+        observe(&mut world);
+        assert_eq!(world.resource, before);
+    }
+    world.reading = reading(RegistrationState::Registered);
+    observe(&mut world);
+    assert_eq!(
+        world.shown(),
+        "Registered=True Failed=False AlreadyRegistered"
+    );
+    assert_eq!(world.status().loss, None);
+    assert_eq!(world.posts.len(), 1);
+}
+
+#[test]
+fn neither_a_new_token_nor_a_new_pin_lifts_a_loss() {
+    let mut world = lost();
+    world.secrets = Ok(digests("another", "another"));
+    world.bump();
+    world.pass();
+    observe(&mut world);
+    assert_eq!(
+        world.shown(),
+        "Registered=False Failed=True Stalled RegistrationLost"
+    );
+    assert_eq!(world.posts.len(), 1);
+}
+
+#[test]
+fn a_lost_number_is_called_for_on_request() {
+    let mut world = lost();
+    world.annotate("now");
+    world.answer(success());
+    let steps = world.pass();
+    assert!(steps.contains(&Step::Claim), "{steps:?}");
+    assert_eq!(
+        world.shown(),
+        "Registered=True Failed=False RegistrationSucceeded"
+    );
+}
+
+#[test]
+fn a_requested_call_for_a_lost_number_that_fails_stands_until_a_new_value() {
+    let mut world = lost();
+    world.annotate("now");
+    world.answer(refused(500, 131_000, None));
+    assert!(world.pass().contains(&Step::Claim));
+    world.wait(hours(2));
+    world.pass();
+    observe(&mut world);
+    assert_eq!(world.posts.len(), 2);
+    let of = |type_| find(world.status(), type_).expect("a condition");
+    assert_eq!(of(conditions::REGISTERED).reason, "RegistrationLost");
+    assert_eq!(of(conditions::FAILED).reason, "GraphUnavailable");
+}
+
+#[test]
+fn loss_policy_register_registers_once_in_24_hours() {
+    let mut world = observed();
+    world.resource.spec.loss_policy = LossPolicy::Register;
+    world.reading = reading(RegistrationState::NotRegistered);
+    observe(&mut world);
+    observe(&mut world);
+    assert_eq!(
+        world.shown(),
+        "Registered=False Failed=True Reconciling RegistrationLost"
+    );
+    world.answer(success());
+    let steps = world.pass();
+    assert_eq!(
+        steps[..4],
+        [Step::Secrets, Step::Read, Step::Details, Step::Claim]
+    );
+    assert!(world.is(conditions::REGISTERED));
+    assert_eq!(world.posts.len(), 2);
+
+    // Lost once more within the day.
+    world.pass();
+    observe(&mut world);
+    observe(&mut world);
+    assert_eq!(
+        world.shown(),
+        "Registered=False Failed=True Stalled RegistrationLost"
+    );
+    for _ in 0..3 {
+        observe(&mut world);
+    }
+    assert_eq!(world.posts.len(), 2);
+}
+
+#[test]
+fn nothing_is_registered_again_that_may_be_of_the_business_app() {
+    for on_app in [Some(true), None] {
+        let mut world = observed();
+        world.resource.spec.loss_policy = LossPolicy::Register;
+        world.details.on_business_app = on_app;
+        world.reading = reading(RegistrationState::NotRegistered);
+        observe(&mut world);
+        observe(&mut world);
+        for _ in 0..20 {
+            world.wait(secs(601));
+            world.pass();
+        }
+        assert_eq!(world.posts.len(), 1, "{on_app:?}");
+        assert_eq!(world.is(conditions::STALLED), on_app == Some(true));
+    }
+}
+
+#[test]
+fn switched_to_report_a_loss_stalls() {
+    let mut world = observed();
+    world.resource.spec.loss_policy = LossPolicy::Register;
+    world.details.on_business_app = None;
+    world.reading = reading(RegistrationState::NotRegistered);
+    observe(&mut world);
+    observe(&mut world);
+    world.pass();
+    world.resource.spec.loss_policy = LossPolicy::Report;
+    world.bump();
+    world.pass();
+    assert_eq!(
+        world.shown(),
+        "Registered=False Failed=True Stalled RegistrationLost"
+    );
+}
+
+#[test]
+fn a_refused_observation_shows_at_once_and_changes_nothing_else() {
+    let mut world = observed();
+    let ready = find(world.status(), conditions::READY).cloned();
+    world.reading = failed_reading(
+        RegistrationState::Stall(Reason::TokenRejected),
+        graph_error(401, 190, Some(463)),
+    );
+    observe(&mut world);
+    assert_eq!(
+        observed_condition(&world).as_deref(),
+        Some("False TokenRejected")
+    );
+    assert_eq!(find(world.status(), conditions::READY).cloned(), ready);
+    // The next one says the same: nothing is written, also with another trace ID.
+    let before = world.resource.clone();
+    world.reading.message = "another trace".to_owned();
+    observe(&mut world);
+    assert_eq!(world.resource, before);
+    // A new token is tried within ten minutes.
+    world.secrets = Ok(digests("another", "pin"));
+    world.jitter = 0.5;
+    world.reading = reading(RegistrationState::Registered);
+    world.pass();
+    assert_eq!(world.plan.expect("a plan").at, plus(world.now, secs(300)));
+    observe(&mut world);
+    assert_eq!(
+        observed_condition(&world).as_deref(),
+        Some("True ObservationSucceeded")
+    );
+}
+
+#[test]
+fn a_secret_that_is_missing_shows_when_the_number_is_to_be_observed() {
+    let mut world = observed();
+    let before = world.resource.clone();
+    let sound = world.secrets.clone();
+    world.secrets = Err(SecretFault {
+        reason: Reason::SecretNotFound,
+        message: "the Secret meta does not exist".to_owned(),
+    });
+    world.pass();
+    assert_eq!(
+        world.resource, before,
+        "made again before that: nothing flips"
+    );
+    observe(&mut world);
+    assert_eq!(
+        observed_condition(&world).as_deref(),
+        Some("False SecretNotFound")
+    );
+    assert!(world.is(conditions::READY));
+    world.secrets = sound;
+    observe(&mut world);
+    assert_eq!(
+        observed_condition(&world).as_deref(),
+        Some("True ObservationSucceeded")
+    );
+}
+
+#[test]
+fn a_fault_that_passes_is_told_after_two_intervals() {
+    let mut world = observed();
+    let before = world.resource.clone();
+    world.reading = reading(RegistrationState::Wait(Reason::GraphUnavailable));
+    let began = world.now;
+    for failures in 1..8 {
+        observe(&mut world);
+        assert_eq!(world.plan.expect("a plan").failures, failures);
+        assert_eq!(world.resource, before);
+    }
+    observe(&mut world);
+    assert_eq!(
+        observed_condition(&world).as_deref(),
+        Some("False GraphUnavailable")
+    );
+    assert!(until(world.now, began) >= secs(20 * 60));
+    world.reading = reading(RegistrationState::Registered);
+    observe(&mut world);
+    assert_eq!(
+        observed_condition(&world).as_deref(),
+        Some("True ObservationSucceeded")
+    );
+}
+
+#[test]
+fn a_limit_is_heeded_before_and_after_it_is_met() {
+    let mut world = observed();
+    world.reading = ReadOutcome {
+        usage: Some(85),
+        ..reading(RegistrationState::Registered)
+    };
+    observe(&mut world);
+    let until_then = *world.busy.get("token").expect("busy");
+    assert!(world.plan.expect("a plan").at >= until_then);
+    world.reading = ReadOutcome {
+        retry_after: Some(hours(3)),
+        ..reading(RegistrationState::Wait(Reason::RateLimited))
+    };
+    observe(&mut world);
+    assert!(world.plan.expect("a plan").failures == 1);
+    let limited = world.cool_downs.get("token").expect("a limit").until;
+    let steps = observe(&mut world);
+    if world.now < limited {
+        assert_eq!(
+            steps,
+            [Step::Secrets],
+            "nothing is read while the token cools down"
+        );
+    }
+    assert!(world.is(conditions::REGISTERED));
+}
+
+#[test]
+fn a_number_is_not_observed_in_the_confirm_window_of_a_call() {
+    let mut world = World::registered();
+    world.policy.life.observe_interval = secs(30);
+    world.reading = reading(RegistrationState::NotRegistered);
+    for _ in 0..10 {
+        world.wait(secs(11));
+        let steps = world.pass();
+        assert!(!steps.contains(&Step::Read), "{steps:?}");
+    }
+}
+
+#[test]
+fn the_optional_read_is_shown_and_stops_nothing() {
+    let mut world = observed();
+    world.details.on_business_app = Some(true);
+    world.details.new_name_status = Some("APPROVED".to_owned());
+    let before = world.status().clone();
+    observe(&mut world);
+    let number = world.status().phone_number.as_ref().expect("a number");
+    assert_eq!(number.on_business_app, Some(true));
+    assert_eq!(
+        number.display_phone_number.as_deref(),
+        Some("+49 30 901820")
+    );
+    let events = operator_core::model::event::of_number(&before, world.status());
+    let reasons: Vec<&str> = events.iter().map(|event| event.reason.as_str()).collect();
+    assert_eq!(reasons, ["DisplayNameApproved"]);
+}

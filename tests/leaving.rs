@@ -1,0 +1,368 @@
+//! The end of a resource with `deletionPolicy: Deregister`, on a real API server: deregister calls are counted.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+use futures::future::{BoxFuture, FutureExt, ready};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{DeleteParams, ListParams};
+use kube::{Api, CustomResourceExt};
+use operator_core::api::{WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus, conditions};
+use serde_json::json;
+
+use testkit::bed::{Bed, DEADLINE, is};
+use testkit::gateway::{Before, Conduct, Kind, Request};
+use testkit::simulator::{NumberConfig, Step};
+use testkit::{control_plane::ControlPlane, start_with_crd};
+
+const SOON: &[&str] = &["--confirm-window=1s", "--retry-base=200ms"];
+
+/// A registered number that is to be deregistered.
+async fn registered(bed: &Bed, name: &str, id: &str) {
+    let policy = json!({"deletionPolicy": "Deregister"});
+    bed.declare_with(name, id, policy).await;
+    let known = bed.until_registered(name, "RegistrationSucceeded").await;
+    assert!(known.has_finalizer());
+}
+
+async fn until_gone(bed: &Bed, name: &str) {
+    let deadline = Instant::now() + DEADLINE;
+    while bed
+        .numbers()
+        .get_opt(name)
+        .await
+        .expect("an answer")
+        .is_some()
+    {
+        assert!(
+            Instant::now() < deadline,
+            "it is still there: {:?}",
+            bed.get(name).await
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn deregisters(bed: &Bed, id: &str) -> usize {
+    bed.simulator.number(id).counts.deregister_calls
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_number_is_taken_off_once() {
+    let bed = Bed::new().await;
+    bed.secrets().await;
+    let operator = bed.operator(SOON).await;
+    registered(&bed, "leaving", "4201").await;
+    bed.delete("leaving").await;
+    until_gone(&bed, "leaving").await;
+    assert_eq!((deregisters(&bed, "4201"), bed.posts("4201")), (1, 1));
+    assert!(!bed.simulator.number("4201").state.registered);
+    let event = bed.until_event("leaving", "Deregistered").await;
+    assert_eq!(event.action.as_deref(), Some("Deregister"));
+    operator
+        .until_metric("deregistrations_total{outcome=\"deregistered\"", |n| {
+            n == 1.0
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_number_with_retain_goes_without_a_call() {
+    let bed = Bed::new().await;
+    bed.secrets().await;
+    let _operator = bed.operator(SOON).await;
+    registered(&bed, "kept", "4202").await;
+    // The finalizer comes off with the policy.
+    bed.patch("kept", json!({"spec": {"deletionPolicy": "Retain"}}))
+        .await;
+    let deadline = Instant::now() + DEADLINE;
+    while bed.get("kept").await.has_finalizer() {
+        assert!(Instant::now() < deadline, "the finalizer stays");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    bed.delete("kept").await;
+    until_gone(&bed, "kept").await;
+    assert_eq!(deregisters(&bed, "4202"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_number_that_another_resource_names_stays() {
+    let bed = Bed::new().await;
+    bed.secrets().await;
+    let operator = bed.operator(SOON).await;
+    registered(&bed, "first", "4203").await;
+    bed.declare("second", "4203").await;
+    bed.until_stalled("second", "DuplicatePhoneNumber").await;
+    bed.delete("first").await;
+    until_gone(&bed, "first").await;
+    bed.until_registered("second", "AlreadyRegistered").await;
+    assert_eq!((deregisters(&bed, "4203"), bed.posts("4203")), (0, 1));
+    bed.until_event("first", "LeftRegistered").await;
+    operator
+        .until_metric("deregistrations_total{outcome=\"left_registered\"", |n| {
+            n == 1.0
+        })
+        .await;
+}
+
+/// Only the API server knows of the other: this operator's selector leaves it out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_number_that_a_resource_of_another_shard_names_stays() {
+    let bed = Bed::new().await;
+    bed.secrets().await;
+    let operator = bed.operator(&[SOON[0], SOON[1], "--selector=!shard"]).await;
+    registered(&bed, "here", "4204").await;
+    bed.declare("there", "4204").await;
+    bed.until_stalled("there", "DuplicatePhoneNumber").await;
+    bed.patch("there", json!({"metadata": {"labels": {"shard": "b"}}}))
+        .await;
+    operator
+        .until_metric("phone_numbers", |known| known == 1.0)
+        .await;
+    bed.delete("here").await;
+    until_gone(&bed, "here").await;
+    assert_eq!(deregisters(&bed, "4204"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_finalizer_is_set_again_where_somebody_dropped_it() {
+    let bed = Bed::new().await;
+    bed.secrets().await;
+    let _operator = bed.operator(SOON).await;
+    registered(&bed, "replaced", "4205").await;
+    bed.patch("replaced", json!({"metadata": {"finalizers": null}}))
+        .await;
+    let deadline = Instant::now() + DEADLINE;
+    while !bed.get("replaced").await.has_finalizer() {
+        assert!(Instant::now() < deadline, "no finalizer");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_answer_and_a_crash_lead_to_no_second_call_that_is_not_needed() {
+    let bed = Bed::new().await;
+    bed.secrets().await;
+    let operator = bed.operator(SOON).await;
+    registered(&bed, "silent", "4206").await;
+    let step = Step::hang_up_after().on_deregister();
+    bed.simulator.script("4206", vec![step]);
+    registered(&bed, "crashed", "4207").await;
+    bed.simulator
+        .script("4207", vec![Step::wait_after().on_deregister()]);
+    bed.delete("silent").await;
+    bed.delete("crashed").await;
+    let deadline = Instant::now() + DEADLINE;
+    while deregisters(&bed, "4207") == 0 {
+        assert!(Instant::now() < deadline, "no call");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    drop(operator);
+    bed.simulator.release("4207");
+    let _operator = bed
+        .operator(&[SOON[0], SOON[1], "--graph-timeout=1s"])
+        .await;
+    until_gone(&bed, "silent").await;
+    until_gone(&bed, "crashed").await;
+    assert_eq!(
+        (deregisters(&bed, "4206"), deregisters(&bed, "4207")),
+        (1, 1)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_is_left_to_people_until_the_deadline() {
+    let bed = Bed::new().await;
+    bed.secrets().await;
+    let _operator = bed
+        .operator(&[SOON[0], SOON[1], "--deregister-deadline=10s"])
+        .await;
+    registered(&bed, "refused", "4208").await;
+    bed.simulator
+        .script("4208", vec![Step::error(200).on_deregister().times(9)]);
+    bed.delete("refused").await;
+    let failed = |status: &WhatsAppPhoneNumberStatus| {
+        is(status, conditions::STALLED, "True", "DeregistrationFailed")
+    };
+    bed.until("refused", "failed", failed).await;
+    until_gone(&bed, "refused").await;
+    assert_eq!(deregisters(&bed, "4208"), 1);
+    bed.until_event("refused", "LeftRegistered").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn turned_off_nothing_is_called_and_what_is_there_comes_off() {
+    let bed = Bed::new().await;
+    bed.secrets().await;
+    let operator = bed.operator(SOON).await;
+    registered(&bed, "off", "4209").await;
+    drop(operator);
+    let _operator = bed
+        .operator(&[SOON[0], SOON[1], "--deregistration=false"])
+        .await;
+    bed.delete("off").await;
+    until_gone(&bed, "off").await;
+    let policy = json!({"deletionPolicy": "Deregister"});
+    bed.declare_with("never", "4210", policy).await;
+    bed.until_registered("never", "RegistrationSucceeded").await;
+    bed.until_event("never", "DeregisterIgnored").await;
+    assert!(!bed.get("never").await.has_finalizer());
+    assert_eq!(deregisters(&bed, "4209"), 0);
+}
+
+/// A tool that replaces by force deletes and creates again at every sync, also over a restart of the operator.
+#[tokio::test(flavor = "multi_thread")]
+async fn replaced_by_force_a_number_is_taken_off_once() {
+    let bed = Bed::new().await;
+    bed.secrets().await;
+    bed.simulator.set("4211", NumberConfig::registered());
+    let mut operator = bed.operator(SOON).await;
+    let policy = || json!({"deletionPolicy": "Deregister"});
+    bed.declare_with("forced", "4211", policy()).await;
+    bed.until_registered("forced", "AlreadyRegistered").await;
+    for round in 0..3 {
+        bed.delete("forced").await;
+        until_gone(&bed, "forced").await;
+        assert_eq!(deregisters(&bed, "4211"), 1, "round {round}");
+        // Somebody has it registered by hand meanwhile; five minutes would be too long for a test.
+        bed.simulator.set("4211", NumberConfig::registered());
+        let created = bed.declare_with("forced", "4211", policy()).await;
+        let known = |status: &WhatsAppPhoneNumberStatus| !status.attempts.is_empty();
+        bed.until("forced", "taken over", known).await;
+        drop(operator);
+        operator = bed.operator(SOON).await;
+        drop(created);
+        let seen = |status: &WhatsAppPhoneNumberStatus| status.observed_generation > 0;
+        bed.until("forced", "seen", seen).await;
+        mark_registered(&bed, "forced").await;
+        // Kubernetes knows whole seconds only.
+        let called = bed.get("forced").await.attempts()[0].start_time.0.as_second();
+        while jiff::Timestamp::now().as_second() <= called {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    drop(operator);
+}
+
+/// The number may be registered for this resource, as if its five minutes were over.
+async fn mark_registered(bed: &Bed, name: &str) {
+    bed.patch_status(name, json!({"mayBeRegistered": true}))
+        .await;
+    bed.patch(
+        name,
+        json!({"metadata": {"finalizers": ["whatsapp-operator.dev/deregister"]}}),
+    )
+    .await;
+}
+
+/// Refuses lists of numbers, on demand.
+#[derive(Default)]
+struct NoLists(AtomicBool);
+
+impl Conduct for NoLists {
+    fn before<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Before> {
+        let refused = request.kind == Kind::ListRivals && self.0.load(SeqCst);
+        ready(if refused {
+            Before::Refuse(403)
+        } else {
+            Before::Pass
+        })
+        .boxed()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_is_refused_makes_no_call() {
+    let bed = Bed::new().await;
+    bed.secrets().await;
+    let conduct = Arc::new(NoLists::default());
+    let gates = bed.gates(Arc::clone(&conduct) as _).await;
+    let _operator = gates.operator(&bed, SOON).await;
+    registered(&bed, "unlisted", "4212").await;
+    conduct.0.store(true, SeqCst);
+    bed.delete("unlisted").await;
+    let waits = |status: &WhatsAppPhoneNumberStatus| {
+        let hold = status.hold.as_ref();
+        hold.is_some_and(|hold| hold.message.contains("failed to list"))
+    };
+    bed.until("unlisted", "waiting", waits).await;
+    assert_eq!(deregisters(&bed, "4212"), 0);
+    conduct.0.store(false, SeqCst);
+    until_gone(&bed, "unlisted").await;
+    assert_eq!(deregisters(&bed, "4212"), 1);
+}
+
+/// A whole namespace goes, Secrets first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_that_is_deleted_leaves_nothing_unsaid() {
+    let bed = Bed::new().await;
+    bed.secrets().await;
+    let operator = bed
+        .operator(&[SOON[0], SOON[1], "--deregister-deadline=8s"])
+        .await;
+    let names: Vec<String> = (0..50).map(|n| format!("number-{n}")).collect();
+    for (n, name) in names.iter().enumerate() {
+        let policy = json!({"deletionPolicy": "Deregister"});
+        bed.declare_with(name, &format!("43{n:02}"), policy).await;
+    }
+    for name in &names {
+        bed.until_registered(name, "RegistrationSucceeded").await;
+    }
+    let numbers = bed.numbers();
+    let all = (DeleteParams::default(), ListParams::default());
+    let half = ListParams::default().fields("metadata.name=number-0");
+    numbers
+        .delete_collection(&all.0, &half)
+        .await
+        .expect("deleted");
+    until_gone(&bed, "number-0").await;
+    bed.api::<k8s_openapi::api::core::v1::Secret>()
+        .delete("whatsapp", &all.0)
+        .await
+        .expect("deleted");
+    numbers
+        .delete_collection(&all.0, &all.1)
+        .await
+        .expect("deleted");
+    for name in &names {
+        until_gone(&bed, name).await;
+    }
+    let called: usize = (0..50)
+        .map(|n| deregisters(&bed, &format!("43{n:02}")))
+        .sum();
+    let total = operator.metric("deregistrations_total").await;
+    let gone = operator
+        .metric("deregistrations_total{outcome=\"deregistered\"")
+        .await;
+    assert_eq!((total, gone), (50.0, called as f64));
+    assert!(called >= 1);
+}
+
+/// Whoever deletes the CRD has all resources deleted, and did not ask for their numbers to be taken off.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_crd_that_is_deleted_takes_no_number_off() {
+    let control_plane = start_with_crd().await.expect("a control plane");
+    let control_plane: &'static ControlPlane = Box::leak(Box::new(control_plane));
+    let bed = Bed::on(control_plane).await;
+    bed.secrets().await;
+    let _operator = bed.operator(SOON).await;
+    registered(&bed, "swept", "4213").await;
+    let client = control_plane.client().await.expect("a client");
+    let definitions: Api<CustomResourceDefinition> = Api::all(client);
+    definitions
+        .delete(WhatsAppPhoneNumber::crd_name(), &DeleteParams::default())
+        .await
+        .expect("deleted");
+    let deadline = Instant::now() + DEADLINE;
+    while definitions
+        .get_opt(WhatsAppPhoneNumber::crd_name())
+        .await
+        .expect("an answer")
+        .is_some()
+    {
+        assert!(Instant::now() < deadline, "the CRD is still there");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(deregisters(&bed, "4213"), 0);
+}
