@@ -1,6 +1,7 @@
 //! What GitOps tools make of the resource: Argo CD, Flux, kustomize, and what fills the Secrets.
 
 mod argo_cd;
+mod comes_up;
 mod examples;
 mod flux;
 mod kustomize;
