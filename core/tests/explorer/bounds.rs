@@ -39,7 +39,7 @@ pub(super) const FULL: &[&str] = &[
     "2 ab right switches=1 faults=1 calls=1 crashes=1",
     "2 b right switches=2 faults=1 creations=1",
     "1 ab right faults=3 terminations=1 bars=1 crashes=1 calls=1",
-    "1 ab right faults=3 suspensions=2 terminations=2 bars=2 pins=1 requests=1",
+    "1 ab right faults=3 suspensions=1 bars=1 calls=1",
     "2 ab right switches=1 faults=1 suspensions=1 terminations=1 bars=1",
 ];
 
