@@ -105,7 +105,9 @@ fn edits() -> impl Strategy<Value = Event> {
         3 => names().prop_map(Event::Annotate),
         1 => names().prop_map(Event::RemoveAnnotation),
         2 => names().prop_map(Event::Create),
-        1 => names().prop_map(Event::Delete),
+        2 => names().prop_map(Event::Delete),
+        2 => (names(), any::<bool>()).prop_map(|(name, wanted)| Event::Deregister(name, wanted)),
+        1 => (names(), any::<bool>()).prop_map(|(name, wanted)| Event::Recover(name, wanted)),
     ]
 }
 

@@ -237,7 +237,10 @@ async fn replaced_by_force_a_number_is_taken_off_once() {
         bed.until("forced", "seen", seen).await;
         mark_registered(&bed, "forced").await;
         // Kubernetes knows whole seconds only.
-        let called = bed.get("forced").await.attempts()[0].start_time.0.as_second();
+        let called = bed.get("forced").await.attempts()[0]
+            .start_time
+            .0
+            .as_second();
         while jiff::Timestamp::now().as_second() <= called {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }

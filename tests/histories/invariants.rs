@@ -10,10 +10,10 @@ use kube::ResourceExt as _;
 use super::model::{Cluster, Inputs, Name, all_secrets, name_of};
 use operator_core::api::conditions;
 use operator_core::api::conditions::{is_registered, is_true, reason_of};
-use operator_core::api::{Disposition, Reason};
+use operator_core::api::{DeletionPolicy, Disposition, LossPolicy, Reason};
 use operator_core::api::{LedgerEntry, WhatsAppPhoneNumber};
 use operator_core::graph::{RegisterOutcome, RegistrationState};
-use operator_core::model::schedule::{META_LIMIT, META_WINDOW};
+use operator_core::model::schedule::{AFTER_DEREGISTRATION, META_LIMIT, META_WINDOW};
 use testkit::world::{WINDOW, policy};
 
 /// A register call at the moment in which it arrives at Graph.
@@ -47,6 +47,12 @@ struct Post {
     unclear: bool,
 }
 
+/// A deregister call that has arrived.
+struct Deregister {
+    id: String,
+    at: Duration,
+}
+
 /// What an outsider has seen.
 #[derive(Default)]
 pub(crate) struct Witness {
@@ -57,6 +63,7 @@ pub(crate) struct Witness {
     /// How often a status was stored.
     pub(crate) writes: usize,
     posts: Vec<Post>,
+    deregisters: Vec<Deregister>,
     /// Which start of a process decided on a claim.
     claims: HashMap<String, u32>,
     /// The claims that a start of a process has seen in any resource of the number.
@@ -80,6 +87,12 @@ fn i1_no_call_for_a_registered_number(witness: &Witness, sending: &Sending<'_>) 
     let asked = sending.request.is_some();
     let status = sending.decided_on.status.as_ref();
     let registered = status.is_some_and(is_registered);
+    let lost = status.and_then(|status| status.loss.as_ref());
+    let recovers = sending.decided_on.spec.loss_policy == LossPolicy::Register;
+    assert!(
+        asked || lost.is_none_or(|loss| recovers && !loss.repeated),
+        "I7: a call for a lost number that nobody asked for"
+    );
     assert!(
         read != Some(RegistrationState::Registered) || asked && registered,
         "I1: Graph has just said that it is registered"
@@ -149,6 +162,17 @@ fn i2_one_claim_one_call(witness: &Witness, sending: &Sending<'_>, cluster: &Clu
     if !witness.sound_clock {
         return;
     }
+    let seen = witness.seen.get(&sending.incarnation);
+    for call in &witness.deregisters {
+        let known = seen.is_some_and(|seen| seen.contains(&call.id));
+        let moments_ago = sending.at < call.at + AFTER_DEREGISTRATION;
+        assert!(
+            !(known && moments_ago),
+            "I2: {} was taken off moments before {}",
+            call.id,
+            sending.id
+        );
+    }
     for post in witness
         .posts
         .iter()
@@ -159,6 +183,54 @@ fn i2_one_claim_one_call(witness: &Witness, sending: &Sending<'_>, cluster: &Clu
             !other,
             "I2: {} was sent for another resource moments before {}",
             post.id, sending.id
+        );
+    }
+}
+
+/// I1': no deregister for a number that another resource names. I2 and I3 for deregister calls. I7: none that nobody asked for.
+fn deregisters_are_asked_for(
+    witness: &Witness,
+    (id, incarnation, at): (&str, u32, Duration),
+    decided_on: &WhatsAppPhoneNumber,
+    cluster: &Cluster,
+) {
+    let mut others = super::model::NAMES
+        .iter()
+        .filter_map(|name| cluster.newest(name));
+    let declared = others.any(|other| {
+        other.uid() != decided_on.uid() && other.metadata.deletion_timestamp.is_none()
+    });
+    assert!(!declared, "I1': another resource names the number");
+    let wanted = decided_on.spec.deletion_policy == DeletionPolicy::Deregister;
+    let deleted = decided_on.metadata.deletion_timestamp.is_some();
+    assert!(
+        wanted && deleted && decided_on.has_finalizer() && !decided_on.spec.suspend,
+        "I7: nobody asked for it: {decided_on:#?}"
+    );
+    assert!(
+        witness.deregisters.iter().all(|known| known.id != id),
+        "I2: two calls for {id}"
+    );
+    assert_eq!(
+        witness.claims.get(id),
+        Some(&incarnation),
+        "I2: {id} is not this process's"
+    );
+    if let Some(newest) = cluster.same(decided_on) {
+        let open = newest.attempts().iter().filter(|attempt| attempt.is_open());
+        let open: Vec<_> = open.map(|attempt| attempt.id.as_str()).collect();
+        assert_eq!(open, [id], "I2: the open claims at the call");
+    }
+    if witness.sound_clock {
+        let seen = witness.seen.get(&incarnation);
+        let known = |id: &String| seen.is_some_and(|seen| seen.contains(id));
+        let recent = witness
+            .deregisters
+            .iter()
+            .filter(|call| call.at + META_WINDOW > at && known(&call.id));
+        assert!(
+            recent.count() < META_LIMIT,
+            "I3: an eleventh deregister call"
         );
     }
 }
@@ -214,6 +286,10 @@ fn i4_stalled_stays_stalled(witness: &Witness, sending: &Sending<'_>) {
 /// reason, within so many passes and writes; it is no longer on its way then.
 pub(crate) fn i5_settles(resource: &WhatsAppPhoneNumber, passes: usize, writes: usize) {
     let status = resource.status.as_ref().expect("a status");
+    assert!(
+        resource.metadata.deletion_timestamp.is_none(),
+        "I5: it is still there: {resource:#?}"
+    );
     let stalled =
         is_true(status, conditions::STALLED) && reason_of(status, conditions::STALLED).is_some();
     assert!(
@@ -257,6 +333,8 @@ fn from_graph(reason: Reason) -> bool {
         Reason::InvalidToken,
         Reason::InvalidPin,
         Reason::InvalidBackup,
+        // Where the process that claimed the call turns up and made none, there was nothing to be unknown.
+        Reason::OutcomeUnknown,
     ];
     !local.contains(&reason)
 }
@@ -327,6 +405,21 @@ impl Witness {
         }
     }
 
+    /// A deregister call arrives at Graph.
+    pub(crate) fn deregisters(
+        &mut self,
+        claimed: (&str, u32, Duration),
+        decided_on: &WhatsAppPhoneNumber,
+        cluster: &Cluster,
+    ) {
+        deregisters_are_asked_for(self, claimed, decided_on, cluster);
+        let (id, _, at) = claimed;
+        self.deregisters.push(Deregister {
+            id: id.to_owned(),
+            at,
+        });
+    }
+
     /// A process has recorded the outcome of its call.
     pub(crate) fn records(
         &mut self,
@@ -365,7 +458,7 @@ impl Witness {
         let (Some(status), uid) = (&stored.status, stored.uid().unwrap_or_default()) else {
             return;
         };
-        if is_registered(status) || self.odd {
+        if is_registered(status) || status.loss.is_some() || self.odd {
             // A read has confirmed what was unclear, or an answer has said so.
             let own = self.posts.iter_mut().filter(|post| post.uid == uid);
             own.for_each(|post| post.unclear = false);

@@ -5,7 +5,10 @@
 use std::time::Duration;
 
 use super::invariants::{Witness, i5_settles};
-use operator_core::api::{REGISTER_REQUESTED_AT, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
+use operator_core::api::{
+    DeletionPolicy, LossPolicy, REGISTER_REQUESTED_AT, WhatsAppPhoneNumber,
+    WhatsAppPhoneNumberStatus,
+};
 use testkit::world::{hours, secs};
 
 mod clock;
@@ -66,6 +69,10 @@ pub(crate) enum Event {
     Lag(Duration),
     Secrets(Option<(u8, u8)>),
     Suspend(Name, bool),
+    /// Whether the number is to be deregistered when the resource is deleted.
+    Deregister(Name, bool),
+    /// Whether a lost number is to be registered again.
+    Recover(Name, bool),
     Spec(Name, bool, bool),
     Annotate(Name),
     RemoveAnnotation(Name),
@@ -195,6 +202,26 @@ impl Model {
             Event::Suspend(name, suspend) => {
                 self.around.cluster.edit(name, |r| r.spec.suspend = suspend)
             }
+            Event::Deregister(name, wanted) => {
+                let policy = if wanted {
+                    DeletionPolicy::Deregister
+                } else {
+                    DeletionPolicy::Retain
+                };
+                self.around
+                    .cluster
+                    .edit(name, |r| r.spec.deletion_policy = policy);
+            }
+            Event::Recover(name, wanted) => {
+                let policy = if wanted {
+                    LossPolicy::Register
+                } else {
+                    LossPolicy::Report
+                };
+                self.around
+                    .cluster
+                    .edit(name, |r| r.spec.loss_policy = policy);
+            }
             Event::Spec(name, region, version) => {
                 self.around
                     .cluster
@@ -216,7 +243,10 @@ impl Model {
                 let now = self.around.clock.now();
                 self.around.cluster.create(name, now);
             }
-            Event::Delete(name) => self.around.cluster.delete(name),
+            Event::Delete(name) => {
+                let now = self.around.clock.now();
+                self.around.cluster.delete(name, now);
+            }
             Event::Jump(seconds) => self.around.clock.jump(seconds),
             Event::Jitter(share) => self
                 .processes

@@ -339,7 +339,10 @@ fn render_conditions(state: &State, generation: i64, now: Timestamp) -> Vec<Cond
         observed,
     } = Shown::of(state);
     let (ready, failed) = (ready.as_ref(), failed.as_ref());
-    let registered = |summary: &Summary| summary.view.registered();
+    let registered = |summary: &Summary| match summary.view {
+        View::NotLeaving if !state.is_registered() => UNKNOWN,
+        view => view.registered(),
+    };
     let reconciling = failed.filter(|summary| summary.view.reconciling());
     // A registered number is not stalled: only `Failed` tells that a requested call failed.
     let stalled = failed.filter(|s| {

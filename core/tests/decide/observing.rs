@@ -462,3 +462,19 @@ fn the_optional_read_is_shown_and_stops_nothing() {
     let reasons: Vec<&str> = events.iter().map(|event| event.reason.as_str()).collect();
     assert_eq!(reasons, ["DisplayNameApproved"]);
 }
+
+#[test]
+fn an_answer_that_tells_nothing_is_asked_for_again_later() {
+    let mut world = observed();
+    world.jitter = 0.431_723_187_640_936_1;
+    world.reading = failed_reading(
+        RegistrationState::Unclear(Some(Reason::PinMismatch)),
+        graph_error(400, 133_005, None),
+    );
+    for _ in 0..20 {
+        let plan = world.plan.expect("a plan");
+        world.wait(until(plan.at, world.now));
+        world.pass();
+        assert!(world.plan.expect("a plan").at > world.now, "{plan:?}");
+    }
+}

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
 
-use operator_core::api::{WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
+use operator_core::api::{DEREGISTER_FINALIZER, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
 
 /// The name of a resource.
 pub(crate) type Name = &'static str;
@@ -78,10 +78,34 @@ impl Cluster {
         self.push(name, Some(resource));
     }
 
-    pub(crate) fn delete(&mut self, name: Name) {
-        if self.newest(name).is_some() {
+    /// A finalizer holds the resource.
+    pub(crate) fn delete(&mut self, name: Name, now: Timestamp) {
+        let Some(newest) = self.newest(name) else {
+            return;
+        };
+        if !newest.has_finalizer() {
             self.push(name, None);
+        } else if newest.metadata.deletion_timestamp.is_none() {
+            self.edit(name, |r| r.metadata.deletion_timestamp = Some(Time(now)));
         }
+    }
+
+    /// Sets the finalizer or takes it off, if that was decided on the newest version. Returns the resource, if it is still there.
+    pub(crate) fn patch_finalizer(
+        &mut self,
+        decided_on: &WhatsAppPhoneNumber,
+        set: bool,
+    ) -> Result<Option<WhatsAppPhoneNumber>, Refusal> {
+        let name = name_of(decided_on);
+        let newest = self.same(decided_on).ok_or(Refusal::Gone)?;
+        if newest.resource_version() != decided_on.resource_version() {
+            return Err(Refusal::Conflict);
+        }
+        let mut patched = newest.clone();
+        patched.metadata.finalizers = set.then(|| vec![DEREGISTER_FINALIZER.to_owned()]);
+        let gone = !set && patched.metadata.deletion_timestamp.is_some();
+        self.push(name, (!gone).then_some(patched));
+        Ok(self.newest(name).cloned())
     }
 
     /// A change that somebody else makes.

@@ -14,7 +14,9 @@ use operator_core::api::{WhatsAppPhoneNumberSpec, WhatsAppPhoneNumberStatus};
 use operator_core::credentials::Digests;
 use operator_core::credentials::Scrubber;
 use operator_core::credentials::{Backup, CallInputs};
-use operator_core::graph::response::{Answer, Exchange, read_outcome, register_outcome};
+use operator_core::graph::response::{
+    Answer, Exchange, deregister_outcome, read_outcome, register_outcome,
+};
 use operator_core::graph::{ReadFields, ReadOutcome, RegisterOutcome};
 use testkit::builders as fixtures;
 use testkit::world::secs;
@@ -61,6 +63,18 @@ pub(crate) struct Plan {
     pub(crate) reply: Reply,
     /// How long the answer takes.
     pub(crate) takes: Duration,
+}
+
+impl Plan {
+    fn may_act(&self) -> bool {
+        match self.reply {
+            Reply::Truth => true,
+            Reply::Error(status, ..) => self.acts && status >= 500,
+            Reply::Page(status) => self.acts && status != 429,
+            Reply::Object | Reply::Lost => self.acts,
+            Reply::Lie | Reply::Unreachable => false,
+        }
+    }
 }
 
 #[derive(Default)]
@@ -178,19 +192,8 @@ impl Graph {
         uptime: Duration,
         now: Timestamp,
     ) -> (bool, RegisterOutcome, Duration) {
-        let plan = self.plans.pop_front().unwrap_or(Plan {
-            acts: true,
-            reply: Reply::Truth,
-            takes: Duration::ZERO,
-        });
-        let acts = match plan.reply {
-            Reply::Truth => true,
-            Reply::Error(status, ..) => plan.acts && status >= 500,
-            Reply::Page(status) => plan.acts && status != 429,
-            Reply::Object | Reply::Lost => plan.acts,
-            Reply::Lie | Reply::Unreachable => false,
-        };
-        if acts && self.registered.is_none() {
+        let plan = self.next_plan();
+        if plan.may_act() && self.registered.is_none() {
             self.registered = Some(uptime);
         }
         let arrived = !matches!(plan.reply, Reply::Unreachable);
@@ -198,6 +201,31 @@ impl Graph {
         let exchange = exchange(&plan.reply, inputs, &body.to_string());
         let outcome = register_outcome(&exchange, inputs.scrubber(), now);
         (arrived, outcome, plan.takes)
+    }
+
+    /// Takes a deregister call that arrives now. Returns whether it arrived, what is answered, and how long that takes.
+    pub(crate) fn take_off(
+        &mut self,
+        inputs: Inputs,
+        now: Timestamp,
+    ) -> (bool, RegisterOutcome, Duration) {
+        let plan = self.next_plan();
+        if plan.may_act() {
+            self.registered = None;
+        }
+        let arrived = !matches!(plan.reply, Reply::Unreachable);
+        let body = json!({"success": true});
+        let exchange = exchange(&plan.reply, inputs, &body.to_string());
+        let outcome = deregister_outcome(&exchange, inputs.scrubber(), now);
+        (arrived, outcome, plan.takes)
+    }
+
+    fn next_plan(&mut self) -> Plan {
+        self.plans.pop_front().unwrap_or(Plan {
+            acts: true,
+            reply: Reply::Truth,
+            takes: Duration::ZERO,
+        })
     }
 
     /// Answers a read.
@@ -210,6 +238,7 @@ impl Graph {
     ) -> ReadOutcome {
         let reply = self.reads.clone().unwrap_or(Reply::Truth);
         let body = match reply {
+            _ if fields == ReadFields::Optional => json!({"id": "1", "is_on_biz_app": false}),
             Reply::Lie => json!({"status": "BANNED", "platform_type": "CLOUD_API"}),
             _ if self.shows(uptime) => json!({"status": "CONNECTED", "platform_type": "CLOUD_API"}),
             _ => json!({"status": "PENDING", "platform_type": "NOT_APPLICABLE"}),

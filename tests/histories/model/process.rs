@@ -20,11 +20,11 @@ use operator_core::api::{
 use operator_core::credentials::SecretFault;
 use operator_core::graph::{RegisterOutcome, RegistrationState};
 use operator_core::model::machine::{
-    self, Effect, Failure, Input, Machine, Note, Purpose, WriteFault,
+    self, Effect, Failure, Input, Machine, Note, PatchFault, Purpose, WriteFault,
 };
 use operator_core::model::observe::Plan;
-use operator_core::model::{OpenClaim, Peers, Policy, Requeue, Survey, twins};
-use testkit::world::{check_status, check_wake, policy, secs};
+use operator_core::model::{Life, OpenClaim, Peers, Policy, Requeue, Survey, twins};
+use testkit::world::{check_status, check_wake, hours, policy, secs};
 use whatsapp_operator::memory::Memory;
 
 /// What becomes of the next write to the API server.
@@ -116,7 +116,13 @@ impl Process {
     pub(crate) fn start(incarnation: u32, clock: &Clock) -> Self {
         Self {
             incarnation,
-            policy: policy(),
+            policy: Policy {
+                life: Life {
+                    observe_interval: hours(24),
+                    ..Life::default()
+                },
+                ..policy()
+            },
             memory: Memory::new(&clock.for_memory()),
             view: BTreeMap::new(),
             due: BTreeMap::new(),
@@ -165,6 +171,9 @@ impl Process {
                 self.view.insert(name, resource.clone());
             }
             None => {
+                if let Some(before) = &before {
+                    self.memory.history.note_gone(before);
+                }
                 self.memory
                     .notes
                     .forget(&before.and_then(|b| b.uid()).unwrap_or_default());
@@ -236,6 +245,8 @@ impl Process {
                     Input::Written(Ok(Arc::new(tried)))
                 }
                 Effect::Write { on, status, .. } => self.put_status(&on, *status, around),
+                Effect::ListPeers(_) => survey(around),
+                Effect::Finalizer { on, set } => self.patch_finalizer(&on, set, around),
                 Effect::End(end) => return self.end(&resource, end, around),
                 effect => panic!("{effect:?} in a round of {resource:#?}"),
             };
@@ -260,7 +271,8 @@ impl Process {
             Ok(requeue) => {
                 let uid = resource.uid().unwrap_or_default();
                 self.memory.notes.note_success(&uid);
-                if !around.witness.odd {
+                let is_there = around.cluster.same(resource).is_some();
+                if !around.witness.odd && is_there {
                     check_wake(resource, requeue);
                 }
                 if let Some(wait) = requeue.wait(around.clock.now()) {
@@ -342,16 +354,12 @@ impl Process {
                     flight.phase = Phase::Stored;
                     break flight.next = Some(Next::Hear(self.newest(&resource, around)));
                 }
-                Effect::ListPeers(_) => {
-                    let all = super::cluster::NAMES.into_iter();
-                    let all = all.filter_map(|name| around.cluster.newest(name).cloned());
-                    Input::Peers(Ok(Survey {
-                        peers: all.collect(),
-                        definition_deleted: false,
-                    }))
-                }
-                Effect::Call(Operation::Register) => {
-                    let outcome = self.send(&mut flight, around);
+                Effect::ListPeers(_) => survey(around),
+                Effect::Call(operation) => {
+                    let outcome = match operation {
+                        Operation::Register => self.send(&mut flight, around),
+                        Operation::Deregister => self.take_off(&mut flight, around),
+                    };
                     flight.outcome = Some(outcome.clone());
                     flight.phase = Phase::Sent;
                     break flight.next = Some(Next::Hear(Input::Called(Box::new(outcome))));
@@ -386,7 +394,45 @@ impl Process {
         self.flight = Some(flight);
     }
 
-    /// The one call.
+    fn patch_finalizer(
+        &mut self,
+        on: &WhatsAppPhoneNumber,
+        set: bool,
+        around: &mut Around,
+    ) -> Input {
+        let mut patch = || around.cluster.patch_finalizer(on, set);
+        let patched = match self.faults.pop_front() {
+            None => patch(),
+            Some(Fault::AnswerLost) => patch().and(Err(Refusal::Failed)),
+            Some(Fault::Refused | Fault::LandsLate) => Err(Refusal::Failed),
+        };
+        Input::Patched(match patched {
+            Ok(after) => Ok(after.map(Arc::new)),
+            Err(Refusal::Gone) => Ok(None),
+            Err(Refusal::Conflict | Refusal::Failed) => Err(PatchFault::Failed),
+        })
+    }
+
+    /// The one deregister call.
+    fn take_off(&mut self, flight: &mut Flight, around: &mut Around) -> RegisterOutcome {
+        let (uptime, now) = (around.clock.uptime(), around.clock.now());
+        let (arrived, outcome, takes) = around.graph.take_off(flight.inputs, now);
+        if arrived {
+            let decided_on = flight.machine.resource();
+            let id = &flight.entry.id;
+            let claimed = (id.as_str(), self.incarnation, uptime);
+            around
+                .witness
+                .deregisters(claimed, decided_on, &around.cluster);
+        }
+        flight.answer_at = uptime + takes.min(TIMEOUT);
+        if takes >= TIMEOUT && arrived {
+            return RegisterOutcome::without_answer(Reason::OutcomeUnknown, "no answer in 30 s");
+        }
+        outcome
+    }
+
+    /// The one register call.
     fn send(&mut self, flight: &mut Flight, around: &mut Around) -> RegisterOutcome {
         let (uptime, now) = (around.clock.uptime(), around.clock.now());
         let registered = around.graph.registered;
@@ -415,6 +461,9 @@ impl Process {
 
 impl Flight {
     fn is_recorded(&self, after: &WhatsAppPhoneNumber, around: &mut Around) {
+        if !self.entry.operation.registers() {
+            return;
+        }
         let not_sent = RegisterOutcome::without_answer(Reason::NotSent, "not sent");
         let outcome = self.outcome.as_ref().unwrap_or(&not_sent);
         let id = &self.entry.id;
@@ -515,12 +564,24 @@ pub(crate) fn store(
     Ok(stored)
 }
 
+/// What the API server says of the number.
+fn survey(around: &Around) -> Input {
+    let all = super::cluster::NAMES.into_iter();
+    let all = all.filter_map(|name| around.cluster.newest(name).cloned());
+    Input::Peers(Ok(Survey {
+        peers: all.collect(),
+        definition_deleted: false,
+    }))
+}
+
 /// Whether a change is worth a pass: that of a status alone is not, as in `controller::resource_changes`.
 fn wakes(before: &WhatsAppPhoneNumber, after: &WhatsAppPhoneNumber) -> bool {
     let said = |resource: &WhatsAppPhoneNumber| {
         let metadata = &resource.metadata;
         let (uid, annotations) = (metadata.uid.clone(), metadata.annotations.clone());
-        (uid, metadata.generation, annotations)
+        let deleted = metadata.deletion_timestamp.clone();
+        let finalizers = metadata.finalizers.clone();
+        (uid, metadata.generation, annotations, deleted, finalizers)
     };
     said(before) != said(after)
 }

@@ -19,7 +19,7 @@ use crate::model::observe::{
     BUSY, BUSY_FOR, CERTAIN_AFTER, LOSS_WINDOW, NEW_TOKEN_WITHIN, Plan, RETRIES, TOLD_AFTER,
 };
 use crate::model::phase::{Phase, Standing, State};
-use crate::model::schedule::{plus, whole_seconds, with_jitter};
+use crate::model::schedule::{later, plus, whole_seconds, with_jitter};
 
 impl Facts<'_> {
     /// Keeps a number that was registered as it is, and clears what is left of a request that was withdrawn or may not be met.
@@ -48,7 +48,7 @@ impl Facts<'_> {
             && plan.at > self.now
         {
             let within = NEW_TOKEN_WITHIN.mul_f64(self.observed.jitter.clamp(0.0, 1.0));
-            return self.observe_at(&self.state, plan.by(plus(self.now, within)));
+            return self.observe_at(&self.state, plan.by(later(self.now, within)));
         }
         if let Some(time) = self.held_until().filter(|time| *time > self.now) {
             return self.observe_at(&self.state, Plan { at: time, ..plan });
@@ -75,7 +75,7 @@ impl Facts<'_> {
         );
         let spread = |end: Timestamp| {
             let wait = Duration::try_from(end.duration_since(self.now)).unwrap_or_default();
-            plus(self.now, with_jitter(wait, self.observed.jitter))
+            later(self.now, with_jitter(wait, self.observed.jitter))
         };
         let cooldown = self.observed.cooldown.map(|cooldown| cooldown.until);
         let token = cooldown
@@ -255,7 +255,7 @@ impl Facts<'_> {
         if !failures.is_multiple_of(RETRIES + 1) {
             let in_a_row = i32::try_from(failures % (RETRIES + 1)).unwrap_or_default();
             let wait = wait_after_read(reading, in_a_row, policy);
-            at = at.min(plus(self.now, with_jitter(wait, jitter)));
+            at = at.min(later(self.now, with_jitter(wait, jitter)));
         }
         let plan = Plan { at, failures };
         if failures >= TOLD_AFTER {
