@@ -29,6 +29,11 @@ const REFUSED: &[(&str, &str)] = &[
     ),
     ("graph.baseUrl=null", "graph.baseUrl is null"),
     ("metrics.perNumber=null", "metrics.perNumber is null"),
+    (
+        "deregistration.deadline=null",
+        "deregistration.deadline is null",
+    ),
+    ("observeInterval=daily", "observeInterval"),
     ("graph.timeoutSeconds=0", "timeoutSeconds"),
     ("graph.timeoutSeconds=601", "timeoutSeconds"),
     ("graph.timeoutSeconds=30s", "timeoutSeconds"),
@@ -219,6 +224,18 @@ const WARNED: &[(&str, &str)] = &[
         "scrapes every pod twice",
     ),
     (
+        "deregistration.enabled=true",
+        "takes its number off the air",
+    ),
+    (
+        "deregistration.enabled=true",
+        "helm upgrade test CHART --namespace default --reset-then-reuse-values --set deregistration.enabled=false",
+    ),
+    (
+        "rbac.readCRD=false",
+        "Whoever deletes the CRD takes every number",
+    ),
+    (
         "metrics.podMonitor.enabled=true,metrics.podMonitor.renderMode=skipIfMissing",
         "metrics.podMonitor is left out: the cluster does not know the kind PodMonitor",
     ),
@@ -229,7 +246,7 @@ const WARNED: &[(&str, &str)] = &[
 ];
 
 /// What a release with two replicas is installed with, so that there is nothing to warn of.
-const CALM: &str = "replicaCount=2,podDisruptionBudget.enabled=true";
+const CALM: &str = "replicaCount=2,podDisruptionBudget.enabled=true,deregistration.enabled=false";
 
 /// What else there is nothing to warn of, besides that.
 const CALM_TOO: &[&str] = &[

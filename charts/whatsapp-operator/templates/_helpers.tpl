@@ -82,7 +82,7 @@ that the pods are selected by. One map, as a key that stands there twice is no v
 {{- define "whatsapp-operator.rules" -}}
 - apiGroups: [whatsapp-operator.dev]
   resources: [whatsappphonenumbers]
-  # patch: the finalizer of numbers that are deregistered when their resource is deleted.
+  # patch: the finalizer of numbers that are deregistered when their resource is deleted. It also comes off where none is any more.
   verbs: [get, list, watch, patch]
 - apiGroups: [whatsapp-operator.dev]
   resources: [whatsappphonenumbers/status]
@@ -98,6 +98,20 @@ that the pods are selected by. One map, as a key that stands there twice is no v
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create]
+{{- end -}}
+
+{{- /* Whether the operator may look at the CRD, which it does before it deregisters: "true", or nothing. */ -}}
+{{- define "whatsapp-operator.readsCRD" -}}
+{{- if and .Values.rbac.readCRD .Values.deregistration.enabled -}}
+true
+{{- end -}}
+{{- end -}}
+
+{{- define "whatsapp-operator.crdRules" -}}
+- apiGroups: [apiextensions.k8s.io]
+  resources: [customresourcedefinitions]
+  resourceNames: [whatsappphonenumbers.whatsapp-operator.dev]
+  verbs: [get]
 {{- end -}}
 
 {{- define "whatsapp-operator.subject" -}}
@@ -139,7 +153,7 @@ that the pods are selected by. One map, as a key that stands there twice is no v
 - name: OBSERVE_INTERVAL
   value: {{ .Values.observeInterval | quote }}
 - name: DEREGISTRATION
-  value: {{ .Values.deregistration.enabled | quote }}
+  value: {{ .Values.deregistration.enabled | default false | quote }}
 - name: DEREGISTER_DEADLINE
   value: {{ .Values.deregistration.deadline | quote }}
 - name: LEADER_ELECT

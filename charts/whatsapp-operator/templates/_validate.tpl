@@ -6,6 +6,7 @@ at its start, but then a pod has to crash before anybody reads it.
 {{- include "whatsapp-operator.validateNotNull" (list .Values "" "graph" "image" "logging" "concurrency" "attemptLimit" "retryBase" "retryCap" "confirmWindow" "observeInterval" "deregistration") -}}
 {{- include "whatsapp-operator.validateNotNull" (list .Values.graph "graph." "baseUrl" "apiVersion" "timeoutSeconds") -}}
 {{- include "whatsapp-operator.validateNotNull" (list .Values.logging "logging." "level" "format") -}}
+{{- include "whatsapp-operator.validateNotNull" (list .Values.deregistration "deregistration." "deadline") -}}
 {{- include "whatsapp-operator.validateNotNull" (list .Values.metrics "metrics." "perNumber") -}}
 {{- include "whatsapp-operator.validateNotNull" (list .Values.image "image." "repository") -}}
 {{- include "whatsapp-operator.validateName" . -}}

@@ -24,6 +24,12 @@
 {{- if lt $grace (mul 2 (int .Values.graph.timeoutSeconds) | int) -}}
 {{- $warnings = append $warnings (printf "terminationGracePeriodSeconds, %d, is shorter than twice graph.timeoutSeconds, %d: a stopped pod can lose the answer to a register call. It is then read from the number, after confirmWindow." $grace (int .Values.graph.timeoutSeconds)) -}}
 {{- end -}}
+{{- if .Values.deregistration.enabled -}}
+{{- $warnings = append $warnings "deregistration.enabled is true: whoever may delete a WhatsAppPhoneNumber with deletionPolicy: Deregister takes its number off the air." -}}
+{{- if not .Values.rbac.readCRD -}}
+{{- $warnings = append $warnings "rbac.readCRD is false: the operator cannot tell that the CRD is being deleted. Whoever deletes the CRD takes every number with deletionPolicy: Deregister off the air." -}}
+{{- end -}}
+{{- end -}}
 {{- if or .Values.selector .Values.watchNamespaces -}}
 {{- $warnings = append $warnings "This release reconciles a part of the resources. Make sure that no other release reconciles the same ones, and that one number ID is never declared in two parts: releases do not see each other's resources." -}}
 {{- end -}}
