@@ -2,6 +2,7 @@
 //! hold in each one. `tests/histories` of the operator has random histories.
 
 mod adoption;
+mod budget;
 mod definition;
 mod gate;
 mod leaving;

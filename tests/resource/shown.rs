@@ -52,13 +52,15 @@ async fn the_wide_columns_tell_what_to_do() -> Tested {
     place.report("waiting", &after(429, RATE_LIMIT, 1)).await?;
 
     let table = Table::of(&place.shown(&["get", "wapn", "--output=wide"]));
-    assert_eq!(table.header[5..], ["AGE", "NEXT", "FBTRACE", "MESSAGE"]);
+    let wide = ["NEXT", "FBTRACE", "MESSAGE", "CALLS", "FAILED", "SUSPENDED"];
+    assert_eq!(table.header[6..], wide);
     let failed = &table.row("failed")[6..];
     assert_eq!(failed[..2], ["", "AbCdEfGhIjK"]);
     assert!(
         failed[2].starts_with("Graph answered HTTP 400, code 133005"),
         "{failed:?}"
     );
+    assert_eq!(failed[4..], ["True", "false"]);
     let waiting = &table.row("waiting")[6..];
     assert_eq!(waiting[..2], ["2026-03-01T12:00:30Z", "ZyXwVuTsRqP"]);
     let end = "Next attempt at 2026-03-01T12:00:30Z.";

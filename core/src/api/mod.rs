@@ -20,7 +20,7 @@ pub use spec::{
     WhatsAppPhoneNumber, WhatsAppPhoneNumberSpec,
 };
 pub use status::{
-    AttemptEnd, AttemptOutcome, GraphErrorStatus, Hold, LedgerEntry, Loss, Observation,
+    AttemptEnd, AttemptOutcome, Budget, GraphErrorStatus, Hold, LedgerEntry, Loss, Observation,
     ObservationFault, Operation, PhoneNumberStatus, Registration, Stall, TokenWait, Wait,
     WhatsAppPhoneNumberStatus,
 };

@@ -87,6 +87,27 @@ pub const REGISTER_REQUEST_MAX_BYTES: usize = 256;
         json_path = ".status.conditions[?(@.type=='Ready')].message",
         priority = 1,
         description = "What happened, why, and what to do next"
+    ),
+    printcolumn(
+        name = "CALLS",
+        type_ = "integer",
+        json_path = ".status.budget.used",
+        priority = 1,
+        description = "The register calls that count toward Meta's ten in 72 hours"
+    ),
+    printcolumn(
+        name = "FAILED",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Failed')].status",
+        priority = 1,
+        description = "Whether the last attempt failed, or none can be made at present"
+    ),
+    printcolumn(
+        name = "SUSPENDED",
+        type_ = "boolean",
+        json_path = ".spec.suspend",
+        priority = 1,
+        description = "Whether no call is made"
     )
 )]
 #[serde(rename_all = "camelCase")]

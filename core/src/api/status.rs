@@ -61,6 +61,10 @@ pub struct WhatsAppPhoneNumberStatus {
     #[schemars(with = "Vec<AttemptStatus>", extend("x-kubernetes-list-type" = "atomic"))]
     pub attempts: Vec<LedgerEntry>,
 
+    /// The register calls of the number that count toward Meta's ten in 72 hours, as of the last write.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
+
     /// The time of the next automatic attempt. Absent while the operator waits for a change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_attempt_time: Option<Time>,
@@ -155,6 +159,21 @@ pub struct Registration {
     pub reason: Reason,
     /// What happened.
     pub message: String,
+}
+
+/// The register calls of a number that count toward Meta's limit, those of other and of deleted resources included.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Budget {
+    /// The number of calls in the last 72 hours.
+    #[schemars(range(min = 0))]
+    pub used: i32,
+    /// The number that Meta allows.
+    #[schemars(range(min = 0))]
+    pub limit: i32,
+    /// The time at which the oldest of them no longer counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_free_time: Option<Time>,
 }
 
 /// The loss of a registration.

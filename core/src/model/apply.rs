@@ -64,7 +64,13 @@ pub fn apply_outcome(
         if !matches!(attempt.outcome(), None | Some(AttemptOutcome::Unknown)) {
             return status; // The outcome of this one is known.
         }
-        attempt.end = Some(end_of(result, context.now));
+        let end = end_of(result, context.now);
+        if let (AttemptOutcome::NotSent, Some(budget)) = (end.outcome, &mut status.budget)
+            && result.operation.registers()
+        {
+            budget.used = budget.used.saturating_sub(1).max(0);
+        }
+        attempt.end = Some(end);
     }
     let operation = result.operation;
     let succeeded = operation.outcome(outcome.reason) == AttemptOutcome::Succeeded;

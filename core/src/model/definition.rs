@@ -20,6 +20,7 @@ const SHOWN: &[&str] = &[
     "attempts.code",
     "attempts.fbtraceID",
     "attempts.subcode",
+    "budget",
     "conditions",
     "fbtraceID",
     "graphAPIVersion",

@@ -9,7 +9,8 @@ use kube_core::ResourceExt as _;
 
 use super::schedule::{ConfirmWindow, META_WINDOW, plus, sane_past, whole_seconds};
 use crate::api::{
-    AttemptEnd, AttemptOutcome, Disposition, LedgerEntry, Operation, Reason, WhatsAppPhoneNumber,
+    AttemptEnd, AttemptOutcome, Budget, Disposition, LedgerEntry, Operation, Reason,
+    WhatsAppPhoneNumber,
 };
 
 impl LedgerEntry {
@@ -251,6 +252,17 @@ pub fn in_a_row(attempts: &[LedgerEntry], reason: Reason) -> u32 {
 /// The number of attempts that count toward Meta's limit now.
 pub fn counted(attempts: &[LedgerEntry], now: Timestamp) -> usize {
     ends_of_counted(attempts, now).count()
+}
+
+/// What these register calls leave of Meta's limit.
+pub fn budget(attempts: &[LedgerEntry], now: Timestamp) -> Option<Budget> {
+    let first = ends_of_counted(attempts, now).min()?;
+    let small = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+    Some(Budget {
+        used: small(counted(attempts, now)),
+        limit: small(Operation::Register.limit()),
+        next_free_time: Some(Time(whole_seconds(first))),
+    })
 }
 
 /// The times at which the attempts that count now stop counting.

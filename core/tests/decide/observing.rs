@@ -6,7 +6,7 @@ use operator_core::credentials::SecretFault;
 use operator_core::graph::{ReadOutcome, RegistrationState};
 use operator_core::model::Requeue;
 use operator_core::model::observe::next_point;
-use operator_core::model::schedule::{plus, until};
+use operator_core::model::schedule::{later, plus, until};
 use testkit::world::*;
 
 const HOUR: u64 = 3600;
@@ -344,7 +344,7 @@ fn a_refused_observation_shows_at_once_and_changes_nothing_else() {
     world.jitter = 0.5;
     world.reading = reading(RegistrationState::Registered);
     world.pass();
-    assert_eq!(world.plan.expect("a plan").at, plus(world.now, secs(300)));
+    assert_eq!(world.plan.expect("a plan").at, later(world.now, secs(300)));
     observe(&mut world);
     assert_eq!(
         observed_condition(&world).as_deref(),

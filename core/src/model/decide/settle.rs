@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::facts::{Facts, wait_after_read};
 use crate::api::{
-    Disposition, GraphErrorStatus, Hold, LedgerEntry, Operation, Reason, Stall, Wait,
+    Budget, Disposition, GraphErrorStatus, Hold, LedgerEntry, Operation, Reason, Stall, Wait,
 };
 use crate::credentials::{Digests, SecretFault};
 use crate::graph::{ReadOutcome, RegisterOutcome, RegistrationState, classify};
@@ -304,17 +304,32 @@ impl Facts<'_> {
             .filter(|wait| wait.until.0 > self.now && wait.digest != digests.token);
         state.hold = None;
         state.phase = Phase::InFlight(Box::new(entry.clone()));
+        let mut status = render(&state, self.generation(), self.now);
+        status.budget = self.budget(&status.attempts);
         Decision::Call(Box::new(Claim {
             entry,
-            status: render(&state, self.generation(), self.now),
+            status,
             handled_before,
         }))
     }
 
     /// Ends the round with this state.
     pub(super) fn settle(&self, state: &State, requeue: Requeue) -> Decision {
-        let status = render(state, self.generation(), self.now);
+        let mut status = render(state, self.generation(), self.now);
+        let known = self.observed.resource.status.as_ref();
+        if known != Some(&status) {
+            // As time passes calls leave the 72 hours; that alone is not worth a write.
+            status.budget = self.budget(&status.attempts);
+        }
         Decision::Settle(Box::new(status), requeue)
+    }
+
+    /// What the register calls of this ledger and of the peers leave of Meta's limit.
+    fn budget(&self, attempts: &[LedgerEntry]) -> Option<Budget> {
+        let peers = &self.observed.peers.attempts;
+        let all = [attempts, peers].into_iter();
+        let calls = all.flat_map(|attempts| ledger::of(attempts, Operation::Register));
+        ledger::budget(&calls.collect::<Vec<_>>(), self.now)
     }
 
     /// Polls for a resource that waits for a Secret, where Secrets are not watched.
