@@ -331,7 +331,9 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
     use operator_core::api::{Reason, Stall};
+    use operator_core::model::{Policy, Requeue};
     use testkit::builders::{claimed, resource};
+    use testkit::world::{self, Step, World};
 
     use super::*;
 
@@ -376,6 +378,49 @@ mod tests {
         assert_eq!(notes.polled_secrets(), 2);
         notes.forget("b");
         assert_eq!(notes.polled_secrets(), 0);
+    }
+
+    /// What is counted, the policy that follows from it and the decisions of each resource, together: the API server has 300 of them
+    /// in `tests/secret_polls.rs`.
+    #[test]
+    fn ten_thousand_that_are_stalled_read_a_hundred_secrets_a_minute() {
+        const NUMBERS: usize = 10_000;
+        let notes = ObjectNotes::default();
+        let mut world = World::after(world::pin_mismatch());
+        for number in 0..NUMBERS {
+            let mut stalled = world.resource.clone();
+            stalled.metadata.uid = Some(number.to_string());
+            notes.note_seen(&stalled);
+        }
+        let watched = Policy {
+            secret_poll: Some(Duration::from_secs(60)),
+            ..world::policy()
+        };
+        world.policy = watched.polling(notes.polled_secrets());
+        let waits = (0..1000_u16).map(|share| {
+            world.jitter = f64::from(share) / 1000.0;
+            let steps = world.pass();
+            let [Step::Secrets, Step::Settle(Requeue::After(wait))] = steps[..] else {
+                panic!("{steps:?}");
+            };
+            usize::try_from(wait.as_secs()).unwrap()
+        });
+        let waits: Vec<usize> = waits.collect();
+        // The Secrets that are read in each minute of ten days, from a time on when the looks are spread.
+        let mut minutes = vec![0; 10 * 24 * 60];
+        for number in 0..NUMBERS {
+            let (mut at, mut chance) = (2 * number * 60 / 100, number);
+            while let Some(minute) = minutes.get_mut(at / 60) {
+                *minute += secret_names(&world.resource.spec).len();
+                chance = (chance * 7919 + 104_729) % NUMBERS;
+                at += waits[chance % waits.len()];
+            }
+        }
+        let all: usize = minutes.iter().sum();
+        let busiest = minutes.iter().max().copied().unwrap_or_default();
+        let average = all / minutes.len();
+        assert!((90..=101).contains(&average), "{average} a minute");
+        assert!(busiest < 200, "{busiest} in one minute");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::client::{ID, Tested, read, register, register_with, request, send};
-use testkit::simulator::{Defaults, NumberConfig, Simulator};
+use testkit::simulator::{Defaults, NumberConfig, Simulator, TokenLimit};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const STATE: &str = "status,platform_type";
@@ -176,6 +176,33 @@ async fn an_unknown_id_can_be_unknown() -> Tested {
         read(&simulator, "status").await?.body["status"],
         "CONNECTED"
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_token_has_so_many_calls_for_all_numbers_together() -> Tested {
+    let simulator = Simulator::start().await;
+    simulator.set_defaults(Defaults {
+        token_limit: Some(TokenLimit {
+            calls: 2,
+            seconds: 3600,
+        }),
+        ..Defaults::default()
+    });
+    assert_eq!(read(&simulator, "id").await?.status, 200);
+    assert_eq!(register(&simulator, "123456").await?.status, 200);
+    let refused = register(&simulator, "123456").await?;
+    assert_eq!((refused.status, refused.code()), (400, &json!(80007)));
+    let seconds: u64 = refused.header("retry-after").parse()?;
+    assert!((1..=3600).contains(&seconds), "{seconds}");
+    assert_eq!(simulator.number(ID).counts.register_acted, 1);
+    assert_eq!(
+        simulator.number(ID).state.calls_in_window,
+        1,
+        "it was not let in"
+    );
+    simulator.advance(Duration::from_secs(3600));
+    assert_eq!(read(&simulator, "id").await?.status, 200);
     Ok(())
 }
 

@@ -162,6 +162,10 @@ fn leaves_of(status: &WhatsAppPhoneNumberStatus) -> Vec<String> {
         "stall.request",
         "hold.until",
         "tokenWait.inARow",
+        "loss.repeated",
+        "loss.recovering",
+        "observation.fault",
+        "observation.fault.tokenDigest",
     ];
     let json = serde_json::to_value(status).expect("JSON");
     let top = json.as_object().expect("an object").keys().cloned();

@@ -65,6 +65,18 @@ pub struct Defaults {
     pub auto_create: bool,
     /// The only token that is accepted; any without.
     pub token: Option<String>,
+    /// How many calls of each token are let in; any number without.
+    pub token_limit: Option<TokenLimit>,
+}
+
+/// The rate limit of each token, reads included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenLimit {
+    /// So many calls,
+    pub calls: usize,
+    /// in so many seconds from the first of them.
+    pub seconds: u64,
 }
 
 // === impl NumberConfig ===
@@ -221,6 +233,7 @@ impl Default for Defaults {
             latency_millis: 0,
             auto_create: true,
             token: None,
+            token_limit: None,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::action::Action;
-use super::answer::{Answer, Delivery};
+use super::answer::{Answer, Delivery, header};
 use super::graph_error::GraphError;
 use super::script::Step;
 
@@ -84,6 +84,18 @@ impl Plan {
             _ => {}
         }
         plan
+    }
+
+    /// The call is refused as its token has met its limit, which ends after this time.
+    pub fn limited(left: Duration, trace: &str) -> Self {
+        let seconds = left.as_secs_f64().ceil();
+        let answer = Answer::error(&GraphError::new(80_007), trace);
+        let retry_after = header("retry-after", &seconds.to_string());
+        Self {
+            acts: false,
+            result: CallResult::Scripted(answer.with_headers([retry_after])),
+            ..Self::natural()
+        }
     }
 
     /// The call is refused with this error and nothing is done.

@@ -33,6 +33,8 @@ struct Inner {
     defaults: Defaults,
     clock: Clock,
     requests: u64,
+    /// By token: the time of the first call that its limit counts, and how many there were since.
+    tokens: BTreeMap<String, (Timestamp, usize)>,
 }
 
 /// A clock that only tests move ahead of time; never back, whatever the machine's clock does.
@@ -78,6 +80,7 @@ impl World {
             defaults: Defaults::default(),
             clock: Clock::new(),
             requests: 0,
+            tokens: BTreeMap::new(),
         };
         Self {
             inner: Mutex::new(inner),
@@ -277,12 +280,16 @@ impl Inner {
             .map_err(|refusal| Answer::error(&self.violation(parts, refusal), &trace))?;
         let call = contract::check(target.operation, &parts.uri, &parts.headers, body)
             .map_err(|refusal| self.violation(parts, refusal));
+        let limited = call.as_ref().ok().and_then(|call| self.limited(call, now));
         let entry = self.entry(&target.number);
         let index = entry.log(&target, parts, &trace, now);
         entry.board(index, peer);
-        let plan = match entry.admit(target.operation, &call, &defaults, now) {
-            Ok(call) => entry.plan(target.operation, &call.token, &trace),
-            Err(error) => Plan::refused(&error, &trace),
+        let plan = match (limited, &call) {
+            (Some(left), _) => Plan::limited(left, &trace),
+            (None, call) => match entry.admit(target.operation, call, &defaults, now) {
+                Ok(call) => entry.plan(target.operation, &call.token, &trace),
+                Err(error) => Plan::refused(&error, &trace),
+            },
         };
         let latency = entry
             .number
@@ -297,6 +304,19 @@ impl Inner {
             call: call.ok(),
             index,
         })
+    }
+
+    /// Counts a call for its token. Returns the time until the token's next one is let in, where it has met its limit.
+    fn limited(&mut self, call: &Call, now: Timestamp) -> Option<Duration> {
+        let limit = self.defaults.token_limit?;
+        let window = Duration::from_secs(limit.seconds);
+        let used = self.tokens.entry(call.token.clone()).or_insert((now, 0));
+        let passed = Duration::try_from(now.duration_since(used.0)).unwrap_or_default();
+        if passed >= window {
+            *used = (now, 0);
+        }
+        used.1 += 1;
+        (used.1 > limit.calls).then(|| window.saturating_sub(passed))
     }
 
     fn violation(&mut self, parts: &Parts, refusal: Refusal) -> GraphError {
