@@ -1,9 +1,12 @@
 //! Where etcd, kube-apiserver and kubectl come from.
 //!
-//! From `$KUBEBUILDER_ASSETS` when set, as in envtest. Otherwise from the user's cache, into which they are built once.
+//! From `$KUBEBUILDER_ASSETS` when set, as in envtest; else from what `setup-envtest` keeps; else from the user's cache. That
+//! is filled once: by the archive that envtest publishes, and where it cannot be had, by building from source.
 
+use super::archive::{self, Archive};
+use super::setup_envtest;
 use super::sources::CONTROL_PLANE;
-use crate::go_programs::{self, in_cache, non_empty_env};
+use crate::go_programs::{self, default_dir, in_cache, non_empty_env, once};
 use std::path::{Path, PathBuf};
 
 /// The programs of a control plane, and kubectl.
@@ -20,10 +23,10 @@ pub struct Binaries {
 /// Why the programs are not there.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// `$KUBEBUILDER_ASSETS` names a directory without one of the programs.
+    /// One of the programs is not there.
     #[error(
-        "KUBEBUILDER_ASSETS is {dir}, but there is no program {name} in it: \
-         put it there, or unset the variable to have all of them built from source"
+        "there is no program {name} in {dir}: if KUBEBUILDER_ASSETS names that directory, put it there or unset the \
+         variable; else remove the directory, and it is made again"
     )]
     Missing {
         /// The program.
@@ -39,15 +42,31 @@ pub enum Error {
 // === impl Binaries ===
 
 impl Binaries {
-    /// Finds the programs, or builds them, telling `progress` what is going on.
+    /// Finds the programs, fetches them or builds them, telling `progress` what is going on.
     pub fn locate_or_build(progress: impl Fn(&str)) -> Result<Self, Error> {
-        match non_empty_env("KUBEBUILDER_ASSETS") {
-            Some(dir) => Self::in_dir(Path::new(&dir)),
-            None => Self::in_dir(&CONTROL_PLANE.locate_or_build(&progress)?),
+        if let Some(dir) = non_empty_env("KUBEBUILDER_ASSETS") {
+            return Self::in_dir(Path::new(&dir));
         }
+        for dir in setup_envtest::kept() {
+            if let Ok(kept) = Self::in_dir(&dir) {
+                let dir = dir.display();
+                progress(&format!(
+                    "using the control plane that setup-envtest keeps in {dir}"
+                ));
+                return Ok(kept);
+            }
+        }
+        let cache = default_dir()?;
+        let built = CONTROL_PLANE.directory(&cache);
+        if built.exists() {
+            return Self::in_dir(&built);
+        }
+        let build = || CONTROL_PLANE.locate_or_build(&progress);
+        locate_in(&cache, archive::pinned().as_ref(), &progress, build)
     }
 
-    fn in_dir(dir: &Path) -> Result<Self, Error> {
+    /// The programs in a directory.
+    pub(super) fn in_dir(dir: &Path) -> Result<Self, Error> {
         // Absolute, as the programs run in a directory of their own.
         let dir = std::path::absolute(dir).map_err(in_cache(dir))?;
         let program = |name| {
@@ -67,6 +86,26 @@ impl Binaries {
             kubectl: program("kubectl")?,
         })
     }
+}
+
+/// The programs of the archive, fetched into the cache where they are not there yet; else those that are built.
+pub(super) fn locate_in(
+    cache: &Path,
+    archive: Option<&Archive>,
+    progress: &dyn Fn(&str),
+    build: impl FnOnce() -> Result<PathBuf, go_programs::Error>,
+) -> Result<Binaries, Error> {
+    if let Some(archive) = archive {
+        let fetched = cache.join(&archive.name);
+        let fetch = |scratch: &Path| archive.fetch(scratch, progress);
+        match once(cache, &fetched, CONTROL_PLANE.what, progress, fetch) {
+            Ok(()) => return Binaries::in_dir(&fetched),
+            Err(error) => progress(&format!(
+                "the control plane could not be downloaded, so it is built from source: {error}"
+            )),
+        }
+    }
+    Binaries::in_dir(&build()?)
 }
 
 #[cfg(test)]

@@ -6,17 +6,18 @@
 
 // The tests and the demo include this module separately, and each uses a part of it.
 
+mod archive;
 pub mod audit;
 mod binaries;
 mod credentials;
 mod objects;
 mod process;
+mod setup_envtest;
 mod sources;
 
 pub use binaries::Binaries;
 pub use objects::{apply_crds, create_namespace, service_account_token};
 pub use process::{Program, program_dir};
-pub use sources::kubernetes_version;
 
 use kube::{
     Client, Config,

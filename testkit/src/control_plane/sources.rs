@@ -46,7 +46,7 @@ pub static CONTROL_PLANE: Set = Set {
 };
 
 /// The version of Kubernetes that is built, such as `v1.37.2`.
-pub fn kubernetes_version() -> &'static str {
+fn kubernetes_version() -> &'static str {
     word_after(KUBERNETES.go_mod, "require k8s.io/kubernetes ")
 }
 

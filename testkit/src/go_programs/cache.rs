@@ -87,13 +87,13 @@ pub fn default_dir() -> Result<PathBuf, Error> {
 
 /// Has `build` make the directory `built` in the cache, unless it is there. What `build` makes in its scratch directory
 /// is renamed at the end, so that `built` is complete or not there.
-pub fn once(
+pub fn once<E: From<Error>>(
     cache: &Path,
     built: &Path,
     what: &str,
     progress: &dyn Fn(&str),
-    build: impl FnOnce(&Path) -> Result<PathBuf, Error>,
-) -> Result<(), Error> {
+    build: impl FnOnce(&Path) -> Result<PathBuf, E>,
+) -> Result<(), E> {
     if built.exists() {
         return Ok(());
     }
@@ -109,7 +109,8 @@ pub fn once(
         .tempdir_in(cache)
         .map_err(in_cache(cache))?;
     let made = build(scratch.path())?;
-    fs::rename(&made, built).map_err(in_cache(built))
+    fs::rename(&made, built).map_err(in_cache(built))?;
+    Ok(())
 }
 
 /// One builder at a time; the lock goes with the file, also when its process is killed.

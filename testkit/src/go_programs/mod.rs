@@ -4,7 +4,7 @@
 
 mod cache;
 
-pub use cache::{Error, in_cache, non_empty_env};
+pub use cache::{Error, Error as CacheError, default_dir, in_cache, non_empty_env, once};
 
 use sha2::{Digest, Sha256};
 use std::{
@@ -64,9 +64,9 @@ pub struct Set {
 impl Set {
     /// The directory with the programs, built first where it is not there, telling `progress` what is going on.
     pub fn locate_or_build(&self, progress: &dyn Fn(&str)) -> Result<PathBuf, Error> {
-        let cache = cache::default_dir()?;
-        let built = cache.join(self.key());
-        cache::once(&cache, &built, self.what, progress, |scratch| {
+        let cache = default_dir()?;
+        let built = self.directory(&cache);
+        once(&cache, &built, self.what, progress, |scratch| {
             progress(&format!(
                 "building {} from source into {}; this happens once and takes {} on 2 cores",
                 self.what,
@@ -76,6 +76,11 @@ impl Set {
             self.build(scratch, progress)
         })?;
         Ok(built)
+    }
+
+    /// Where the programs are in the cache once they are built.
+    pub fn directory(&self, cache: &Path) -> PathBuf {
+        cache.join(self.key())
     }
 
     /// The name of the directory for exactly these sources, built in exactly this way for this machine.
@@ -175,6 +180,20 @@ impl Module {
         }
         Ok(dir)
     }
+}
+
+/// This kind of machine as Go names it, such as `linux-amd64`.
+pub fn machine() -> String {
+    let system = match env::consts::OS {
+        "macos" => "darwin",
+        other => other,
+    };
+    let processor = match env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    format!("{system}-{processor}")
 }
 
 /// The rest of the first line of a module file that begins with `prefix`, white space aside.
