@@ -10,6 +10,7 @@ use futures::{StreamExt, TryStreamExt};
 use kube::api::{ListParams, WatchEvent, WatchParams};
 use kube::{Api, ResourceExt};
 use operator_core::api::{LedgerEntry, WhatsAppPhoneNumber};
+use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -17,6 +18,7 @@ use super::plan::Action;
 use testkit::bed::Bed;
 use testkit::gateway::faults::Faults;
 use testkit::gateway::{After, Before, Change, Conduct, Kind, Passage, Request};
+use testkit::world::prune;
 
 /// One version of one resource.
 #[derive(Clone, Debug)]
@@ -59,6 +61,8 @@ pub struct Observer {
 pub struct Observed {
     pub faults: Arc<Faults>,
     pub observer: Arc<Observer>,
+    /// The status field that the API server does not know; it is upgraded when the faults end.
+    pub unknown_field: Option<String>,
 }
 
 // === impl Observer ===
@@ -168,6 +172,16 @@ impl Conduct for Observed {
             before
         };
         passage.boxed()
+    }
+
+    fn rewritten(&self, request: &Request) -> Option<Value> {
+        let field = self
+            .unknown_field
+            .as_ref()
+            .filter(|_| !self.faults.have_ended())?;
+        let mut body = request.body.clone();
+        prune(body.get_mut("status")?, field);
+        Some(body)
     }
 
     fn after<'a>(&'a self, request: &'a Request, status: StatusCode) -> BoxFuture<'a, After> {

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::events::v1::Event;
 use kube::ResourceExt;
@@ -28,6 +28,8 @@ pub struct Evidence {
     pub events: Vec<Event>,
     /// Whether an operator died: then an answer may be on the way to nobody beside the next call.
     pub crashed: bool,
+    /// When the faults ended.
+    pub faults_ended: Instant,
 }
 
 /// The automatic calls that the operator allows itself: `--attempt-limit`.
@@ -37,7 +39,7 @@ const ATTEMPT_LIMIT: usize = 8;
 const INPUTS_READ_BEFORE: Duration = Duration::from_secs(3);
 
 /// What a status says of a claim whose process is gone (`core/src/model/decide/settle.rs`).
-const LEFT: &str = "rocess that made the call is gone";
+const LEFT: &str = "process that claimed the register call is gone";
 
 /// How far ahead a time is that counts as rest.
 pub const REST: Duration = Duration::from_secs(20);
@@ -96,6 +98,7 @@ impl Judge<'_> {
             Self::one_claim_one_call,
             Self::one_request_one_call,
             Self::the_budget_is_kept,
+            Self::no_call_with_an_older_definition,
             Self::stalled_until_something_changes,
             Self::a_success_is_never_lost,
             Self::what_was_answered_is_recorded,
@@ -116,7 +119,7 @@ impl Judge<'_> {
                 .posts(number)
                 .filter(|post| self.is_requested(post))
                 .count();
-            (calls > requested).then(|| {
+            (calls > requested + self.forgotten(number)).then(|| {
                 format!(
                     "I1: {}: {calls} calls while registered, {requested} requested",
                     number.id
@@ -197,7 +200,9 @@ impl Judge<'_> {
                 .filter(|post| self.is_requested(post))
                 .count();
             let calls = report.counts.register_calls;
-            (calls > (ATTEMPT_LIMIT + requested).min(10)).then(|| {
+            let limit = (ATTEMPT_LIMIT + requested).min(10);
+            // Each time that a ledger is forgotten, its calls are.
+            (calls > limit * (1 + self.forgotten(number))).then(|| {
                 format!(
                     "I3: {}: {calls} calls, {requested} of them requested",
                     number.id
@@ -205,6 +210,19 @@ impl Judge<'_> {
             })
         });
         excess.collect()
+    }
+
+    /// "Where one that decisions read is missing, the API server's CRD is older than the operator: no call is made" ("The claim")
+    fn no_call_with_an_older_definition(&self) -> Vec<String> {
+        let Some(field) = &self.plan.unknown_field else {
+            return Vec::new();
+        };
+        let mut posts = self.seen.posts.iter();
+        let early = posts.find(|post| post.at < self.faults_ended);
+        early
+            .map(|post| format!("I2: a call without {field}: {post:?}"))
+            .into_iter()
+            .collect()
     }
 
     /// I4: "After Stalled: a change of what a call is made of, or the annotation; any other new generation, or a Secret
@@ -227,6 +245,9 @@ impl Judge<'_> {
                                 | Action::Secret(..)
                                 | Action::BreakSecret(_)
                                 | Action::DeleteSecret(_)
+                                // What stalled it stood in the status alone, or in that of a twin which is not looked at any more.
+                                | Action::Wipe(_)
+                                | Action::Label(..)
                         )
                 });
                 if stalled && !changed {
@@ -252,6 +273,9 @@ impl Judge<'_> {
                 let (Some(was), Some(is)) = (&before.status, &after.status) else {
                     continue;
                 };
+                if is_wiped(after) {
+                    continue; // By somebody else; what the operator makes of it must hold again.
+                }
                 if is_registered(was) && !is_registered(is) {
                     wrong.push(format!("I4: {name}: registered, and then not: {is:?}"));
                 }
@@ -286,6 +310,9 @@ impl Judge<'_> {
             else {
                 continue;
             };
+            if self.was_wiped(&uid, &id) {
+                continue; // The entry is gone; that the number is registered is the other checks' matter.
+            }
             let entry = last.attempts().iter().find(|attempt| attempt.id == id);
             let certain = !self.plan.graph_fails && !self.is_requested(post);
             let hold = last.status.as_ref().and_then(|status| status.hold.as_ref());
@@ -379,15 +406,46 @@ impl Judge<'_> {
             // A suspended one may be the one that goes ahead: "else oldest" ("What makes it try again").
             let of_number = |r: &&WhatsAppPhoneNumber| r.spec.phone_number_id == number.id;
             let mut all = self.last.iter().filter(of_number).peekable();
+            let most = 1 + self.forgotten(number);
             let wanted = all.peek().is_some() && all.all(|resource| !resource.spec.suspend);
             let right = match (number.registered_before, wanted && asked == 0) {
                 (true, _) => own == 0,
-                (false, true) => own == 1 && report.state.registered || self.is_given_up(number),
-                (false, false) => own <= 1,
+                (false, true) => {
+                    (1..=most).contains(&own) && report.state.registered || self.is_given_up(number)
+                }
+                (false, false) => own <= most,
             };
             (!right).then(|| format!("I2: {}: {own} calls, {asked} requested", number.id))
         });
         wrong.collect()
+    }
+
+    /// How often a call for a number may be forgotten. "A status that is wiped, or a restart after a deletion, loses it" ("Schedule and
+    /// budget"): only the process that made the call remembers it then, so it is forgotten where that dies or is not the only one.
+    /// For a twin, a resource without the label is as good as gone.
+    fn forgotten(&self, number: &Number) -> usize {
+        if !self.crashed && self.plan.operators == 1 {
+            return 0;
+        }
+        let of_number = |n: &usize| {
+            let named = self.plan.resources.get(*n);
+            named.is_some_and(|named| self.plan.numbers[named.number].id == number.id)
+        };
+        let twins = (0..self.plan.resources.len()).filter(of_number).count() > 1;
+        let forgets = |(_, action): &&(Instant, Action)| match action {
+            Action::Wipe(n) => of_number(n),
+            Action::Label(n, false) => twins && of_number(n),
+            _ => false,
+        };
+        self.seen.actions.iter().filter(forgets).count()
+    }
+
+    /// Whether the status was wiped after it had this claim.
+    fn was_wiped(&self, uid: &str, id: &str) -> bool {
+        let of_uid = |version: &&Version| version.object.uid().as_deref() == Some(uid);
+        let mut versions = self.seen.versions.iter().filter(of_uid);
+        let has = |version: &&Version| version.object.attempts().iter().any(|a| a.id == id);
+        versions.by_ref().any(|version| has(&version)) && versions.any(|v| is_wiped(&v.object))
     }
 
     fn is_given_up(&self, number: &Number) -> bool {
@@ -414,13 +472,22 @@ impl Judge<'_> {
     }
 
     /// The claims that a call may have been made by: those that were open when it passed, and those of resources that
-    /// had been deleted with an open claim.
+    /// had been deleted, or whose status was wiped, with an open claim.
     fn claims(&self, post: &Post) -> Vec<(String, String)> {
         let gone = self.seen.versions.iter().filter(|version| {
             version.deleted
                 && version.seen <= post.at + Duration::from_secs(1)
                 && version.object.spec.phone_number_id == post.number
         });
+        let wiped = self.by_uid().into_values().flat_map(|versions| {
+            let pairs: Vec<_> = versions.windows(2).map(|pair| (pair[0], pair[1])).collect();
+            pairs.into_iter().filter(move |(before, after)| {
+                let known = after.seen <= post.at + Duration::from_secs(1);
+                let own = before.object.spec.phone_number_id == post.number;
+                known && own && is_wiped(&after.object)
+            })
+        });
+        let gone = gone.chain(wiped.map(|(before, _)| before));
         let gone = gone.flat_map(|version| open_claims(&version.object));
         let mut claims = post.claims.clone();
         let known: Vec<_> = gone.filter(|claim| !claims.contains(claim)).collect();
@@ -556,6 +623,12 @@ fn unsettled(resource: &WhatsAppPhoneNumber) -> Option<&'static str> {
     }
     let rests = is_registered(status) || stalled || waits;
     (!rests).then_some("neither registered nor stalled nor waiting for long")
+}
+
+/// Whether a status is as the CRD has it before an operator wrote any.
+fn is_wiped(resource: &WhatsAppPhoneNumber) -> bool {
+    let status = resource.status.as_ref();
+    status.is_none_or(|status| status.observed_generation < 0)
 }
 
 fn succeeded(attempt: &LedgerEntry) -> bool {

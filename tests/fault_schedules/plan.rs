@@ -8,6 +8,7 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
+use operator_core::model::definition::{dropped, fullest};
 use testkit::gateway::faults::{Fault, Mix};
 use testkit::simulator::{NumberConfig, Step};
 
@@ -24,6 +25,10 @@ pub struct Plan {
     pub operators: usize,
     pub leader_elect: bool,
     pub graph_timeout: Duration,
+    /// Whether the operators go by a label, which people take off resources and put on again.
+    pub selects: bool,
+    /// The status field that the API server does not know, until its CRD is upgraded and the operators are restarted.
+    pub unknown_field: Option<String>,
     pub mix: Mix,
 }
 
@@ -53,12 +58,19 @@ pub enum Action {
     /// The annotation, with this value.
     Request(usize, u32),
     Suspend(usize, bool),
+    /// Takes the label off that the operators go by, or puts it on.
+    Label(usize, bool),
+    /// Takes away the whole status.
+    Wipe(usize),
     /// A PIN of two digits.
     BreakSecret(usize),
     DeleteSecret(usize),
     /// A sound token and PIN; the number says which.
     Secret(usize, u32),
 }
+
+/// The label that operators may go by; its value is `in` or `out`.
+pub const LABEL: &str = "schedule";
 
 /// How many resources a schedule has at most.
 const RESOURCES_MAX: usize = 4;
@@ -101,12 +113,17 @@ impl Plan {
             // Who leads is lost with the process: what else can happen to it is the other schedules' matter.
             mix = mix.without(Fault::CrashAfter);
         }
+        let selects = rng.random_bool(0.4);
+        let wipes = rng.random_bool(0.5);
+        let unknown_field = rng.random_bool(0.2).then(|| unknown_field(&mut rng));
         Self {
             seed,
             graph_fails,
             numbers,
-            actions: actions(&mut rng, &resources),
+            actions: actions(&mut rng, &resources, selects, wipes),
             resources,
+            selects,
+            unknown_field,
             operators,
             leader_elect,
             graph_timeout: Duration::from_secs(rng.random_range(1..3)),
@@ -123,6 +140,9 @@ impl Plan {
             "--retry-cap=1s".to_owned(),
             "--concurrency=4".to_owned(),
         ];
+        if self.selects {
+            flags.push(format!("--selector={LABEL}=in"));
+        }
         if self.leader_elect {
             flags.push("--leader-elect=true".to_owned());
             flags.push(format!("--lease-namespace={namespace}"));
@@ -242,10 +262,35 @@ fn resources(rng: &mut StdRng, twins: bool) -> Vec<Resource> {
     resources.collect()
 }
 
-/// What people do: every resource is created, some things happen to it, and in the end the Secrets are sound.
-fn actions(rng: &mut StdRng, resources: &[Resource]) -> Vec<Action> {
+/// A field that a decision relies on.
+fn unknown_field(rng: &mut StdRng) -> String {
+    let nested = [
+        "attempts.request",
+        "attempts.seen",
+        "attempts.count",
+        "attempts.finishTime",
+        "attempts.outcome",
+        "attempts.reason",
+        "attempts.httpStatus",
+        "wait.confirming",
+        "stall.tokenChanged",
+        "stall.request",
+        "hold.until",
+        "tokenWait.inARow",
+    ];
+    let whole = dropped(&fullest(jiff::Timestamp::now()), None);
+    let fields: Vec<String> = whole.into_iter().chain(nested.map(str::to_owned)).collect();
+    fields.choose(rng).cloned().expect("there are fields")
+}
+
+/// What people do: every resource is created, some things happen to it, and in the end the Secrets are sound, and every resource has the
+/// label that the operators go by.
+fn actions(rng: &mut StdRng, resources: &[Resource], selects: bool, wipes: bool) -> Vec<Action> {
     let mut actions = Vec::new();
     let (mut there, mut suspended) = (vec![false; resources.len()], vec![false; resources.len()]);
+    let mut out = vec![false; resources.len()];
+    // A status that another writer changed is looked at once a minute: a second wipe would take that long.
+    let mut wiped = vec![!wipes; resources.len()];
     let mut requests = rng
         .random_bool(0.3)
         .then_some(0)
@@ -259,7 +304,7 @@ fn actions(rng: &mut StdRng, resources: &[Resource]) -> Vec<Action> {
     for _ in 0..rng.random_range(0..9) {
         let n = rng.random_range(0..resources.len());
         let secret = rng.random_range(0..2);
-        let action = match rng.random_range(0..9) {
+        let action = match rng.random_range(0..13) {
             _ if !there[n] => Action::Create(n),
             0 | 1 => Action::Delete(n),
             2 | 3 => Action::Edit(n),
@@ -269,12 +314,17 @@ fn actions(rng: &mut StdRng, resources: &[Resource]) -> Vec<Action> {
                 .map_or(Action::Edit(n), |value| Action::Request(n, value)),
             6 => Action::BreakSecret(secret),
             7 => Action::DeleteSecret(secret),
-            _ => Action::Secret(secret, rng.random_range(1..4)),
+            8 => Action::Secret(secret, rng.random_range(1..4)),
+            9 | 10 if selects => Action::Label(n, out[n]),
+            11 | 12 if !wiped[n] => Action::Wipe(n),
+            _ => Action::Edit(n),
         };
         match action {
-            Action::Create(_) => (there[n], suspended[n]) = (true, false),
+            Action::Create(_) => (there[n], suspended[n], out[n]) = (true, false, false),
             Action::Delete(_) => (there[n], suspended[n]) = (false, false),
             Action::Suspend(_, now) => suspended[n] = now,
+            Action::Label(_, on) => out[n] = !on,
+            Action::Wipe(_) => wiped[n] = true,
             _ => {}
         }
         actions.push(action);
@@ -284,6 +334,9 @@ fn actions(rng: &mut StdRng, resources: &[Resource]) -> Vec<Action> {
             actions.push(Action::Create(n));
         } else if suspended[n] && rng.random_bool(0.8) {
             actions.push(Action::Suspend(n, false));
+        }
+        if there[n] && out[n] {
+            actions.push(Action::Label(n, true));
         }
     }
     actions.extend([Action::Secret(0, 0), Action::Secret(1, 0)]);

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::observer::{Observed, Observer};
 use super::oracle::{Evidence, restless};
-use super::plan::{Action, Plan, pin, token};
+use super::plan::{Action, LABEL, Plan, pin, token};
 use testkit::bed::{Bed, Gates};
 use testkit::control_plane::ControlPlane;
 use testkit::gateway::faults::{Crash, Fault, Faults};
@@ -79,6 +79,7 @@ pub async fn run(control_plane: &'static ControlPlane, seed: u64) -> Outcome {
     let conduct = Observed {
         faults: Arc::clone(&faults),
         observer: Arc::clone(&observer),
+        unknown_field: plan.unknown_field.clone(),
     };
     let gates = bed.gates(Arc::new(conduct)).await;
     let run = Arc::new(Run {
@@ -119,14 +120,21 @@ impl Run {
         let stop = CancellationToken::new();
         let fleet = tokio::spawn(Fleet::serve(Arc::clone(self), crashes, stop.clone()));
         self.act().await;
+        let faults_ended = Instant::now();
         self.faults.stop();
         self.gates.api_server.forget_before(self.version().await);
         self.faults.note("the faults have ended");
-        let settled = self.settle().await;
         stop.cancel();
-        let fleet = fleet.await.expect("the fleet");
-        let (logs, mut violations) = fleet.come_home().await;
-        violations.extend(settled.err());
+        let mut fleet = fleet.await.expect("the fleet");
+        let mut violations = Vec::new();
+        if self.plan.unknown_field.is_some() {
+            // Else they ask every ten minutes whether the CRD was upgraded.
+            violations = fleet.come_home().await;
+            fleet.set_out(self).await;
+        }
+        violations.extend(self.settle().await.err());
+        violations.extend(fleet.come_home().await);
+        let logs = fleet.logs;
         let last = self.resources().await;
         for resource in &last {
             let version = resource.resource_version().unwrap_or_default();
@@ -142,6 +150,7 @@ impl Run {
             last,
             logs,
             events: events.expect("the events").items,
+            faults_ended,
             crashed: self
                 .faults
                 .tally()
@@ -175,12 +184,12 @@ impl Run {
             Action::Create(n) => self.create(*n).await,
             Action::Delete(n) => self.bed.delete(name(n)).await,
             Action::Edit(n) => {
-                let policy = self.bed.get(name(n)).await.spec.deletion_policy;
+                let policy = self.bed.get(name(n)).await.spec.loss_policy;
                 let policy = match serde_json::to_value(policy) {
-                    Ok(policy) if policy == "Deregister" => "Retain",
-                    _ => "Deregister",
+                    Ok(policy) if policy == "Register" => "Report",
+                    _ => "Register",
                 };
-                let patch = json!({"spec": {"deletionPolicy": policy}});
+                let patch = json!({"spec": {"lossPolicy": policy}});
                 self.bed.patch(name(n), patch).await;
             }
             Action::Request(n, value) => self.bed.request(name(n), &value.to_string()).await,
@@ -188,6 +197,8 @@ impl Run {
                 let patch = json!({"spec": {"suspend": suspend}});
                 self.bed.patch(name(n), patch).await;
             }
+            Action::Label(n, on) => self.label(name(n), *on).await,
+            Action::Wipe(n) => self.bed.patch_status(name(n), json!(null)).await,
             Action::BreakSecret(n) => self.write_secret(&secret(n), &token(0), "12").await,
             Action::Secret(n, generation) => {
                 let (token, pin) = (token(*generation), pin(*generation));
@@ -207,6 +218,16 @@ impl Run {
         let names = json!({"tokenSecretRef": {"name": secret}, "pinSecretRef": {"name": secret}});
         let number = &self.plan.numbers[resource.number].id;
         self.bed.declare_with(&resource.name, number, names).await;
+        if self.plan.selects {
+            self.label(&resource.name, true).await;
+        }
+    }
+
+    async fn label(&self, name: &str, on: bool) {
+        let labels = json!({LABEL: if on { "in" } else { "out" }});
+        self.bed
+            .patch(name, json!({"metadata": {"labels": labels}}))
+            .await;
     }
 
     async fn write_secret(&self, name: &str, token: &str, pin: &str) {
@@ -282,15 +303,19 @@ impl Fleet {
             logs: Vec::new(),
             deaths: 0,
         };
-        for _ in 0..run.plan.operators {
-            fleet.operators.push(run.launch().await);
-        }
+        fleet.set_out(&run).await;
         while let Some(Some(crash)) = stop.run_until_cancelled(crashes.recv()).await {
             if fleet.deaths < DEATHS_MAX {
                 fleet.replace_one(&run, crash).await;
             }
         }
         fleet
+    }
+
+    async fn set_out(&mut self, run: &Run) {
+        for _ in 0..run.plan.operators {
+            self.operators.push(run.launch().await);
+        }
     }
 
     async fn replace_one(&mut self, run: &Run, crash: Crash) {
@@ -306,8 +331,8 @@ impl Fleet {
         self.operators.insert(place, run.launch().await);
     }
 
-    /// Ends the operators as Kubernetes does; their logs, and what is wrong with how they ended.
-    async fn come_home(mut self) -> (Vec<String>, Vec<String>) {
+    /// Ends the operators as Kubernetes does; what is wrong with how they ended.
+    async fn come_home(&mut self) -> Vec<String> {
         let mut violations = Vec::new();
         for operator in std::mem::take(&mut self.operators) {
             let (status, log) = operator.terminate().await;
@@ -316,6 +341,6 @@ impl Fleet {
             }
             self.logs.push(log);
         }
-        (self.logs, violations)
+        violations
     }
 }

@@ -32,6 +32,9 @@ pub enum Fault {
     LoseAnswer,
     /// Another answer is given: what was asked is done.
     Lie,
+    /// A request is refused, or its answer replaced, with a 404 that is not about its object: something in front of the API server
+    /// has no route.
+    NotFound,
     /// The operator dies before it has the answer: what was asked is done.
     CrashAfter,
     /// A change comes late.
@@ -72,7 +75,10 @@ const WEIGHTS: [(Fault, Stage, u32); 13] = [
 ];
 
 /// What a write is refused with; other requests have no conflicts.
-const CODES: [u16; 6] = [429, 500, 503, 504, 409, 409];
+const CODES: [u16; 8] = [429, 500, 503, 504, 404, 404, 409, 409];
+
+/// The first so many of them are not about conflicts.
+const NO_CONFLICTS: usize = 6;
 
 /// No more register calls of a number than this are lost before they act: each costs an attempt.
 const LOST_CALLS_MAX: u64 = 3;
@@ -174,6 +180,11 @@ impl Faults {
         self.stopped.store(true, Ordering::SeqCst);
     }
 
+    /// Whether they have ended.
+    pub fn have_ended(&self) -> bool {
+        self.stopped.load(Ordering::SeqCst)
+    }
+
     /// How many requests have come.
     pub fn seen(&self) -> watch::Receiver<u64> {
         self.seen.subscribe()
@@ -220,7 +231,7 @@ impl Faults {
             None
         });
         Draw {
-            fault: fault.filter(|_| !self.stopped.load(Ordering::SeqCst)),
+            fault: fault.filter(|_| !self.have_ended()),
             what,
             nth,
             rng,
@@ -264,7 +275,7 @@ impl Faults {
             Fault::Refuse => {
                 let code = code(request.kind, &mut draw.rng);
                 let retry_after = code == 429 && draw.rng.random_bool(0.5);
-                self.made(fault, &draw, &code.to_string());
+                self.made(with_code(fault, code), &draw, &code.to_string());
                 if retry_after {
                     Before::Throttle(1)
                 } else {
@@ -295,7 +306,8 @@ impl Faults {
             }
             Fault::Lie => {
                 let code = code(request.kind, &mut draw.rng);
-                self.made(fault, &draw, &format!("{code} instead of {status}"));
+                let told = format!("{code} instead of {status}");
+                self.made(with_code(fault, code), &draw, &told);
                 After::Lie(code)
             }
             Fault::CrashAfter => {
@@ -370,7 +382,12 @@ fn factor(fault: Fault, kind: Kind, nth: u64) -> u32 {
     }
 }
 
+/// The fault by its name: a 404 is one of its own.
+fn with_code(fault: Fault, code: u16) -> Fault {
+    if code == 404 { Fault::NotFound } else { fault }
+}
+
 fn code(kind: Kind, rng: &mut StdRng) -> u16 {
     let writes = matches!(kind, Kind::Claim | Kind::Record | Kind::Status);
-    CODES[rng.random_range(0..if writes { CODES.len() } else { 4 })]
+    CODES[rng.random_range(0..if writes { CODES.len() } else { NO_CONFLICTS })]
 }

@@ -252,6 +252,8 @@ fn throttle(seconds: u64) -> Response {
 /// What the API server answers when it fails.
 fn failure(code: u16) -> Response {
     let reason = match code {
+        // Without details: it is not said what was not found.
+        404 => "NotFound",
         409 => "Conflict",
         410 => "Expired",
         429 => "TooManyRequests",
