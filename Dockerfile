@@ -12,6 +12,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,targe
     RUSTFLAGS=-Ctarget-feature=+crt-static cargo auditable build --frozen --profile image --package whatsapp-operator --target "$target" && \
     cp "target/$target/image/whatsapp-operator" /
 
+# MALLOC_ARENA_MAX: else the C library keeps up to eight heaps for each core, and the memory depends on the node.
 FROM gcr.io/distroless/static:nonroot@sha256:e2e927ec666bae08560abb3c55d0659eceabb657f56b6782ab500a9fc7f555e3
 COPY --from=build /whatsapp-operator /
 COPY --from=build /src/LICENSE /THIRD-PARTY-LICENSES.txt /usr/share/doc/whatsapp-operator/
@@ -25,7 +26,6 @@ LABEL org.opencontainers.image.licenses="Apache-2.0"
 LABEL org.opencontainers.image.version="0.1.0"
 LABEL org.opencontainers.image.revision="${REVISION}"
 ENV SSL_CERT_FILE="/etc/ssl/certs/ca-certificates.crt"
-# Else the C library keeps up to eight heaps for each core, and the memory depends on the node.
 ENV MALLOC_ARENA_MAX="2"
 USER 65532:65532
 EXPOSE 8080/tcp
