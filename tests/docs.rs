@@ -1,11 +1,15 @@
-//! The README and `docs/` name what is there, and the README's permissions are enough. Its tables are made by
+//! The README and the book in `docs/` name what is there, and the documented permissions are enough. The tables are made by
 //! `cargo xtask docs`.
 
-/// Reads tables, code spans and fenced blocks out of Markdown.
+/// The page of kubectl commands, in use.
+mod everyday;
+/// Links and addresses.
+mod links;
+/// Reads tables, code spans, links and fenced blocks out of Markdown.
 mod markdown;
 /// Names in code spans anywhere in the documentation.
 mod names;
-/// The permissions of the README, in use.
+/// The documented permissions, in use.
 mod permissions;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,7 +27,7 @@ use whatsapp_operator::memory::WatchId;
 use whatsapp_operator::telemetry::metrics::Metrics;
 
 /// A path in the repository.
-fn in_repository(path: &str) -> PathBuf {
+fn in_repository(path: impl AsRef<Path>) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
@@ -32,23 +36,42 @@ pub fn text(path: &str) -> String {
     std::fs::read_to_string(in_repository(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// Everything that people read, as path and text.
-fn documents() -> Vec<(&'static str, String)> {
-    [
-        "README.md",
-        "CHANGELOG.md",
-        "CONTRIBUTING.md",
-        "SECURITY.md",
-        "docs/design/protocol.md",
-        "docs/design/rooms.md",
-        "docs/faults.md",
-        "docs/guarantees.md",
-        "docs/releasing.md",
-        "docs/runbook.md",
-        "examples/gitops/README.md",
-    ]
-    .map(|path| (path, text(path)))
-    .into()
+/// Everything that people read, as path and text: what is at the root, the book, and the READMEs.
+fn documents() -> Vec<(String, String)> {
+    let others =
+        ["charts/whatsapp-operator", "examples/gitops"].map(|path| format!("{path}/README.md"));
+    let pages = [pages(""), all_pages("docs")].concat();
+    let paths = pages.into_iter().chain(others);
+    paths.map(|path| (path.clone(), text(&path))).collect()
+}
+
+/// The Markdown files in a directory.
+fn pages(directory: &str) -> Vec<String> {
+    let files = files(directory).into_iter();
+    let markdown = files.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    markdown
+        .map(|path| path.to_str().expect("a name that is text").to_owned())
+        .collect()
+}
+
+/// The Markdown files in a directory and below it.
+fn all_pages(directory: &str) -> Vec<String> {
+    let below = files(directory)
+        .into_iter()
+        .filter(|path| in_repository(path).is_dir());
+    let below = below.flat_map(|path| all_pages(path.to_str().expect("a name that is text")));
+    pages(directory).into_iter().chain(below).collect()
+}
+
+/// What is in a directory, in order.
+fn files(directory: impl AsRef<Path>) -> Vec<PathBuf> {
+    let directory = directory.as_ref();
+    let entries = std::fs::read_dir(in_repository(directory));
+    let entries = entries.unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
+    let names = entries.map(|entry| entry.expect("an entry can be read").file_name());
+    let mut paths: Vec<_> = names.map(|name| directory.join(name)).collect();
+    paths.sort();
+    paths
 }
 
 /// The flags of `whatsapp-operator run`, as clap knows them.

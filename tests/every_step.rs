@@ -1,7 +1,7 @@
 //! The process dies at every step, and the resource is deleted and made again at every step: how many register calls
 //! does Graph see? A step is each Kubernetes write and each Graph call, before and after the server has done it.
 //!
-//! The results stand in docs/faults.md, and are compared with it. After a change that is meant, write them anew:
+//! The results stand in docs/design/faults.md, and are compared with it. After a change that is meant, write them anew:
 //! `WRITE_FAULTS=1 cargo test every_step`.
 
 mod matrix;

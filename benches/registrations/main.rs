@@ -2,7 +2,7 @@
 //!
 //! `cargo bench`, or `cargo bench --bench registrations -- --numbers 100 --rounds 1`; with `--sizing 500,2000` the memory for
 //! so many registered numbers. A real API server and the Graph
-//! simulator of the tests; `docs/benchmarks.md` says what the columns mean.
+//! simulator of the tests; `docs/operations/benchmarks.md` says what the columns mean.
 
 // Here a panic is a message to people, not a fault.
 #![allow(

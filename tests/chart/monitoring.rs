@@ -51,7 +51,7 @@ fn the_alerts_ask_for_metrics_labels_and_values_that_there_are() {
 #[test]
 fn each_alert_is_named_ranked_and_explained() {
     let name = Regex::new("^WhatsApp([A-Z][a-z]+)+$").expect("a pattern");
-    let runbook = text("docs/runbook.md");
+    let runbook = text("docs/operations/runbook.md");
     for alert in alerts() {
         assert!(name.is_match(&alert.name), "{}", alert.name);
         assert!(!alert.wait.is_empty(), "{}", alert.name);
@@ -70,7 +70,7 @@ fn each_alert_is_named_ranked_and_explained() {
             alert.name
         );
         let address = &alert.annotations["runbook_url"];
-        let section = format!("/docs/runbook.md#{}", alert.name.to_lowercase());
+        let section = format!("/operations/runbook.html#{}", alert.name.to_lowercase());
         assert!(address.ends_with(&section), "{address}");
         assert!(
             runbook.contains(&format!("\n### {}\n", alert.name)),

@@ -1,4 +1,4 @@
-//! The README's permissions are enough: the operator's program, with them and no others, does the main job.
+//! The documented permissions are enough: the operator's program, with them and no others, does the main job.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -24,7 +24,7 @@ use testkit::operator::Operator;
 const NAME: &str = "operator";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_permissions_of_the_readme_are_enough() {
+async fn the_documented_permissions_are_enough() {
     let bed = Bed::new().await;
     let lease = format!("--lease-namespace={}", bed.namespace);
     let operator = operator_with(&bed, rules(), &["--leader-elect=true", &lease]).await;
@@ -61,7 +61,7 @@ async fn without_the_watch_get_on_secrets_is_enough() {
     assert_eq!(
         modest.len() + 1,
         all.len(),
-        "the README has a row for watching Secrets"
+        "the page has a row for watching Secrets"
     );
     let operator = operator_with(&bed, modest, &["--secret-watch=false"]).await;
     bed.declare("modest", "6002").await;
@@ -213,7 +213,7 @@ where
     api.create(&params, &object).await.expect("the object");
 }
 
-/// The rows of the README's table as rules.
+/// The rows of the table as rules.
 fn rules() -> Vec<PolicyRule> {
     let rule = |row: &BTreeMap<&str, &str>| PolicyRule {
         api_groups: Some(vec![match row["API group"] {
@@ -224,7 +224,7 @@ fn rules() -> Vec<PolicyRule> {
         verbs: row["verbs"].split(", ").map(str::to_owned).collect(),
         ..PolicyRule::default()
     };
-    table(&text("README.md"), "API group")
+    table(&text("docs/reference/permissions.md"), "API group")
         .iter()
         .map(rule)
         .collect()

@@ -1,4 +1,4 @@
-//! The results as they stand in docs/faults.md.
+//! The results as they stand in docs/design/faults.md.
 
 use std::path::Path;
 
@@ -41,7 +41,7 @@ pub fn table(scenario: Scenario, whole: &Outcome, rows: &[Row]) -> String {
 fn title(fault: Fault) -> &'static str {
     match fault {
         Fault::Crash => "the process dies",
-        Fault::Recreate => "the resource is made anew",
+        Fault::Recreate => "the resource is re-created",
         Fault::Rename => "the resource is renamed",
     }
 }
@@ -52,13 +52,13 @@ fn cell(outcome: &Outcome) -> String {
 
 /// Compares the tables with the documentation, or writes them there.
 pub fn compare(tables: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/faults.md");
-    let text = std::fs::read_to_string(&path).expect("docs/faults.md");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/design/faults.md");
+    let text = std::fs::read_to_string(&path).expect("docs/design/faults.md");
     let (before, rest) = text.split_once(START).expect("the start of the tables");
     let (written, after) = rest.split_once(END).expect("the end of the tables");
     if std::env::var_os("WRITE_FAULTS").is_some() {
         let text = [before, START, tables, END, after].concat();
-        std::fs::write(&path, text).expect("docs/faults.md is written");
+        std::fs::write(&path, text).expect("docs/design/faults.md is written");
         return;
     }
     let differences: Vec<_> = tables
@@ -67,7 +67,7 @@ pub fn compare(tables: &str) {
         .collect();
     assert!(
         written == tables,
-        "docs/faults.md says otherwise. Not there:\n{}\nIf that is meant: WRITE_FAULTS=1 cargo test every_step",
+        "docs/design/faults.md says otherwise. Not there:\n{}\nIf that is meant: WRITE_FAULTS=1 cargo test every_step",
         differences.join("\n")
     );
 }

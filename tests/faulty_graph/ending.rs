@@ -140,7 +140,7 @@ fn after_read(case: &Case<'_>, post: Option<&Call>) -> Option<End> {
     (case.posts().count() == LIMIT).then_some(End::Waiting(reasons, first.time, wait))
 }
 
-/// The waits that outlast the test (the README's table of reasons).
+/// The waits that outlast the test (the book's table of reasons).
 fn long_wait(post: &Call) -> Option<Duration> {
     let hours = |hours: u64| Some(Duration::from_secs(hours * 3_600));
     match post.reason()? {
@@ -153,7 +153,7 @@ fn long_wait(post: &Call) -> Option<Duration> {
     }
 }
 
-/// Whether nothing is tried again for this reason until something changes (the README's table of reasons: "stall").
+/// Whether nothing is tried again for this reason until something changes (the book's table of reasons: "stall").
 fn is_final(reason: Reason) -> bool {
     matches!(
         reason,

@@ -1,4 +1,4 @@
-//! What an answer means by the tables of docs/design/protocol.md and the README, written a second time and from the other end: from the step of a script
+//! What an answer means by the tables of docs/design/protocol.md and the table of reasons, written a second time and from the other end: from the step of a script
 //! that made it. Where this and the operator differ, one of the two is wrong.
 
 use operator_core::api::Reason;

@@ -202,20 +202,17 @@ fn at_the_time_of(expected: &Value, mut resource: Value) -> Value {
     resource
 }
 
-/// Every script is in the ConfigMap that people copy, and in the README, as it is tested here.
+/// Every script is in the ConfigMap that people copy, and that the book shows, as it is tested here.
 #[test]
-fn the_configmap_and_the_readme_have_the_scripts() -> Tested {
+fn the_configmap_has_the_scripts_and_the_book_shows_it() -> Tested {
     let config = yaml("argo-cd/argocd-cm.yaml").remove(0);
     let kind = "whatsapp-operator.dev_WhatsAppPhoneNumber";
     let health_key = format!("resource.customizations.health.{kind}");
     assert_eq!(config["data"][&health_key], script("health.lua").as_str());
 
-    let readme = std::fs::read_to_string("README.md")?;
-    let block = format!(
-        "data:\n  {health_key}: |\n{}",
-        indented(&script("health.lua"))
-    );
-    assert!(readme.contains(&block), "the README lacks:\n{block}");
+    let page = std::fs::read_to_string("docs/guides/gitops.md")?;
+    let include = "{{#include ../../examples/gitops/argo-cd/argocd-cm.yaml}}";
+    assert!(page.contains(include), "the page lacks {include}");
 
     let actions = config["data"][format!("resource.customizations.actions.{kind}")]
         .as_str()
@@ -238,12 +235,4 @@ fn the_configmap_and_the_readme_have_the_scripts() -> Tested {
     let offered: Vec<_> = offered.map(|action| action.name).collect();
     assert_eq!(names, offered, "every action that is offered is defined");
     Ok(())
-}
-
-fn indented(text: &str) -> String {
-    let lines = text.lines().map(|line| match line {
-        "" => "\n".to_owned(),
-        line => format!("    {line}\n"),
-    });
-    lines.collect()
 }

@@ -183,7 +183,8 @@ async fn rename_all(restart: Restart) {
                 let called =
                     |report: &testkit::simulator::NumberReport| report.counts.register_calls == 2;
                 let called = bed.simulator.until(&number.id, called).await;
-                called.expect("the documented limit; if it is gone, mend docs/guarantees.md");
+                called
+                    .expect("the documented limit; if it is gone, mend docs/design/guarantees.md");
             }
             renamed
         }

@@ -39,7 +39,7 @@
 {{- $warnings = append $warnings "crds.keep is false: helm uninstall deletes every WhatsAppPhoneNumber in the cluster. The numbers stay registered, their ledger of calls is lost." -}}
 {{- end -}}
 {{- if not .Values.rbac.create -}}
-{{- $warnings = append $warnings (printf "rbac.create is false: give the ServiceAccount %s the permissions that the chart's README lists." (include "whatsapp-operator.serviceAccountName" .)) -}}
+{{- $warnings = append $warnings (printf "rbac.create is false: give the ServiceAccount %s the permissions at https://whatsapp-operator.github.io/whatsapp-operator/reference/permissions.html." (include "whatsapp-operator.serviceAccountName" .)) -}}
 {{- end -}}
 {{- if and .Values.metrics.serviceMonitor.enabled .Values.metrics.podMonitor.enabled -}}
 {{- $warnings = append $warnings "metrics.serviceMonitor.enabled and metrics.podMonitor.enabled are both true: Prometheus scrapes every pod twice, and sums count double. Keep one of them." -}}

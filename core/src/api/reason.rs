@@ -1,6 +1,6 @@
 //! Every reason that a condition, an attempt or an event can carry, and its consequences.
 //!
-//! `cargo xtask docs` makes the README's table of them.
+//! `cargo xtask docs` makes the book's table of them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,7 +16,7 @@ macro_rules! reasons {
         }
 
         impl Reason {
-            /// Every reason, in the order of the README's table.
+            /// Every reason, in the order of the book's table.
             pub const ALL: &'static [Self] = &[$(Self::$name,)+];
 
             /// The reason as conditions spell it.

@@ -16,7 +16,7 @@ pub struct WhatsAppPhoneNumberStatus {
     #[serde(default = "never_observed")]
     pub observed_generation: i64,
 
-    /// The conditions Registered, Failed, Ready, Reconciling, Stalled and Observed; the README explains them.
+    /// The conditions Registered, Failed, Ready, Reconciling, Stalled and Observed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions_schema")]
     pub conditions: Vec<Condition>,
@@ -265,7 +265,7 @@ pub struct Hold {
     pub reason: Reason,
     /// What happened.
     pub message: String,
-    /// The end of the hold, where it ends by itself.
+    /// The end of the hold, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Time>,
 }
@@ -608,7 +608,7 @@ fn is_zero(n: &i32) -> bool {
 /// A list of `metav1.Condition` that merges by `type`, with the bounds of the Go type.
 fn conditions_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
-        "description": "The conditions Registered, Failed, Ready, Reconciling and Stalled; the README explains them.",
+        "description": "The conditions Registered, Failed, Ready, Reconciling and Stalled.",
         "type": "array",
         "x-kubernetes-list-type": "map",
         "x-kubernetes-list-map-keys": ["type"],
@@ -635,7 +635,7 @@ fn conditions_schema(_: &mut SchemaGenerator) -> Schema {
                     "type": "string", "format": "date-time"
                 },
                 "reason": {
-                    "description": "The reason in one word; the README explains each.",
+                    "description": "The reason in one word.",
                     "type": "string", "minLength": 1, "maxLength": 1024,
                     "pattern": "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"
                 },

@@ -9,6 +9,7 @@
 
 mod markdown;
 mod monitoring;
+mod permissions;
 mod places;
 mod reasons;
 mod resource;
@@ -20,7 +21,15 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// The documents with generated tables.
-const DOCUMENTS: [&str; 1] = ["README.md"];
+const DOCUMENTS: [&str; 7] = [
+    "docs/concepts/retrying.md",
+    "docs/reference/alerts.md",
+    "docs/reference/api.md",
+    "docs/reference/flags.md",
+    "docs/reference/metrics.md",
+    "docs/reference/permissions.md",
+    "docs/reference/reasons.md",
+];
 
 /// Writes the tables of the documentation from the code.
 #[derive(Debug, clap::Args)]
@@ -121,6 +130,7 @@ fn tables() -> Tables {
         ("conditions", resource::conditions()),
         ("flags", settings::flags()),
         ("metrics", monitoring::metrics()),
+        ("permissions", permissions::permissions()),
         ("reasons", reasons::reasons()),
         ("spec", resource::spec()),
         ("status", resource::status()),

@@ -78,7 +78,7 @@ fn alert(rule: &Value) -> [String; 4] {
     let name = text(&rule["alert"]);
     let section = name.to_lowercase();
     [
-        format!("[`{name}`](docs/runbook.md#{section})"),
+        format!("[`{name}`](../operations/runbook.md#{section})"),
         text(&rule["labels"]["severity"]),
         text(&rule["for"]),
         without_templates(&text(&rule["annotations"]["summary"])),

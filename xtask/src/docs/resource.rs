@@ -12,24 +12,37 @@ pub fn conditions() -> String {
     table(["type", "meaning"], rows)
 }
 
-/// The fields of `spec`.
+/// The fields of `spec`, and below them the fields of those that are objects.
 pub fn spec() -> String {
-    let schema = schema("spec");
-    let rows = fields(&schema).into_iter().map(|field| {
-        let default = field
-            .default()
-            .unwrap_or_else(|| field.absence().to_owned());
-        [code(field.name), field.type_(), default, field.meaning()]
-    });
-    table(["spec field", "type", "default", "meaning"], rows)
+    described("spec", |fields| {
+        let rows = fields.iter().map(|field| {
+            let default = field.default();
+            let default = default.unwrap_or_else(|| field.absence().to_owned());
+            [code(field.name), field.type_(), default, field.meaning()]
+        });
+        table(["field", "type", "default", "meaning"], rows)
+    })
 }
 
-/// The fields of `status`.
+/// The same of `status`, which people do not write.
 pub fn status() -> String {
-    let schema = schema("status");
-    let rows = fields(&schema).into_iter();
-    let rows = rows.map(|field| [code(field.name), field.type_(), field.meaning()]);
-    table(["status field", "type", "meaning"], rows)
+    described("status", |fields| {
+        let rows = fields.iter();
+        let rows = rows.map(|field| [code(field.name), field.type_(), field.meaning()]);
+        table(["field", "type", "meaning"], rows)
+    })
+}
+
+/// A table of the fields of a part, and a section for each field that has fields.
+fn described(part: &str, table: impl Fn(&[Field<'_>]) -> String) -> String {
+    let schema = schema(part);
+    let all = fields(&schema);
+    let sections = all.iter().filter_map(|field| {
+        let inner = field.fields();
+        let section = format!("\n### {part}.{}\n\n{}", field.name, table(&inner));
+        (!inner.is_empty()).then_some(section)
+    });
+    table(&all) + &sections.collect::<String>()
 }
 
 /// `spec` or `status` in the schema of the CRD.
@@ -88,26 +101,19 @@ impl Field<'_> {
         if self.required { "required" } else { "none" }
     }
 
-    /// The description, the values that are allowed, and the fields within.
+    /// The description and the values that are allowed.
     fn meaning(&self) -> String {
         let mut meaning = self.text("description").to_owned();
         if let Some(values) = self.schema["enum"].as_array() {
             let values = values.iter().filter_map(Value::as_str);
             meaning += &format!(" One of {}.", codes(values));
         }
-        let object = self.schema.get("items").unwrap_or(self.schema);
-        let inner: Vec<String> = fields(object).iter().map(Field::with_default).collect();
-        if !inner.is_empty() {
-            meaning += &format!(" Fields: {}.", inner.join(", "));
-        }
         meaning
     }
 
-    fn with_default(&self) -> String {
-        let default = self
-            .default()
-            .map(|default| format!(" (default {default})"));
-        code(self.name) + &default.unwrap_or_default()
+    /// The fields of an object, or of the objects in a list.
+    fn fields(&self) -> Vec<Field<'_>> {
+        fields(self.schema.get("items").unwrap_or(self.schema))
     }
 
     fn text(&self, key: &str) -> &str {

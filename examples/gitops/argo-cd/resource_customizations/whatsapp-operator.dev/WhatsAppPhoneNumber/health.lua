@@ -1,4 +1,4 @@
--- The conditions follow kstatus: github.com/whatsapp-operator/whatsapp-operator#conditions
+-- The conditions follow kstatus: whatsapp-operator.github.io/whatsapp-operator/concepts/retrying.html#conditions
 local health = { status = "Progressing", message = "Waiting for the operator" }
 local status = obj.status or {}
 if status.observedGeneration ~= obj.metadata.generation then
