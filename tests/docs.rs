@@ -6,7 +6,7 @@ mod everyday;
 /// Links and addresses.
 mod links;
 /// Reads tables, code spans, links and fenced blocks out of Markdown.
-mod markdown;
+pub mod markdown;
 /// Names in code spans anywhere in the documentation.
 mod names;
 /// The documented permissions, in use.
@@ -38,8 +38,8 @@ pub fn text(path: &str) -> String {
 
 /// Everything that people read, as path and text: what is at the root, the book, and the READMEs.
 fn documents() -> Vec<(String, String)> {
-    let others =
-        ["charts/whatsapp-operator", "examples/gitops"].map(|path| format!("{path}/README.md"));
+    let others = ["charts/whatsapp-operator", "examples/gitops", "examples/try"];
+    let others = others.map(|path| format!("{path}/README.md"));
     let pages = [pages(""), all_pages("docs")].concat();
     let paths = pages.into_iter().chain(others);
     paths.map(|path| (path.clone(), text(&path))).collect()

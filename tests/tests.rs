@@ -24,6 +24,8 @@ mod definition;
 mod docs;
 /// Crashes, deletions and renames at every step.
 mod every_step;
+/// What people try first does what its README says.
+mod examples;
 /// A faulty API server: random schedules of faults, checked against the invariants.
 mod fault_schedules;
 /// A Graph that does everything it should not: call by call, over days, and without a connection.

@@ -1,6 +1,6 @@
 //! `cargo demo`: the operator at work, on a real Kubernetes API server and a simulated Graph API.
 //!
-//! Nothing needs to be there but Rust and Go. The API server is built on the first run, the resources are those in
+//! Nothing needs to be there but Rust. The API server is downloaded or built on the first run, the resources are those in
 //! `examples/manifests/`, and the table is the one that `kubectl get wapn` prints. At the end stands how often the
 //! operator called for each number, as the simulator counted it. Everything that was started is stopped again.
 
@@ -127,7 +127,7 @@ impl Stage {
 
         step("Starting a simulated Graph API");
         let simulator = Simulator::start().await;
-        scenario::prepare(&simulator);
+        scenario::prepare(&simulator)?;
         println!("Graph API: {}", simulator.base_url());
 
         step("Starting the operator, as a process of its own, with short waits");

@@ -1,8 +1,10 @@
-//! What the demo shows: for each resource in `examples/manifests/` how Graph behaves, and how it has to end.
+//! What the demo shows: each resource in `examples/manifests/`, and how it has to end.
 
 use operator_core::api::conditions;
 use operator_core::api::{WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
-use testkit::simulator::{Action, NumberConfig, Simulator, Step};
+use testkit::simulator::{Simulator, numbers_from_yaml};
+
+use crate::Failure;
 
 /// The resource whose Secret comes later.
 pub const LATE_SECRET: &str = "late-secret";
@@ -13,8 +15,8 @@ pub const FAILED: &str = "wrong-pin";
 /// The PIN that its Secret should hold.
 pub const RIGHT_PIN: &str = "123456";
 
-/// What `Retry-After` says in the demo: real usage headers count in minutes, which would be long to watch.
-const RETRY_AFTER_SECONDS: &str = "8";
+/// How the simulated Graph API keeps each number, and the faults to come.
+const NUMBERS: &str = include_str!("../../examples/try/numbers.yaml");
 
 /// How a resource stands, in few words.
 pub struct Summary {
@@ -38,8 +40,6 @@ pub struct Scenario {
     pub posts: usize,
     /// How it must stand in the end.
     pub ends: Summary,
-    /// How Graph keeps the number, and the faults to come.
-    graph: fn() -> NumberConfig,
 }
 
 /// Everything that the demo shows, in the order of the phone number IDs.
@@ -50,7 +50,6 @@ pub const SCENARIOS: [Scenario; 8] = [
         story: "not registered yet",
         posts: 1,
         ends: registered("RegistrationSucceeded"),
-        graph: NumberConfig::fresh,
     },
     Scenario {
         name: "already-registered",
@@ -58,7 +57,6 @@ pub const SCENARIOS: [Scenario; 8] = [
         story: "registered before: adopted",
         posts: 0,
         ends: registered("AlreadyRegistered"),
-        graph: || NumberConfig::registered().app_secret("already-registered-demo-app-secret"),
     },
     Scenario {
         name: FAILED,
@@ -70,7 +68,6 @@ pub const SCENARIOS: [Scenario; 8] = [
             status: "True",
             reason: "PinMismatch",
         },
-        graph: || NumberConfig::fresh().pin(RIGHT_PIN),
     },
     Scenario {
         name: "rate-limited",
@@ -78,7 +75,6 @@ pub const SCENARIOS: [Scenario; 8] = [
         story: "429 with usage header, success",
         posts: 2,
         ends: registered("RegistrationSucceeded"),
-        graph: || NumberConfig::fresh().script(vec![rate_limit()]),
     },
     Scenario {
         name: "server-error",
@@ -86,7 +82,6 @@ pub const SCENARIOS: [Scenario; 8] = [
         story: "500, then success",
         posts: 2,
         ends: registered("RegistrationSucceeded"),
-        graph: || NumberConfig::fresh().script(vec![Step::server_error()]),
     },
     Scenario {
         name: "lost-answer",
@@ -94,7 +89,6 @@ pub const SCENARIOS: [Scenario; 8] = [
         story: "registered, the answer is lost",
         posts: 1,
         ends: registered("OutcomeConfirmed"),
-        graph: || NumberConfig::fresh().script(vec![Step::hang_up_after()]),
     },
     Scenario {
         name: LATE_SECRET,
@@ -102,7 +96,6 @@ pub const SCENARIOS: [Scenario; 8] = [
         story: "the Secret appears later",
         posts: 1,
         ends: registered("RegistrationSucceeded"),
-        graph: NumberConfig::fresh,
     },
     Scenario {
         name: "suspended",
@@ -114,7 +107,6 @@ pub const SCENARIOS: [Scenario; 8] = [
             status: "False",
             reason: "Suspended",
         },
-        graph: NumberConfig::fresh,
     },
 ];
 
@@ -126,24 +118,12 @@ const fn registered(reason: &'static str) -> Summary {
     }
 }
 
-fn rate_limit() -> Step {
-    Step::new(Action::RateLimited {
-        regain_minutes: Some(0),
-        retry_after: Some(RETRY_AFTER_SECONDS.to_owned()),
-        http_status: Some(429),
-        code: None,
-    })
-}
-
 /// Lets the simulated Graph API know every number of the demo.
-pub fn prepare(simulator: &Simulator) {
-    for (number, scenario) in SCENARIOS.iter().enumerate() {
-        let displayed = NumberConfig {
-            display_phone_number: Some(format!("+1 555-025-{:04}", 3481 + number)),
-            ..(scenario.graph)()
-        };
-        simulator.set(scenario.phone_number_id, displayed);
+pub fn prepare(simulator: &Simulator) -> Result<(), Failure> {
+    for (id, number) in numbers_from_yaml(NUMBERS)? {
+        simulator.set(&id, number);
     }
+    Ok(())
 }
 
 // === impl Scenario ===

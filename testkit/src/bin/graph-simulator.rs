@@ -3,17 +3,22 @@
 
 use std::error::Error;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
 
-use testkit::simulator::Simulator;
+use testkit::simulator::{Simulator, numbers_from_yaml};
 
 /// Behaves as Meta's Graph API for reading and registering WhatsApp phone numbers.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Where to listen.
+    /// Where to listen
     #[arg(long, default_value = "127.0.0.1:8090")]
     bind: SocketAddr,
+    /// YAML file of numbers by their ID, each as `PUT /_simulator/numbers/ID` takes it
+    #[arg(long)]
+    numbers: Option<PathBuf>,
 }
 
 #[tokio::main]
@@ -22,8 +27,22 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let simulator = Simulator::start_on(args.bind)
         .await
         .map_err(|error| format!("failed to listen on {}: {error}", args.bind))?;
+    if let Some(path) = args.numbers {
+        let numbers = std::fs::read_to_string(&path).map_err(|error| error.to_string());
+        let numbers = numbers.and_then(|yaml| numbers_from_yaml(&yaml));
+        let numbers =
+            numbers.map_err(|error| format!("failed to read {}: {error}", path.display()))?;
+        for (id, number) in numbers {
+            simulator.set(&id, number);
+        }
+    }
     println!("{}", usage(&simulator.base_url()));
-    tokio::signal::ctrl_c().await?;
+    // The first process of a container is not ended by a signal that it does not handle.
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted?,
+        _ = terminate.recv() => (),
+    }
     Ok(())
 }
 

@@ -79,6 +79,16 @@ pub struct TokenLimit {
     pub seconds: u64,
 }
 
+/// Numbers in YAML, by their ID.
+pub fn numbers_from_yaml(yaml: &str) -> Result<BTreeMap<String, NumberConfig>, String> {
+    let numbers: BTreeMap<String, NumberConfig> =
+        serde_norway::from_str(yaml).map_err(|error| error.to_string())?;
+    for (id, number) in &numbers {
+        number.check().map_err(|error| format!("{id}: {error}"))?;
+    }
+    Ok(numbers)
+}
+
 // === impl NumberConfig ===
 
 impl NumberConfig {

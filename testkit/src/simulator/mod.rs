@@ -31,7 +31,7 @@ mod server;
 mod world;
 
 pub use self::action::{Action, ErrorStep};
-pub use self::config::{Defaults, NumberConfig, TokenLimit};
+pub use self::config::{Defaults, NumberConfig, TokenLimit, numbers_from_yaml};
 pub use self::contract::{Operation, Registration};
 pub use self::handle::{DeadlinePassed, Simulator};
 pub use self::report::{

@@ -74,5 +74,13 @@ fn it_has_the_name_that_the_chart_pulls() {
 fn it_is_built_with_the_compiler_that_everything_is_tested_with() {
     let rust = format!("\nFROM rust:{}-", cargo("rust-version"));
     assert_eq!(DOCKERFILE.matches(&rust).count(), 1, "{rust}");
-    assert_eq!(DOCKERFILE.matches("\nFROM ").count(), 2, "two stages");
+    assert_eq!(DOCKERFILE.matches("\nFROM ").count(), 5, "stages");
+}
+
+#[test]
+fn both_images_are_of_one_version() {
+    let label = "\nLABEL org.opencontainers.image.version=";
+    let version = format!("{label}\"{}\"\n", cargo("version"));
+    assert_eq!(DOCKERFILE.matches(label).count(), 2);
+    assert_eq!(DOCKERFILE.matches(&version).count(), 2, "{version}");
 }
