@@ -38,7 +38,11 @@ pub fn text(path: &str) -> String {
 
 /// Everything that people read, as path and text: what is at the root, the book, and the READMEs.
 fn documents() -> Vec<(String, String)> {
-    let others = ["charts/whatsapp-operator", "examples/gitops", "examples/try"];
+    let others = [
+        "charts/whatsapp-operator",
+        "examples/gitops",
+        "examples/try",
+    ];
     let others = others.map(|path| format!("{path}/README.md"));
     let pages = [pages(""), all_pages("docs")].concat();
     let paths = pages.into_iter().chain(others);

@@ -42,6 +42,8 @@ mod isolation;
 mod leaving;
 /// What the operator tells Prometheus of numbers.
 mod metrics;
+/// Restored, replaced, renamed, moved: a registered number takes no further call.
+mod moving;
 /// A registered number that is read from time to time, and lost.
 mod observing;
 /// What each answer to a read of the number leads to.
