@@ -2,6 +2,8 @@
 //! claim takes one, whatever tool moves its resource. Renamed resources are in `replicas` and `registration`, statuses that are
 //! wiped in `at_most_once` and `wakes`.
 
+mod etcd;
+
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, ObjectMeta, PostParams};
 use operator_core::api::{AttemptOutcome, LedgerEntry, WhatsAppPhoneNumber};

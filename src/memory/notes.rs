@@ -201,8 +201,14 @@ impl ObjectNotes {
         let Some(note) = notes.by_uid.get(&uid_of(resource)) else {
             return false;
         };
-        let older = |written| version_of(resource).is_some_and(|version| version < written);
-        note.failures > 0 || note.written.is_some_and(older)
+        note.failures > 0 || note.is_newer_than(resource)
+    }
+
+    /// Whether this version is older than the last write of this process.
+    pub fn is_older_than_written(&self, resource: &WhatsAppPhoneNumber) -> bool {
+        let notes = self.notes();
+        let note = notes.by_uid.get(&uid_of(resource));
+        note.is_some_and(|note| note.is_newer_than(resource))
     }
 
     /// Plans a look at a resource whose status has changed. Returns when; none if this process wrote it, or a look is planned already.
@@ -296,6 +302,12 @@ impl Notes {
 }
 
 impl Note {
+    /// Whether this process wrote a newer version.
+    fn is_newer_than(&self, resource: &WhatsAppPhoneNumber) -> bool {
+        let older = |written| version_of(resource).is_some_and(|version| version < written);
+        self.written.is_some_and(older)
+    }
+
     /// Whether another writer wrote this version after this process did, which had decided on whatever came before.
     fn is_foreign(&self, resource: &WhatsAppPhoneNumber) -> bool {
         let newer = |written| version_of(resource).is_none_or(|version| version > written);

@@ -97,7 +97,12 @@ impl ResourceStore {
                 Vec::new()
             }
             Event::InitApply(object) => {
-                let woken = self.apply(watch, object, memory);
+                let mut woken = self.apply(watch, object, memory);
+                // A list is read from the storage: only one that was restored from a backup has a version older than this process's own.
+                let resource = object.0.as_ref().ok();
+                if resource.is_some_and(|resource| memory.notes.is_older_than_written(resource)) {
+                    woken.push(Wake::now(watch, key_of(object)));
+                }
                 if let Some(listed) = self.names().listed.get_mut(&watch) {
                     listed.keys.insert(key_of(object));
                     listed.woken.extend(woken);

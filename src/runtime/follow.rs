@@ -51,6 +51,10 @@ pub async fn follow<K>(
             match tokio::time::timeout(DOUBT, events.next()).await {
                 Ok(Some(Ok(event))) => {
                     settled = !matches!(event, Event::Init | Event::InitApply(_));
+                    // A list alone is no watch that works.
+                    if matches!(event, Event::Apply(_) | Event::Delete(_)) {
+                        wait = RETRY_BASE;
+                    }
                     note_event(context, id, &event);
                     heard(Happened::Event(event));
                 }
@@ -60,19 +64,23 @@ pub async fn follow<K>(
                     heard(Happened::Failure);
                     tokio::time::sleep(wait.mul_f64(1.0 + rand::random::<f64>() / 2.0)).await;
                     wait = (wait * 2).min(RETRY_CAP);
+                    // What answers next may be a server whose storage was restored from a backup. A watch at a version that it has
+                    // not reached yet would be silent, and then leave out what changed below that version.
+                    if matches!(error, watcher::Error::WatchStartFailed(_)) {
+                        break;
+                    }
                 }
-                Err(_) if settled => {}
+                Err(_) if settled => wait = RETRY_BASE,
                 // It may be back, which kube does not tell, or its request hangs. A new list shows which.
-                Ok(None) | Err(_) => break,
-            }
-            if settled {
-                wait = RETRY_BASE;
+                Ok(None) | Err(_) => {
+                    warn!(watch = %id, "A watch has brought nothing since it began or failed; listing anew");
+                    context.metrics.set_watch(id, false);
+                    context.watches.failed(id, WatchFault::Failed);
+                    heard(Happened::Failure);
+                    break;
+                }
             }
         }
-        warn!(watch = %id, "A watch has brought nothing since it began or failed; listing anew");
-        context.metrics.set_watch(id, false);
-        context.watches.failed(id, WatchFault::Failed);
-        heard(Happened::Failure);
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod archive;
 pub mod audit;
+mod backup;
 mod binaries;
 mod credentials;
 mod objects;
@@ -15,6 +16,7 @@ mod process;
 mod setup_envtest;
 mod sources;
 
+pub use backup::Backup;
 pub use binaries::Binaries;
 pub use objects::{apply_crds, create_namespace, service_account_token};
 pub use process::{Program, program_dir};
@@ -30,6 +32,7 @@ use std::{
     process::Command,
     time::Duration,
 };
+use tempfile::TempDir;
 use tokio::time::Instant;
 
 /// How long a start may take: 3 seconds on an idle machine, much longer on a busy one.
@@ -51,6 +54,7 @@ pub struct ControlPlane {
     api_server: Program,
     etcd: Program,
     binaries: Binaries,
+    port: u16,
     url: String,
     admin_token: String,
 }
@@ -116,15 +120,59 @@ impl ControlPlane {
     }
 
     fn launch(binaries: Binaries) -> Result<Self, Error> {
-        let (etcd, etcd_url) = start_etcd(&binaries.etcd)?;
-        let port = free_port()?;
+        let dirs = (process::program_dir()?, process::program_dir()?);
         let admin_token = credentials::random_token();
-        let api_server = start_api_server(&binaries.kube_apiserver, &etcd_url, port, &admin_token)?;
+        write_keys(dirs.1.path(), &admin_token)?;
+        Self::launch_in(dirs, free_port()?, admin_token, binaries)
+    }
+
+    /// Starts from a backup, at the same address and with the same keys. What was backed up must have been killed.
+    pub async fn restore(backup: &Backup) -> Result<Self, Error> {
+        let dirs = (process::program_dir()?, process::program_dir()?);
+        backup.copy_to(dirs.0.path(), dirs.1.path())?;
+        let (token, binaries) = (backup.admin_token.clone(), backup.binaries.clone());
+        let control_plane = Self::launch_in(dirs, backup.port, token, binaries)?;
+        control_plane.wait_until_ready().await?;
+        Ok(control_plane)
+    }
+
+    /// Copies what etcd has stored at this moment, and the keys of the API server.
+    pub fn back_up(&self) -> io::Result<Backup> {
+        Backup::of(
+            &self.etcd,
+            &self.api_server,
+            self.port,
+            self.admin_token.clone(),
+            self.binaries.clone(),
+        )
+    }
+
+    /// Ends both programs at once, as a power cut does; their files stay until this is dropped.
+    pub async fn kill(&self) -> io::Result<()> {
+        for program in [&self.api_server, &self.etcd] {
+            program.signal("KILL")?;
+            while program.exit_status().is_none() {
+                tokio::time::sleep(READY_POLL).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts both programs in directories that have all that they need: etcd's, then the API server's.
+    fn launch_in(
+        dirs: (TempDir, TempDir),
+        port: u16,
+        admin_token: String,
+        binaries: Binaries,
+    ) -> Result<Self, Error> {
+        let (etcd, etcd_url) = start_etcd(&binaries.etcd, dirs.0)?;
+        let api_server = start_api_server(&binaries.kube_apiserver, dirs.1, &etcd_url, port)?;
         let url = format!("https://127.0.0.1:{port}");
         let control_plane = Self {
             api_server,
             etcd,
             binaries,
+            port,
             url,
             admin_token,
         };
@@ -272,12 +320,11 @@ fn free_port() -> io::Result<u16> {
 }
 
 /// Starts etcd on Unix sockets, which need no ports and are out of others' reach.
-fn start_etcd(binary: &Path) -> io::Result<(Program, String)> {
-    let dir = process::program_dir()?;
+fn start_etcd(binary: &Path, dir: TempDir) -> io::Result<(Program, String)> {
     let client = format!("unix://{}", dir.path().join("client.sock").display());
     let peer = format!("unix://{}", dir.path().join("peer.sock").display());
     let args = [
-        "--data-dir=data".to_owned(),
+        format!("--data-dir={}", backup::DATA),
         format!("--listen-client-urls={client}"),
         format!("--advertise-client-urls={client}"),
         format!("--listen-peer-urls={peer}"),
@@ -289,18 +336,15 @@ fn start_etcd(binary: &Path) -> io::Result<(Program, String)> {
     Ok((Program::start("etcd", binary, dir, args)?, client))
 }
 
-fn start_api_server(
-    binary: &Path,
-    etcd_url: &str,
-    port: u16,
-    admin_token: &str,
-) -> io::Result<Program> {
-    let dir = process::program_dir()?;
-    let path = |name: &str| dir.path().join(name);
-    credentials::write_admin_token(&path("tokens.csv"), admin_token)?;
-    credentials::write_service_account_keys(&path("sa.key"), &path("sa.pub"))?;
-    audit::write_policy(&path("audit.yaml"))?;
-    fs::create_dir(path("certificates"))?;
+/// Writes what the API server and its clients know each other by; its certificate it makes itself.
+fn write_keys(dir: &Path, admin_token: &str) -> io::Result<()> {
+    credentials::write_admin_token(&dir.join("tokens.csv"), admin_token)?;
+    credentials::write_service_account_keys(&dir.join("sa.key"), &dir.join("sa.pub"))?;
+    fs::create_dir(dir.join("certificates"))
+}
+
+fn start_api_server(binary: &Path, dir: TempDir, etcd_url: &str, port: u16) -> io::Result<Program> {
+    audit::write_policy(&dir.path().join("audit.yaml"))?;
     let args = [
         format!("--etcd-servers={etcd_url}"),
         "--bind-address=127.0.0.1".to_owned(),

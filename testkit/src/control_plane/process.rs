@@ -105,6 +105,20 @@ impl Program {
         pid.strip_suffix('\n')?.parse().ok()
     }
 
+    /// Sends a signal by name to the program.
+    pub fn signal(&self, name: &str) -> io::Result<()> {
+        let pid = self
+            .pid()
+            .ok_or_else(|| io::Error::other("it has not started"))?;
+        let pid = pid.to_string();
+        let status = Command::new("kill").args(["-s", name, &pid]).status()?;
+        if status.success() {
+            Ok(())
+        } else {
+            Err(io::Error::other(format!("{} has ended", self.name)))
+        }
+    }
+
     /// What the program wrote to standard output and standard error.
     pub fn log(&self) -> String {
         fs::read(self.dir.join("log"))
