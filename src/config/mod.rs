@@ -11,7 +11,9 @@ pub use args::{Cli, Command, LogFormat, MetricsPerNumber, RunArgs};
 pub use graph::{GraphSettings, check_base_url, is_loopback};
 pub use log_filter::{FilterError, log_filter};
 pub use scope::Scope;
-pub use settings::{ConfigError, LeaderSettings, LogSettings, RetrySettings, Settings};
+pub use settings::{
+    ConfigError, LeaderSettings, LifeSettings, LogSettings, RetrySettings, Settings,
+};
 
 #[cfg(test)]
 mod tests;

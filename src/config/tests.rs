@@ -54,6 +54,12 @@ fn defaults_are_those_of_the_design() {
         confirm_window: Duration::from_mins(2),
     };
     assert_eq!(settings.retry, retry);
+    let life = LifeSettings {
+        observe_interval: Duration::from_hours(24),
+        deregistration: true,
+        deregister_deadline: Duration::from_hours(1),
+    };
+    assert_eq!(settings.life, life);
     assert_eq!(settings.leader_election, None);
     assert_eq!(settings.bind_address.to_string(), "0.0.0.0:8080");
     assert_eq!(settings.metrics_per_number, MetricsPerNumber::All);
@@ -83,6 +89,9 @@ const ALL_FLAGS: &[(&str, &str, &str)] = &[
     ("--retry-base", "RETRY_BASE", "1s"),
     ("--retry-cap", "RETRY_CAP", "2h"),
     ("--confirm-window", "CONFIRM_WINDOW", "3m"),
+    ("--observe-interval", "OBSERVE_INTERVAL", "6h"),
+    ("--deregistration", "DEREGISTRATION", "false"),
+    ("--deregister-deadline", "DEREGISTER_DEADLINE", "30m"),
     ("--leader-elect", "LEADER_ELECT", "true"),
     ("--lease-name", "LEASE_NAME", "release-shard-a"),
     ("--lease-namespace", "LEASE_NAMESPACE", "system"),
@@ -335,6 +344,14 @@ fn bad_values_are_refused_with_flag_and_advice() {
         (&["--retry-cap=73h"], &["--retry-cap", "3days"]),
         (&["--retry-base=0ms"], &["--retry-base"]),
         (&["--confirm-window=0s"], &["--confirm-window"]),
+        (
+            &["--observe-interval=9000h"],
+            &["--observe-interval", "OBSERVE_INTERVAL"],
+        ),
+        (
+            &["--deregister-deadline=0s"],
+            &["--deregister-deadline", "more than 0s"],
+        ),
         (&["--lease-name=Bad_Name"], &["--lease-name", "Bad_Name"]),
         (&["--lease-namespace=a.b"], &["--lease-namespace", "a.b"]),
         (

@@ -21,10 +21,6 @@ const MAX_BODY_BYTES: usize = 64 * 1024;
 /// A connection must stand within this time, or a third of the whole if that is less.
 const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The connections for reads that are kept while nothing is read, and for how long: shorter than servers usually keep them.
-const READ_CONNECTIONS: usize = 8;
-const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
-
 /// The settings make no client.
 #[derive(Debug, thiserror::Error)]
 pub enum GraphClientError {
@@ -41,11 +37,7 @@ pub enum GraphClientError {
 /// Calls Meta's Graph API.
 #[derive(Clone, Debug)]
 pub struct GraphClient {
-    /// For reads, which may use a connection again.
-    reads: Client,
-    /// For calls that act. The server may have closed a connection that is used again; a POST into it would have an unclear outcome
-    /// without need.
-    calls: Client,
+    http: Client,
     base_url: Url,
 }
 
@@ -60,8 +52,7 @@ impl GraphClient {
             return Err(GraphClientError::Timeout);
         }
         Ok(Self {
-            reads: http_client(settings, READ_CONNECTIONS).map_err(GraphClientError::Http)?,
-            calls: http_client(settings, 0).map_err(GraphClientError::Http)?,
+            http: http_client(settings).map_err(GraphClientError::Http)?,
             base_url: settings.base_url.clone(),
         })
     }
@@ -69,7 +60,7 @@ impl GraphClient {
     /// Reads these fields of the number.
     pub async fn read(&self, call: &Call<'_>, fields: ReadFields) -> ReadOutcome {
         let request = request::read(&self.base_url, call, fields);
-        let exchange = self.send(&self.reads, request).await;
+        let exchange = self.send(request).await;
         let scrubber = Scrubber::new(call.inputs);
         response::read_outcome(&exchange, fields, &scrubber, Timestamp::now())
     }
@@ -77,24 +68,24 @@ impl GraphClient {
     /// Registers the number: at most one POST.
     pub async fn register(&self, call: &Call<'_>) -> RegisterOutcome {
         let request = request::register(&self.base_url, call);
-        let exchange = self.send(&self.calls, request).await;
+        let exchange = self.send(request).await;
         response::register_outcome(&exchange, &Scrubber::new(call.inputs), Timestamp::now())
     }
 
     /// Takes the number off the Cloud API: at most one POST.
     pub async fn deregister(&self, call: &Call<'_>) -> RegisterOutcome {
         let request = request::deregister(&self.base_url, call);
-        let exchange = self.send(&self.calls, request).await;
+        let exchange = self.send(request).await;
         response::deregister_outcome(&exchange, &Scrubber::new(call.inputs), Timestamp::now())
     }
 
-    async fn send(&self, http: &Client, request: Result<GraphRequest, BuildError>) -> Exchange {
+    async fn send(&self, request: Result<GraphRequest, BuildError>) -> Exchange {
         let request = match request {
             Ok(request) => request.map(|body| Body::from(Bytes::from_owner(body))),
             Err(error) => return Exchange::NotSent(format!("nothing was sent: {error}")),
         };
         let sent = match reqwest::Request::try_from(request) {
-            Ok(request) => http.execute(request).await,
+            Ok(request) => self.http.execute(request).await,
             Err(error) => Err(error),
         };
         match sent {
@@ -119,7 +110,7 @@ impl GraphClient {
     }
 }
 
-fn http_client(settings: &GraphSettings, idle: usize) -> Result<Client, reqwest::Error> {
+fn http_client(settings: &GraphSettings) -> Result<Client, reqwest::Error> {
     let mut builder = Client::builder()
         .http1_only()
         .redirect(redirect::Policy::none())
@@ -129,8 +120,9 @@ fn http_client(settings: &GraphSettings, idle: usize) -> Result<Client, reqwest:
         .connection_verbose(false)
         .connect_timeout(MAX_CONNECT_TIMEOUT.min(settings.timeout / 3))
         .timeout(settings.timeout)
-        .pool_max_idle_per_host(idle)
-        .pool_idle_timeout(IDLE_TIMEOUT)
+        // The server may have closed a connection that is used again; a POST into it would have an
+        // unclear outcome without need.
+        .pool_max_idle_per_host(0)
         .https_only(settings.base_url.scheme() == "https");
     if is_loopback(&settings.base_url) {
         // A proxy's loopback is another machine's, and a token may not go there in the clear.

@@ -1,4 +1,4 @@
-//! The two calls to Meta's Graph API: read a phone number, and register it.
+//! The calls to Meta's Graph API: read a phone number, register it, and deregister it.
 //!
 //! A call has three parts: [`request`] builds it (the only place where secrets go into a request), the operator sends
 //! it once, without retries and redirects, and [`response`] turns the answer into an outcome ([`codes`] and
@@ -10,8 +10,8 @@
 //! [`Reason::OutcomeUnknown`](crate::api::Reason::OutcomeUnknown) (the request may have taken effect). In doubt it is the
 //! latter.
 //!
-//! The contract: `POST /{version}/{phone-number-id}/register` and `GET /{version}/{phone-number-id}` of Meta's OpenAPI
-//! file (facebook/openapi, business-messaging-api v23.0), with error codes from the Cloud API's error code page and the
+//! The contract: `POST /{version}/{phone-number-id}/register`, `…/deregister` and `GET /{version}/{phone-number-id}` of Meta's
+//! OpenAPI file (facebook/openapi, business-messaging-api v23.0), with error codes from the Cloud API's error code page and the
 //! register edge's reference, as the OpenAPI file knows only generic ones.
 
 mod body;

@@ -4,7 +4,8 @@
 //! status into a state, [`goal`] says what is wanted, and [`decide()`] returns the next step: read the Secrets, read the number, claim. The
 //! machine has the claim written, checks one last time, and asks for the call. [`apply_outcome`] makes the outcome the
 //! number's phase, [`render`] writes that as fields and conditions, and the machine asks for the write until it is stored. A second
-//! round then decides what follows: a wait ([`schedule`]), a stall, or rest.
+//! round then decides what follows: a wait ([`schedule`]), a stall, or rest. From then on the number is read from time to time
+//! ([`observe`]), until its resource is deleted.
 
 pub mod apply;
 pub mod cooldown;

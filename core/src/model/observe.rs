@@ -15,8 +15,8 @@ pub const TOLD_AFTER: u32 = 2 * (RETRIES + 1);
 /// The least time between the two reads that make a loss, where the interval is not shorter.
 pub const CERTAIN_AFTER: Duration = Duration::from_secs(600);
 
-/// Within this time a new token is tried after one that was refused.
-pub const NEW_TOKEN_WITHIN: Duration = Duration::from_secs(600);
+/// Within this time a new token is tried after one that was refused, and a Secret that was missing or wrong.
+pub const NEW_INPUTS_WITHIN: Duration = Duration::from_secs(600);
 
 /// The share of a rate limit, in percent, from which on numbers are not observed for a while: what is left is for calls.
 pub const BUSY: u32 = 80;

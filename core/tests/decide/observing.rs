@@ -373,6 +373,13 @@ fn a_secret_that_is_missing_shows_when_the_number_is_to_be_observed() {
     );
     assert!(world.is(conditions::READY));
     world.secrets = sound;
+    world.jitter = 0.5;
+    world.pass();
+    assert_eq!(
+        world.plan.expect("a plan").at,
+        later(world.now, secs(300)),
+        "soon"
+    );
     observe(&mut world);
     assert_eq!(
         observed_condition(&world).as_deref(),

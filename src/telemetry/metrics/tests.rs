@@ -89,6 +89,9 @@ fn names_and_types_are_as_documented() {
             "graph_requests counter",
             "graph_request_duration_seconds histogram",
             "registration_attempts counter",
+            "registrations_lost counter",
+            "deregistrations counter",
+            "graph_api_versions_expired gauge",
             "unrecorded_outcomes gauge",
             "watch_up gauge",
             "leader gauge",
@@ -99,6 +102,7 @@ fn names_and_types_are_as_documented() {
             "phone_number_state gauge",
             "phone_number_reason gauge",
             "phone_number_attempts gauge",
+            "phone_number_observed gauge",
             "phone_number_next_attempt_timestamp_seconds gauge",
         ]
     );
@@ -126,7 +130,10 @@ fn fixed_series_begin_at_zero() {
                 env!("CARGO_PKG_VERSION"),
                 "\"} 1"
             ),
+            "whatsapp_operator_registrations_lost_total 0",
+            "whatsapp_operator_deregistrations_total{outcome=\"in_doubt\"} 0",
             "whatsapp_operator_phone_numbers{state=\"Registered\"} 0",
+            "whatsapp_operator_phone_numbers{state=\"Lost\"} 0",
             "whatsapp_operator_phone_numbers{state=\"Registering\"} 0",
             "whatsapp_operator_phone_numbers{state=\"Waiting\"} 0",
             "whatsapp_operator_phone_numbers{state=\"Stalled\"} 0",

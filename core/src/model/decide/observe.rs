@@ -16,7 +16,7 @@ use crate::model::cooldown::Cooldown;
 use crate::model::decision::{Decision, Inputs, Requeue};
 use crate::model::ledger;
 use crate::model::observe::{
-    BUSY, BUSY_FOR, CERTAIN_AFTER, LOSS_WINDOW, NEW_TOKEN_WITHIN, Plan, RETRIES, TOLD_AFTER,
+    BUSY, BUSY_FOR, CERTAIN_AFTER, LOSS_WINDOW, NEW_INPUTS_WITHIN, Plan, RETRIES, TOLD_AFTER,
 };
 use crate::model::phase::{Phase, Standing, State};
 use crate::model::schedule::{later, plus, whole_seconds, with_jitter};
@@ -34,7 +34,8 @@ impl Facts<'_> {
     pub(super) fn observe(mut self, interval: Duration) -> Decision {
         self.clear_what_is_over();
         let plan = self.plan(interval);
-        if plan.at > self.now && self.refused_token().is_none() {
+        let waits = plan.at > self.now;
+        if waits && !self.lacked_inputs() {
             return self.observe_at(&self.state, plan);
         }
         let digests = match self.observed.inputs {
@@ -42,19 +43,15 @@ impl Facts<'_> {
             Inputs::Faulty(fault) => return self.unobservable(fault, plan, interval),
             Inputs::Ready(digests) => digests,
         };
-        if self
-            .refused_token()
-            .is_some_and(|known| *known != digests.token)
-            && plan.at > self.now
-        {
-            let within = NEW_TOKEN_WITHIN.mul_f64(self.observed.jitter.clamp(0.0, 1.0));
+        if waits && self.refused_token() == Some(&digests.token) {
+            return self.observe_at(&self.state, plan);
+        }
+        if waits {
+            let within = NEW_INPUTS_WITHIN.mul_f64(self.observed.jitter.clamp(0.0, 1.0));
             return self.observe_at(&self.state, plan.by(later(self.now, within)));
         }
         if let Some(time) = self.held_until().filter(|time| *time > self.now) {
             return self.observe_at(&self.state, Plan { at: time, ..plan });
-        }
-        if plan.at > self.now {
-            return self.observe_at(&self.state, plan);
         }
         match self.observed.reading {
             None => Decision::Read(ReadFields::All),
@@ -317,6 +314,13 @@ impl Facts<'_> {
     fn next_plan(&self, interval: Duration) -> Plan {
         let uid = self.observed.resource.uid().unwrap_or_default();
         Plan::next(&uid, interval, self.now)
+    }
+
+    /// Whether the last observation failed for its token, or for want of a Secret: there may be another one by now.
+    fn lacked_inputs(&self) -> bool {
+        let observation = self.state.record.observation.as_ref();
+        let fault = observation.and_then(|observation| observation.fault.as_ref());
+        fault.is_some_and(|fault| fault.token_digest.is_some() || fault.reason.is_secret_fault())
     }
 
     /// The digest of the token that the last observation was refused with.
