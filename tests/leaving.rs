@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use futures::future::{BoxFuture, FutureExt, ready};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DeleteParams, ListParams};
+use kube::runtime::wait::await_condition;
 use kube::{Api, CustomResourceExt};
 use operator_core::api::{WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus, conditions};
 use serde_json::json;
@@ -27,21 +28,15 @@ async fn registered(bed: &Bed, name: &str, id: &str) {
 }
 
 async fn until_gone(bed: &Bed, name: &str) {
-    let deadline = Instant::now() + DEADLINE;
-    while bed
-        .numbers()
-        .get_opt(name)
-        .await
-        .expect("an answer")
-        .is_some()
-    {
-        assert!(
-            Instant::now() < deadline,
-            "it is still there: {:?}",
-            bed.get(name).await
-        );
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until(bed, name, |number| number.is_none()).await;
+}
+
+/// Waits until the resource is as wanted.
+async fn until(bed: &Bed, name: &str, wanted: impl Fn(Option<&WhatsAppPhoneNumber>) -> bool) {
+    let waiting = await_condition(bed.numbers(), name, wanted);
+    let waited = tokio::time::timeout(DEADLINE, waiting).await;
+    let waited = waited.unwrap_or_else(|_| panic!("{name} is not as wanted in time"));
+    waited.expect("a watch");
 }
 
 fn deregisters(bed: &Bed, id: &str) -> usize {
@@ -76,11 +71,9 @@ async fn a_number_with_retain_goes_without_a_call() {
     // The finalizer comes off with the policy.
     bed.patch("kept", json!({"spec": {"deletionPolicy": "Retain"}}))
         .await;
-    let deadline = Instant::now() + DEADLINE;
-    while bed.get("kept").await.has_finalizer() {
-        assert!(Instant::now() < deadline, "the finalizer stays");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let released =
+        |number: Option<&WhatsAppPhoneNumber>| number.is_some_and(|n| !n.has_finalizer());
+    until(&bed, "kept", released).await;
     bed.delete("kept").await;
     until_gone(&bed, "kept").await;
     assert_eq!(deregisters(&bed, "4202"), 0);
@@ -133,11 +126,8 @@ async fn the_finalizer_is_set_again_where_somebody_dropped_it() {
     registered(&bed, "replaced", "4205").await;
     bed.patch("replaced", json!({"metadata": {"finalizers": null}}))
         .await;
-    let deadline = Instant::now() + DEADLINE;
-    while !bed.get("replaced").await.has_finalizer() {
-        assert!(Instant::now() < deadline, "no finalizer");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let held = |number: Option<&WhatsAppPhoneNumber>| number.is_some_and(|n| n.has_finalizer());
+    until(&bed, "replaced", held).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -153,11 +143,11 @@ async fn a_lost_answer_and_a_crash_lead_to_no_second_call_that_is_not_needed() {
         .script("4207", vec![Step::wait_after().on_deregister()]);
     bed.delete("silent").await;
     bed.delete("crashed").await;
-    let deadline = Instant::now() + DEADLINE;
-    while deregisters(&bed, "4207") == 0 {
-        assert!(Instant::now() < deadline, "no call");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let called = bed
+        .simulator
+        .until("4207", |report| report.counts.deregister_calls > 0)
+        .await;
+    called.expect("a call");
     drop(operator);
     bed.simulator.release("4207");
     let _operator = bed

@@ -68,14 +68,11 @@ async fn a_lost_number_is_told_once_and_adopted_when_it_is_registered_again() {
 }
 
 async fn until_reads(bed: &Bed, id: &str, reads: usize) {
-    let deadline = std::time::Instant::now() + testkit::bed::DEADLINE;
-    while bed.simulator.number(id).counts.reads < reads {
-        assert!(
-            std::time::Instant::now() < deadline,
-            "not read {reads} times"
-        );
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    let read = bed
+        .simulator
+        .until(id, move |report| report.counts.reads >= reads)
+        .await;
+    read.expect("it is read that often");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -159,14 +159,11 @@ impl Facts<'_> {
 
     /// A registered number is not registered by a read. A second one, some time later, makes it a loss. Returns when to read again.
     fn suspect(&self, state: &mut State, reading: &ReadOutcome, interval: Duration) -> Timestamp {
-        let least = CERTAIN_AFTER
-            .min(interval)
-            .max(self.observed.policy.confirm_window);
         let since = match &state.record.loss_suspected_time {
             Some(since) => since.0.min(self.now),
             None => whole_seconds(self.now),
         };
-        let certain = plus(since, least);
+        let certain = plus(since, self.certain_after(interval));
         if certain > self.now {
             state.record.loss_suspected_time = Some(Time(since));
             return certain;
@@ -190,6 +187,12 @@ impl Facts<'_> {
         state.verdict = None;
         state.standing = Standing::Lost(self.recovering(loss));
         Timestamp::MAX
+    }
+
+    /// The time from the first read that suspects a loss to the one that makes it certain.
+    fn certain_after(&self, interval: Duration) -> Duration {
+        let window = self.observed.policy.confirm_window;
+        CERTAIN_AFTER.min(interval).max(window)
     }
 
     /// The loss, with what the spec now wants done about it.
@@ -303,10 +306,10 @@ impl Facts<'_> {
         let next = self.next_plan(interval);
         let suspected = self.state.record.loss_suspected_time.as_ref();
         let known = self.observed.plan.unwrap_or_else(|| {
-            let least = CERTAIN_AFTER
-                .min(interval)
-                .max(self.observed.policy.confirm_window);
-            suspected.map_or(next, |since| next.by(plus(since.0, least).max(self.now)))
+            suspected.map_or(next, |since| {
+                let certain = plus(since.0, self.certain_after(interval));
+                next.by(certain.max(self.now))
+            })
         });
         known.by(next.at)
     }
