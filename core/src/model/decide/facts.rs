@@ -12,6 +12,7 @@ use crate::api::{LedgerEntry, Operation, Reason};
 use crate::credentials::Digests;
 use crate::graph::{ReadOutcome, RegistrationState};
 use crate::model::apply::{self, ApplyContext};
+use crate::model::cooldown::Cooldown;
 use crate::model::decision::{Inputs, Observed};
 use crate::model::goal::{Goal, goal};
 use crate::model::ledger;
@@ -122,18 +123,32 @@ impl<'a> Facts<'a> {
         }
         let reading = self.observed.reading.map(|reading| reading.state);
         if reading == Some(RegistrationState::NotRegistered)
-            && !self.is_in_window(Operation::Register)
+            && self.window_of(Operation::Register).is_none()
         {
             state.record.may_be_registered = false;
         }
         state
     }
 
-    /// Whether the confirm window of the last call of this kind lasts: until then a read may show the number as it was before.
-    pub(super) fn is_in_window(&self, operation: Operation) -> bool {
+    /// The confirm window of the last call of this kind, while it lasts: a read may show the number as it was before.
+    pub(super) fn window_of(&self, operation: Operation) -> Option<ConfirmWindow> {
         let calls = ledger::of(&self.state.record.attempts, operation);
         let length = self.observed.policy.confirm_window;
-        ledger::others_window(&calls, length, self.now).is_some_and(|window| window.end > self.now)
+        let window = ledger::others_window(&calls, length, self.now);
+        window.filter(|window| window.end > self.now)
+    }
+
+    /// Notes that the token has met a rate limit in this read. Returns its cool-down.
+    pub(super) fn note_rate_limit(
+        &self,
+        state: &mut State,
+        reading: &ReadOutcome,
+        digests: &Digests,
+    ) -> Cooldown {
+        let (known, asked) = (self.observed.cooldown, reading.retry_after);
+        let cooldown = Cooldown::after(known, asked, self.observed.policy.backoff, self.now);
+        state.record.token_wait = Some(cooldown.stored(&digests.token));
+        cooldown
     }
 
     /// The handled value of the annotation before a claim, as far as the ledger tells.

@@ -11,7 +11,6 @@ use crate::api::{DeletionPolicy, Disposition, Hold, LedgerEntry, Operation, Reas
 use crate::credentials::{Digests, SecretFault};
 use crate::graph::{ReadFields, ReadOutcome, RegistrationState};
 use crate::model::apply::due_after;
-use crate::model::cooldown::Cooldown;
 use crate::model::decision::{
     Decision, Farewell, FarewellOutcome, Finalize, Inputs, Requeue, Survey,
 };
@@ -208,7 +207,7 @@ impl Facts<'_> {
             ));
         }
         if self.is_failed() {
-            return Some(self.stay_failed());
+            return Some(self.rest_until_the_deadline(&self.state));
         }
         if self.confirming_read_due() || self.changes(digests).token {
             return None;
@@ -239,12 +238,13 @@ impl Facts<'_> {
             RegistrationState::LacksField if reading.fields == ReadFields::All => {
                 Some(Decision::Read(ReadFields::Deciding))
             }
-            RegistrationState::NotRegistered if self.is_in_window(Operation::Register) => {
-                let end = self.register_window_end();
-                let why = "it was registered moments ago, and what Graph says of it may lag";
-                Some(self.wait_to_leave(self.state_with_reading(), why, end))
-            }
-            RegistrationState::NotRegistered => self.departed(reading),
+            RegistrationState::NotRegistered => match self.window_of(Operation::Register) {
+                Some(window) => {
+                    let why = "it was registered moments ago, and what Graph says of it may lag";
+                    Some(self.wait_to_leave(self.state_with_reading(), why, window.end))
+                }
+                None => self.departed(reading),
+            },
             RegistrationState::Stall(Reason::PhoneNumberNotFound)
                 if reading.phone_number.is_some() =>
             {
@@ -284,12 +284,6 @@ impl Facts<'_> {
         self.let_go(Farewell::new(FarewellOutcome::Deregistered, why))
     }
 
-    fn register_window_end(&self) -> Timestamp {
-        let calls = ledger::of(&self.state.record.attempts, Operation::Register);
-        let window = ledger::others_window(&calls, self.observed.policy.confirm_window, self.now);
-        window.map_or(self.now, |window| window.end)
-    }
-
     /// Reads again later: Graph gave no usable answer, or refuses the token.
     fn read_before_departure(&self, reading: &ReadOutcome, digests: &Digests) -> Decision {
         let policy = self.observed.policy;
@@ -307,9 +301,7 @@ impl Facts<'_> {
         };
         *in_a_row = in_a_row.saturating_add(1);
         let wait = if reading.state == RegistrationState::Wait(Reason::RateLimited) {
-            let (known, asked) = (self.observed.cooldown, reading.retry_after);
-            let cooldown = Cooldown::after(known, asked, policy.backoff, self.now);
-            state.record.token_wait = Some(cooldown.stored(&digests.token));
+            let cooldown = self.note_rate_limit(&mut state, reading, digests);
             until(cooldown.until, self.now)
         } else {
             wait_after_read(reading, *in_a_row, policy)
@@ -342,7 +334,7 @@ impl Facts<'_> {
         }
         let attempts = self.all_attempts(Operation::Deregister);
         let waits = [
-            self.after_last_call(),
+            due_after(self.attempts(), self.observed.policy),
             ledger::blocked_until(&attempts, self.now),
             ledger::budget_opens(&attempts, self.observed.policy.attempt_limit, self.now),
         ];
@@ -366,10 +358,6 @@ impl Facts<'_> {
         }
     }
 
-    fn after_last_call(&self) -> Option<Timestamp> {
-        due_after(self.attempts(), self.observed.policy)
-    }
-
     /// The reason for which Graph has refused the last deregister call, other than one that passes.
     fn refused_departure(&self) -> Option<Reason> {
         let last = self.attempts().iter().find(|attempt| attempt.counts())?;
@@ -388,14 +376,11 @@ impl Facts<'_> {
             self.last_error_text()
         );
         state.phase = Phase::Stalled(Stall::new(Reason::DeregistrationFailed, message));
-        self.settle(&state, Requeue::After(until(self.deadline(), self.now)))
+        self.rest_until_the_deadline(&state)
     }
 
-    fn stay_failed(&self) -> Decision {
-        self.settle(
-            &self.state,
-            Requeue::After(until(self.deadline(), self.now)),
-        )
+    fn rest_until_the_deadline(&self, state: &State) -> Decision {
+        self.settle(state, Requeue::After(until(self.deadline(), self.now)))
     }
 
     /// Waits until a time; where that is after the deadline, the resource goes at once.

@@ -12,7 +12,6 @@ use super::settle::note_inputs;
 use crate::api::{Loss, LossPolicy, Observation, ObservationFault, Operation, Reason};
 use crate::credentials::{Digests, SecretFault};
 use crate::graph::{ReadFields, ReadOutcome, RegistrationState};
-use crate::model::cooldown::Cooldown;
 use crate::model::decision::{Decision, Inputs, Requeue};
 use crate::model::ledger;
 use crate::model::observe::{
@@ -248,9 +247,7 @@ impl Facts<'_> {
         let mut state = self.state.clone();
         let mut at = self.next_plan(interval).at;
         if reason == Reason::RateLimited {
-            let (known, asked) = (self.observed.cooldown, reading.retry_after);
-            let cooldown = Cooldown::after(known, asked, policy.backoff, self.now);
-            state.record.token_wait = Some(cooldown.stored(&digests.token));
+            self.note_rate_limit(&mut state, reading, digests);
         }
         if !failures.is_multiple_of(RETRIES + 1) {
             let in_a_row = i32::try_from(failures % (RETRIES + 1)).unwrap_or_default();

@@ -12,7 +12,6 @@ use crate::api::{
 use crate::credentials::{Digests, SecretFault};
 use crate::graph::{ReadOutcome, RegisterOutcome, RegistrationState, classify};
 use crate::model::apply::{self, CallResult, note_read_trace};
-use crate::model::cooldown::Cooldown;
 use crate::model::decision::{Claim, Decision, OpenClaim, Requeue};
 use crate::model::definition::TRY_EVERY;
 use crate::model::ledger;
@@ -241,9 +240,7 @@ impl Facts<'_> {
         note_read_trace(&mut state.record, reading);
         state.record.read_failures = state.record.read_failures.saturating_add(1);
         let wait = if reason == Reason::RateLimited {
-            let (known, asked) = (self.observed.cooldown, reading.retry_after);
-            let cooldown = Cooldown::after(known, asked, self.observed.policy.backoff, self.now);
-            state.record.token_wait = Some(cooldown.stored(&digests.token));
+            let cooldown = self.note_rate_limit(&mut state, reading, digests);
             until(cooldown.until, self.now)
         } else {
             wait_after_read(reading, state.record.read_failures, self.observed.policy)
