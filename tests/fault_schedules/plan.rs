@@ -98,7 +98,7 @@ impl Plan {
         } else {
             1
         };
-        // Twins are told apart by what the operator has seen of them (protocol, "Several resources of one number": "where the cache shows another
+        // Twins are told apart by what the operator has seen of them (protocol, "Several resources of one number": "if the cache shows another
         // resource of the number"): two operators without a leader may not have seen the other's.
         let twins = operators == 1 || leader_elect;
         let resources = resources(&mut rng, twins);
