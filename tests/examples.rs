@@ -142,10 +142,10 @@ async fn until_found(bed: &Bed, wanted: &BTreeMap<String, String>) {
     }
 }
 
-/// The commands in the README's section `## Go on` that change something, without the prompt.
+/// The commands in the README's section `## Next steps` that change something, without the prompt.
 fn commands() -> Vec<String> {
     let readme = text("examples/try/README.md");
-    let (_, section) = readme.split_once("## Go on").expect("the section");
+    let (_, section) = readme.split_once("## Next steps").expect("the section");
     let lines = section.lines().take_while(|line| !line.starts_with("## "));
     let commands = lines.filter_map(|line| line.strip_prefix("$ "));
     commands
