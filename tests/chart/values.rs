@@ -173,7 +173,7 @@ const WARNED: &[(&str, &str)] = &[
     ("replicaCount=1", "There is one replica"),
     (
         "replicaCount=2,leaderElection.enabled=false",
-        "all of them work on every number",
+        "all of them reconcile every number",
     ),
     ("replicaCount=2", "may evict all replicas at once"),
     (
@@ -206,7 +206,7 @@ const WARNED: &[(&str, &str)] = &[
     ),
     (
         "metrics.prometheusRule.enabled=true,metrics.perNumber=none",
-        "no alert about a number fires",
+        "alerts about numbers never fire",
     ),
     (
         "selector=shard=a",
@@ -216,8 +216,8 @@ const WARNED: &[(&str, &str)] = &[
         "watchNamespaces={a}",
         "releases do not see each other's resources",
     ),
-    ("crds.enabled=false", "must be there, of this version"),
-    ("crds.keep=false", "their ledger of calls is lost"),
+    ("crds.enabled=false", "install the CRD separately, in this version"),
+    ("crds.keep=false", "their ledgers are lost"),
     ("rbac.create=false", "give the ServiceAccount"),
     (
         "metrics.serviceMonitor.enabled=true,metrics.podMonitor.enabled=true",
@@ -225,7 +225,7 @@ const WARNED: &[(&str, &str)] = &[
     ),
     (
         "deregistration.enabled=true",
-        "takes its number off the air",
+        "can take its number off the air",
     ),
     (
         "deregistration.enabled=true",
@@ -233,7 +233,7 @@ const WARNED: &[(&str, &str)] = &[
     ),
     (
         "rbac.readCRD=false",
-        "Whoever deletes the CRD takes every number",
+        "Deleting the CRD takes every number",
     ),
     (
         "metrics.podMonitor.enabled=true,metrics.podMonitor.renderMode=skipIfMissing",

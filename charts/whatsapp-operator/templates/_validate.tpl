@@ -37,7 +37,7 @@ at its start, but then a pod has to crash before anybody reads it.
 {{- define "whatsapp-operator.validateName" -}}
 {{- $name := include "whatsapp-operator.fullname" . -}}
 {{- if regexMatch "^[0-9]" $name -}}
-{{- fail (printf "\n\nThe full name, %s, begins with a digit, and the name of a Service must not.\nGive the release another name, or set fullnameOverride." $name) -}}
+{{- fail (printf "\n\nThe full name, %s, begins with a digit, but the name of a Service must not.\nRename the release, or set fullnameOverride." $name) -}}
 {{- end -}}
 {{- end -}}
 
@@ -52,25 +52,25 @@ at its start, but then a pod has to crash before anybody reads it.
 {{- /* The list would replace the operator. */ -}}
 {{- define "whatsapp-operator.validatePodSpec" -}}
 {{- if hasKey (default dict .) "containers" -}}
-{{- fail "\n\npodSpec.containers would replace the operator's container.\nPut more containers into extraContainers; what the operator's own has comes from extraArgs, extraEnv, resources, securityContext and volumeMounts." -}}
+{{- fail "\n\npodSpec.containers would replace the operator's container.\nUse extraContainers for additional containers, and extraArgs, extraEnv, resources, securityContext and volumeMounts for the operator's own." -}}
 {{- end -}}
 {{- end -}}
 
 {{- /* The values are not repeated: somebody may have put a password or a key there. */ -}}
 {{- define "whatsapp-operator.validateGraph" -}}
 {{- if not (regexMatch "^https?://[^\\s/?#@]+(/[^\\s?#]*)?$" .baseUrl) -}}
-{{- fail "\n\ngraph.baseUrl cannot be used.\nWrite https://, a host, and a port and a path where needed; no user, no password, no query." -}}
+{{- fail "\n\ngraph.baseUrl cannot be used.\nUse https://, a host, and optionally a port and a path, but no user, no password and no query." -}}
 {{- end -}}
 {{- if and (hasPrefix "http://" .baseUrl) (not .allowInsecure) -}}
 {{- if not (regexMatch "^http://(localhost|127(\\.[0-9]{1,3}){3}|\\[::1\\])(:[0-9]+)?(/|$)" .baseUrl) -}}
-{{- fail "\n\ngraph.baseUrl is plain http: tokens and PINs would travel unencrypted.\nWrite https://, or set graph.allowInsecure=true for a test." -}}
+{{- fail "\n\ngraph.baseUrl is plain HTTP: tokens and PINs would be sent unencrypted.\nUse https://, or set graph.allowInsecure=true for a test." -}}
 {{- end -}}
 {{- end -}}
 {{- with .caBundle -}}
 {{- if contains "PRIVATE KEY" . -}}
-{{- fail "\n\ngraph.caBundle holds a private key, and a ConfigMap is no place for it.\nLeave only certificates there." -}}
+{{- fail "\n\ngraph.caBundle contains a private key, which does not belong in a ConfigMap.\nKeep only the certificates." -}}
 {{- else if not (regexMatch "(?s)-----BEGIN CERTIFICATE-----\r?\n.+\n-----END CERTIFICATE-----" .) -}}
-{{- fail "\n\ngraph.caBundle holds no certificate.\nGive it certificates as PEM text, from -----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----." -}}
+{{- fail "\n\ngraph.caBundle contains no certificate.\nUse PEM text, from -----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----." -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -80,9 +80,9 @@ at its start, but then a pod has to crash before anybody reads it.
 {{- $name := index . 0 -}}
 {{- with index . 1 -}}
 {{- if contains "@" . -}}
-{{- fail (printf "\n\n%s has a user or a password in it, and everybody who may see the Deployment would see it.\nLeave %s empty, and set %s by extraEnv from a Secret." $name $name (upper $name)) -}}
+{{- fail (printf "\n\n%s contains a user or a password, and everybody who can read the Deployment would see it.\nLeave %s empty, and set %s by extraEnv from a Secret." $name $name (upper $name)) -}}
 {{- else if not (regexMatch "^https?://[^\\s/?#]+/?$" .) -}}
-{{- fail (printf "\n\n%s cannot be used.\nWrite http:// or https://, a host, and a port where needed; no path, no query." $name) -}}
+{{- fail (printf "\n\n%s cannot be used.\nUse http:// or https://, a host, and optionally a port, but no path and no query." $name) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -93,7 +93,7 @@ at its start, but then a pod has to crash before anybody reads it.
 {{- $surge := toString .maxSurge | trimSuffix "%" -}}
 {{- $unavailable := toString .maxUnavailable | trimSuffix "%" -}}
 {{- if and (eq $.type "RollingUpdate") (regexMatch "^0+$" $surge) (regexMatch "^0+$" $unavailable) -}}
-{{- fail "\n\nstrategy.rollingUpdate has maxSurge and maxUnavailable at 0, so no pod could be replaced.\nRaise one of them." -}}
+{{- fail "\n\nstrategy.rollingUpdate has maxSurge and maxUnavailable at 0, so that no pod can be replaced.\nRaise one of them." -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -103,11 +103,11 @@ at its start, but then a pod has to crash before anybody reads it.
 {{- range $name := list "retryBase" "retryCap" "confirmWindow" -}}
 {{- $time := include "whatsapp-operator.milliseconds" (index $ $name) | int64 -}}
 {{- if or (lt $time 1) (gt $time $longest) -}}
-{{- fail (printf "\n\n%s is %s, out of range.\nWrite more than 0s and at most 72h." $name (index $ $name)) -}}
+{{- fail (printf "\n\n%s is %s, out of range.\nUse a value above 0s and up to 72h." $name (index $ $name)) -}}
 {{- end -}}
 {{- end -}}
 {{- if gt (include "whatsapp-operator.milliseconds" .retryBase | int64) (include "whatsapp-operator.milliseconds" .retryCap | int64) -}}
-{{- fail (printf "\n\nretryBase, %s, is longer than retryCap, %s.\nWrite a shorter one, or raise retryCap." .retryBase .retryCap) -}}
+{{- fail (printf "\n\nretryBase, %s, is longer than retryCap, %s.\nLower it, or raise retryCap." .retryBase .retryCap) -}}
 {{- end -}}
 {{- end -}}
 
@@ -128,7 +128,7 @@ at its start, but then a pod has to crash before anybody reads it.
 {{- $requirement := printf " *(! *%s|%s|%s( *(=|==|!=) *%s)?) *" $key $isSet $key $value -}}
 {{- with .selector -}}
 {{- if not (regexMatch (printf "^%s(,%s)*$" $requirement $requirement) .) -}}
-{{- fail (printf "\n\nselector is %q, which is not a label selector.\nWrite one such as shard=a or shard in (a,b)." .) -}}
+{{- fail (printf "\n\nselector is %q, which is not a label selector.\nUse one such as shard=a or shard in (a,b)." .) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -137,7 +137,7 @@ at its start, but then a pod has to crash before anybody reads it.
 {{- define "whatsapp-operator.validateLogLevel" -}}
 {{- range splitList "," .level -}}
 {{- if not (or (contains "=" .) (contains "[" .) (regexMatch "(?i)^(off|error|warn|info|debug|trace)$" (trim .))) -}}
-{{- fail (printf "\n\nlogging.level: %q is not a log level.\nWrite error, warn, info, debug or trace, or directives such as info,whatsapp_operator=debug." .) -}}
+{{- fail (printf "\n\nlogging.level: %q is not a log level.\nUse error, warn, info, debug or trace, or directives such as info,whatsapp_operator=debug." .) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -145,14 +145,14 @@ at its start, but then a pod has to crash before anybody reads it.
 {{- /* Values that only make sense together. */ -}}
 {{- define "whatsapp-operator.validateTogether" -}}
 {{- if not (or .serviceAccount.create .serviceAccount.name) -}}
-{{- fail "\n\nserviceAccount.create is false, and serviceAccount.name names no other one.\nSet the name. The namespace's \"default\" would hand the permissions to every pod there: name it if you mean it." -}}
+{{- fail "\n\nserviceAccount.create is false, but serviceAccount.name is empty.\nSet the name. The ServiceAccount \"default\" would give the permissions to every pod in the namespace: name it only if you want that." -}}
 {{- end -}}
 {{- with .podDisruptionBudget -}}
 {{- if not (or (kindIs "invalid" .minAvailable) (kindIs "invalid" .maxUnavailable)) -}}
-{{- fail "\n\npodDisruptionBudget has minAvailable and maxUnavailable, and Kubernetes allows one of them.\nRemove one." -}}
+{{- fail "\n\npodDisruptionBudget has both minAvailable and maxUnavailable, but Kubernetes allows one of them.\nRemove one." -}}
 {{- end -}}
 {{- end -}}
 {{- if and .metrics.serviceMonitor.enabled (not .metrics.service.enabled) -}}
-{{- fail "\n\nmetrics.serviceMonitor needs the Service that metrics.service.enabled=false leaves out.\nSet metrics.service.enabled=true, or use metrics.podMonitor." -}}
+{{- fail "\n\nmetrics.serviceMonitor needs the Service that metrics.service.enabled=false turns off.\nSet metrics.service.enabled=true, or use metrics.podMonitor." -}}
 {{- end -}}
 {{- end -}}
