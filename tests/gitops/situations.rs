@@ -126,7 +126,7 @@ async fn after_a_number_is_registered() {
     expect(
         &number,
         "Healthy",
-        "the call that was asked for failed. Graph answered",
+        "the requested call failed. Graph answered",
         "Current",
     );
 

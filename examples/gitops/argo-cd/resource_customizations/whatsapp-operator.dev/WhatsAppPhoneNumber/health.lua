@@ -17,9 +17,9 @@ end
 health.message = ready.message
 if ready.status == "True" then
   health.status = "Healthy"
-  -- A call that somebody asked for can fail; the number stays registered.
+  -- A requested call can fail; the number stays registered.
   if failed ~= nil and failed.status == "True" then
-    health.message = "Registered; the call that was asked for failed. " .. failed.message
+    health.message = "Registered; the requested call failed. " .. failed.message
   end
 elseif stalled ~= nil and stalled.status == "True" then
   health.status = "Degraded"

@@ -1,5 +1,5 @@
 local suspended = obj.spec.suspend == true
--- A request that stands before the operator has seen the resource counts as handled.
+-- A request that exists before the operator has seen the resource counts as handled.
 local seen = obj.status ~= nil and (obj.status.observedGeneration or -1) >= 0
 
 local actions = {}

@@ -1,4 +1,4 @@
--- Asks for one register call, without the read before it. Each new value gives at most one call.
+-- Requests one register call. Each new value leads to at most one call.
 local os = require("os")
 if obj.metadata.annotations == nil then
   obj.metadata.annotations = {}
