@@ -27,11 +27,11 @@
 //!
 //! # At most once
 //!
-//! Meta allows ten register calls for a number in 72 hours, failed ones included, and takes no idempotency key. So:
+//! Meta allows ten register calls for a number in 72 hours, failed ones included, and accepts no idempotency key. So:
 //!
-//! 1. The number is read before every automatic call; one that is registered is adopted and nothing is sent.
+//! 1. The number is read before every call; one that is registered is adopted, and no automatic call follows.
 //! 2. A claim is written to the status, with the `resourceVersion` that the decision was made on. That write is the
-//!    fence: the API server accepts it from one of several writers. Leader election only saves work.
+//!    fence: the API server accepts it from one of several writers. Leader election only avoids duplicate work.
 //! 3. A claim leads to at most one POST, by the process that wrote it, and only while at least half of its `ttlSeconds` is
 //!    left. No layer below retries.
 //! 4. The outcome is written by the claim's ID until it is stored, the resource is gone or the process ends. A claim whose process is gone becomes

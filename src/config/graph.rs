@@ -15,8 +15,8 @@ pub struct GraphSettings {
     pub timeout: Duration,
 }
 
-/// Whether Graph can be called at this URL; else what is wrong, and what to write. The URL is not repeated: it may hold a
-/// password.
+/// Whether Graph can be called at this URL; otherwise what is wrong, and what to write. The URL is not repeated, because it may
+/// contain a password.
 ///
 /// # Errors
 /// What is wrong with the URL.

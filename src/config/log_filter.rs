@@ -3,13 +3,13 @@
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::{EnvFilter, ParseError};
 
-/// Dependencies that are not asked for more than this, unless the directives name them.
+/// Dependencies that log no more than this, unless the directives name them.
 const QUIET: &[(&str, LevelFilter)] = &[
     ("h2", LevelFilter::INFO),
     ("hyper", LevelFilter::INFO),
     ("hyper_util", LevelFilter::INFO),
     ("kube_client", LevelFilter::INFO),
-    // At `info` it puts the resource's name into each line once more, in words of its own.
+    // At `info` it repeats the resource's name in each line, in another form.
     ("kube_runtime", LevelFilter::WARN),
     ("reqwest", LevelFilter::INFO),
     ("rustls", LevelFilter::INFO),

@@ -12,7 +12,7 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// The namespaces, one for each watch; `None` stands for all of them in one watch.
+    /// The namespaces, one for each watch; `None` means all of them in one watch.
     pub fn namespaces(&self) -> Vec<Option<&str>> {
         if self.watch_namespaces.is_empty() {
             vec![None]

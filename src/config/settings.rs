@@ -11,12 +11,12 @@ use super::args::{LogFormat, MetricsPerNumber, RunArgs};
 use super::graph::{GraphSettings, check_base_url};
 use super::log_filter::log_filter;
 
-/// No duration may be longer: Meta's own memory is 72 hours, and so is the operator's.
+/// The longest duration: Meta counts calls for 72 hours, and so does the operator.
 const LONGEST: Duration = Duration::from_hours(72);
-/// One call that takes longer than this has failed, whatever it still brings.
+/// A call that takes longer than this has failed, even if an answer comes later.
 const LONGEST_CALL: Duration = Duration::from_mins(10);
 
-/// No number is worth a setting that looks at it less often.
+/// The longest interval of observation: a loss must not go unnoticed for longer.
 const LONGEST_INTERVAL: Duration = Duration::from_hours(24 * 365);
 
 /// As long as a version in a resource may be, in characters.
@@ -31,11 +31,11 @@ pub struct Settings {
     pub graph_api_version: String,
     /// The namespaces to watch, each once, sorted; none means all.
     pub watch_namespaces: Vec<String>,
-    /// A label selector that resources must match; the API server judges it.
+    /// A label selector that resources must match; the API server validates it.
     pub selector: Option<String>,
     /// Whether Secrets are watched; else they are only read.
     pub secret_watch: bool,
-    /// How many resources are worked on at the same time.
+    /// How many resources are reconciled at the same time.
     pub concurrency: u16,
     /// Budget and waits of register calls.
     pub retry: RetrySettings,
@@ -45,7 +45,7 @@ pub struct Settings {
     pub leader_election: Option<LeaderSettings>,
     /// Where health and metrics are served.
     pub bind_address: SocketAddr,
-    /// The numbers that `/metrics` has series of their own for.
+    /// The numbers that have their own series in `/metrics`.
     pub metrics_per_number: MetricsPerNumber,
     /// What is logged, and how.
     pub log: LogSettings,
@@ -75,7 +75,7 @@ pub struct LifeSettings {
     pub deregister_deadline: Duration,
 }
 
-/// Who stands for election, and where.
+/// The candidate's identity, and the Lease.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LeaderSettings {
     pub lease_name: String,
@@ -189,7 +189,7 @@ fn base_url(text: &str, allow_insecure: bool) -> Result<Url, ConfigError> {
             problem,
         ))
     };
-    // The text itself is not repeated: it may hold a password.
+    // The text itself is not repeated, because it may contain a password.
     let url = match Url::parse(text.trim()) {
         Ok(url) => url,
         Err(error) => {
@@ -220,8 +220,8 @@ fn api_version(text: String) -> Result<String, ConfigError> {
     ))
 }
 
-/// The namespaces, none of which is given where all are meant. What is given and names none was meant to: taken for all, it would have
-/// this operator work on those of others.
+/// The namespaces; no value at all means all of them. A value that names none is an error: taken as all, it would have this operator
+/// manage the resources of others.
 fn namespaces(entries: &[String]) -> Result<Vec<String>, ConfigError> {
     let names: BTreeSet<&str> = entries
         .iter()
@@ -356,8 +356,8 @@ fn lease(name: String, in_namespace: Option<String>) -> Result<LeaderSettings, C
     })
 }
 
-/// The name of the pod, which is its host name, and something random: a restarted container keeps the name and must
-/// not take the Lease of its predecessor for its own.
+/// The name of the pod, which is its host name, and something random: a restarted container keeps the name, but must
+/// not mistake its predecessor's Lease for its own.
 fn identity() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = match host.trim() {

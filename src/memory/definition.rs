@@ -16,7 +16,7 @@ pub struct Definition {
 
 #[derive(Default)]
 struct Dropped {
-    /// The fields, in one text; none where nothing is dropped.
+    /// The fields, in one text; none if nothing is dropped.
     fields: Option<String>,
     tried: Option<Instant>,
 }
@@ -29,7 +29,7 @@ impl Definition {
         }
     }
 
-    /// Notes fields that the API server dropped of a write, which may have held others as well. Returns whether that is news.
+    /// Notes fields that the API server dropped from a write, which may have contained others as well. Returns whether that is new.
     pub fn note_dropped(&self, fields: &[String]) -> bool {
         let mut dropped = self.dropped();
         let is_news = dropped.fields.is_none();
@@ -40,7 +40,7 @@ impl Definition {
         is_news
     }
 
-    /// Notes what the API server would drop of a write with every field. Returns whether that is news.
+    /// Notes what the API server would drop from a write with every field. Returns whether that is new.
     pub fn note_tried(&self, fields: &[String]) -> bool {
         let fields = (!fields.is_empty()).then(|| fields.join(", "));
         let mut dropped = self.dropped();

@@ -15,7 +15,7 @@ use super::clock::Clock;
 /// The interval at which old calls are dropped.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 
-/// The register calls of each number that this process made, or that were in a status which is gone.
+/// The register calls of each number that this process made, or that were in a status that is gone.
 pub struct CallHistory {
     clock: Clock,
     calls: Mutex<Calls>,
@@ -178,7 +178,7 @@ mod tests {
         assert!(first[0].time(ahead) <= Timestamp::now());
         assert_eq!(history.with_ledgers("1", &[&early]), first);
         assert_eq!(history.with_ledgers("1", &[&early, &late]).len(), 2);
-        // What a sound clock has written stays in the ledger as it is.
+        // What a correct clock has written stays in the ledger as it is.
         let sound = entry("early", now);
         assert!(history.with_ledgers("1", &[&sound]).contains(&sound));
     }

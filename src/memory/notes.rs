@@ -16,12 +16,13 @@ use super::clock::Clock;
 /// The interval at which claims that can no longer be stored are dropped.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 
-/// How long a refusal to patch the finalizer of a resource is believed.
+/// How long a refusal to patch the finalizer of a resource counts.
 const PATCH_AGAIN: Duration = Duration::from_secs(600);
 
-/// The wait before a look at a status that another writer may have changed: a watch can be faster than the answer to an own write.
+/// The wait before a look at a status that another writer may have changed: a watch can be faster than the answer to this process's
+/// own write.
 const LOOK_AFTER: Duration = Duration::from_secs(1);
-/// The least time between two such looks at one resource. Two writers that undo each other's changes do so no faster.
+/// The shortest time between two such looks at one resource, so that two writers cannot undo each other's changes any faster.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// Notes for each resource, by UID.
@@ -49,7 +50,7 @@ struct Note {
     plan: Option<Plan>,
     /// When the API server last refused to patch its finalizer.
     finalizer_refused: Option<Instant>,
-    /// Whether it was told what becomes of its number.
+    /// Whether it was reported what happens to its number.
     farewell_told: bool,
     /// The newest version that this process wrote.
     written: Option<u64>,
@@ -158,7 +159,7 @@ impl ObjectNotes {
         self.notes().by_uid.get(&uid_of(resource))?.plan
     }
 
-    /// Notes that the API server refuses to patch the finalizer of a resource. Returns whether that is news.
+    /// Notes that the API server refuses to patch the finalizer of a resource. Returns whether that is new.
     pub fn note_finalizer_refused(&self, resource: &WhatsAppPhoneNumber) -> bool {
         let now = self.clock.instant();
         let mut notes = self.notes();
@@ -166,7 +167,7 @@ impl ObjectNotes {
         known.is_none()
     }
 
-    /// Whether the API server has refused to patch the finalizer of a resource lately.
+    /// Whether the API server has recently refused to patch the finalizer of a resource.
     pub fn finalizer_refused(&self, resource: &WhatsAppPhoneNumber) -> bool {
         let notes = self.notes();
         let note = notes.by_uid.get(&uid_of(resource));
@@ -174,13 +175,13 @@ impl ObjectNotes {
         refused.is_some_and(|at| self.clock.instant() - at < PATCH_AGAIN)
     }
 
-    /// Notes that it is told what becomes of the number of a resource that goes. Returns whether that is news.
+    /// Notes that it is reported what happens to the number of a deleted resource. Returns whether that is new.
     pub fn note_farewell(&self, resource: &WhatsAppPhoneNumber) -> bool {
         let mut notes = self.notes();
         !std::mem::replace(&mut notes.of(&uid_of(resource)).farewell_told, true)
     }
 
-    /// Forgets all plans: what was planned before this process led is past, and would be made up for all at once.
+    /// Forgets all plans: those from before this process led are overdue, and would all run at once.
     pub fn forget_plans(&self) {
         for note in self.notes().by_uid.values_mut() {
             note.plan = None;
@@ -308,7 +309,7 @@ impl Note {
         self.written.is_some_and(older)
     }
 
-    /// Whether another writer wrote this version after this process did, which had decided on whatever came before.
+    /// Whether another writer wrote this version after this process did, which had decided on everything before that.
     fn is_foreign(&self, resource: &WhatsAppPhoneNumber) -> bool {
         let newer = |written| version_of(resource).is_none_or(|version| version > written);
         self.written.is_none_or(newer)

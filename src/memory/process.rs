@@ -27,7 +27,7 @@ pub struct Memory {
     pub refused_pins: RefusedPins,
     /// For each token, until it ends: its cool-down.
     pub cooldowns: TokenCooldowns,
-    /// For each token, while its limit is nearly used up: until when that is left to calls.
+    /// For each token, while its limit is nearly used up: until when the rest is left to calls.
     pub busy: TokenCooldowns,
     /// For the API server: the status fields that it drops.
     pub definition: Definition,

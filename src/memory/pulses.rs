@@ -1,4 +1,4 @@
-//! Signs of life: what has to move at all times, and when each last did.
+//! Signs of life: what must make progress at all times, and when each last did.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use super::clock::Clock;
 use super::watches::WatchId;
 
-/// How long something may stand still before the process counts as dead. Everything here moves once in 45 seconds; the rest is
-/// patience, because a restart loses the outcomes of the calls in flight.
+/// How long something may make no progress before the process counts as dead. Everything here makes progress once in 45 seconds; the rest is
+/// margin, because a restart loses the outcomes of the calls in flight.
 const STILL_FOR: Duration = Duration::from_secs(300);
 
-/// What has to move at all times, whatever the API server and Graph do.
+/// What must make progress at all times, whatever the API server and Graph do.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mover {
     /// The runtime: it runs tasks and its timers fire.
@@ -21,14 +21,14 @@ pub enum Mover {
     Watch(WatchId),
 }
 
-/// When everything that has to move last did.
+/// When everything last made progress.
 pub struct Pulses {
     clock: Clock,
     moved: Mutex<BTreeMap<Mover, Instant>>,
 }
 
 impl Pulses {
-    /// Everything has moved just now: the runtime and these watches.
+    /// Everything has made progress just now: the runtime and these watches.
     pub fn new(watches: impl IntoIterator<Item = WatchId>, clock: Clock) -> Self {
         let now = clock.instant();
         let watches = watches.into_iter().map(Mover::Watch);
@@ -39,7 +39,7 @@ impl Pulses {
         }
     }
 
-    /// It moves.
+    /// It makes progress.
     pub fn beat(&self, mover: &Mover) {
         let now = self.clock.instant();
         if let Some(moved) = self.moved().get_mut(mover) {
@@ -47,7 +47,7 @@ impl Pulses {
         }
     }
 
-    /// What has stood still for too long, in words.
+    /// What has made no progress for too long, in words.
     pub fn still(&self) -> Vec<String> {
         let now = self.clock.instant();
         let moved = self.moved();

@@ -1,5 +1,5 @@
-//! The watched resources, indexed by the phone number ID and by the Secrets that they reference; and what a change of one
-//! is worth, which is decided here alone.
+//! The watched resources, indexed by the phone number ID and by the Secrets that they reference; and the only
+//! place that decides what a change of one wakes.
 //!
 //! The objects themselves are kept once, in the stores of the watches; the index has only their names.
 
@@ -180,7 +180,7 @@ impl ResourceStore {
         self.stores.get(watch)?.get(&reference)
     }
 
-    /// Applies a resource. A list shows a recreated one without an event that the one before is gone.
+    /// Applies a resource. A list shows a recreated one without an event that the previous one is gone.
     fn apply(&self, watch: usize, object: &Watched, memory: &Memory) -> Vec<Wake> {
         let key = key_of(object);
         let before = self.get(watch, &key);
@@ -202,7 +202,7 @@ impl ResourceStore {
         own.into_iter().chain(others).collect()
     }
 
-    /// Indexes a version of a resource, and remembers what the version before had and this one has not. Returns the peers to
+    /// Indexes a version of a resource, and remembers what the previous version had and this one lacks. Returns the peers to
     /// reconcile.
     fn index(
         &self,
@@ -213,7 +213,7 @@ impl ResourceStore {
         memory: &Memory,
     ) -> Vec<Wake> {
         let Ok(resource) = &object.0 else {
-            // Nobody knows what it claims, so it takes precedence over none.
+            // Its claims are unknown, so it takes precedence over no other.
             return self.remove(key, memory);
         };
         let mut woken = Vec::new();

@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
-/// No setting has more: beyond it nothing is told.
+/// No setting has more: beyond it nothing is reported.
 const MOST: usize = 100;
 
-/// The versions that were asked for while another one answered.
+/// The versions that were requested while another one answered.
 #[derive(Default)]
 pub struct ExpiredVersions(Mutex<HashSet<String>>);
 

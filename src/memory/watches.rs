@@ -1,4 +1,4 @@
-//! How the watches fare: which have listed everything, which fail, and which count as not there.
+//! The state of the watches: which have listed everything, which fail, and which count as absent.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,9 +8,9 @@ use tokio::sync::watch;
 
 use super::clock::Clock;
 
-/// How long the API server may refuse the list of a namespace before it counts as not watched: a role may be about to come.
+/// How long the API server may refuse the list of a namespace before it counts as not watched: a role may still be created.
 const REFUSED_FOR: Duration = Duration::from_secs(10);
-/// How long a watch may fail before people are told.
+/// How long a watch may fail before this is reported.
 const FAILED_FOR: Duration = Duration::from_secs(60);
 
 /// A watch.
@@ -31,7 +31,7 @@ impl WatchId {
         }
     }
 
-    /// Whether the others can go on without it: a namespace among several, and Secrets, which can be polled.
+    /// Whether the others can continue without it: a namespace among several, and Secrets, which can be polled.
     fn is_dispensable(&self) -> bool {
         self.namespace.is_some() || *self == Self::secrets(None)
     }
@@ -59,11 +59,11 @@ impl fmt::Display for WatchId {
 pub enum WatchFault {
     /// The API server refuses the list: no permission, or no such kind or namespace.
     Refused,
-    /// Anything else, which passes.
+    /// Anything else, which is temporary.
     Failed,
 }
 
-/// How every watch fares.
+/// The state of every watch.
 pub struct WatchStates {
     clock: Clock,
     states: watch::Sender<BTreeMap<WatchId, WatchState>>,
@@ -91,7 +91,7 @@ impl WatchStates {
         }
     }
 
-    /// A watch has brought something.
+    /// A watch has delivered something.
     pub fn succeeded(&self, id: &WatchId) {
         self.change(id, |state| {
             (state.failing, state.refused, state.left_out) = (None, None, false);
@@ -127,7 +127,7 @@ impl WatchStates {
         leaves_out
     }
 
-    /// Whether a watch does what it is for.
+    /// Whether a watch works.
     pub fn is_up(&self, id: &WatchId) -> bool {
         let states = self.states.borrow();
         states
@@ -135,13 +135,13 @@ impl WatchStates {
             .is_some_and(|state| state.listed && state.failing.is_none())
     }
 
-    /// Whether a watch counts as not there.
+    /// Whether a watch counts as absent.
     pub fn is_left_out(&self, id: &WatchId) -> bool {
         let states = self.states.borrow();
         states.get(id).is_some_and(|state| state.left_out)
     }
 
-    /// Whether a watch has failed for so long that people are told.
+    /// Whether a watch has failed for so long that this is reported.
     pub fn is_down(&self, id: &WatchId) -> bool {
         let now = self.clock.instant();
         self.states
@@ -150,24 +150,24 @@ impl WatchStates {
             .is_some_and(|state| state.is_down(now))
     }
 
-    /// Waits until every watch of resources has listed everything, or counts as not there.
+    /// Waits until every watch of resources has listed everything, or counts as absent.
     pub async fn synced(&self) {
         let resources = WatchId::resources(None).kind;
         let settled = |states: &BTreeMap<WatchId, WatchState>| {
             let mut watches = states.iter().filter(|(id, _)| id.kind == resources);
             watches.all(|(_, state)| state.listed || state.left_out)
         };
-        // The sender is here, so the wait ends only so.
+        // The sender is here, so the wait can end only this way.
         let _ = self.states.subscribe().wait_for(settled).await;
     }
 
-    /// The watches that are waited for: those that have listed nothing, or have failed for long.
+    /// The watches to wait for: those that have listed nothing, or have failed for a long time.
     pub fn missing(&self) -> Vec<String> {
         let now = self.clock.instant();
         self.named(|state| !state.left_out && (!state.listed || state.is_down(now)))
     }
 
-    /// The watches that count as not there.
+    /// The watches that count as absent.
     pub fn left_out(&self) -> Vec<String> {
         self.named(|state| state.left_out)
     }
@@ -245,7 +245,7 @@ mod tests {
                 "{seconds}"
             );
         }
-        // Where all namespaces are one watch, nothing would be left.
+        // If all namespaces are one watch, nothing would be left.
         let all = WatchStates::new([WatchId::resources(None)], Clock::default());
         assert!(!all.failed(&WatchId::resources(None), Refused));
         assert_eq!(all.missing(), ["WhatsAppPhoneNumber in all namespaces"]);

@@ -119,8 +119,8 @@ impl Recorder {
         bounded("write the status of", &name, request).await
     }
 
-    /// Sets or takes off the finalizer if the resource still has the `resourceVersion` that was decided on, which keeps those of
-    /// others.
+    /// Sets or removes the finalizer if the resource still has the `resourceVersion` that was decided on, which keeps other
+    /// finalizers.
     ///
     /// # Errors
     /// When the patch fails or its outcome is unknown; also on a conflict.

@@ -28,7 +28,7 @@ use crate::telemetry::metrics::Metrics;
 /// How long the list of a number's resources in one namespace may take.
 const LIST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The permit of one reconciliation to work. It is given up while nothing but another one, or a faulty API server, is waited for.
+/// The permit of one reconciliation to work. It is given up while the reconciliation only waits for another one, or for a faulty API server.
 pub type Slot = OwnedSemaphorePermit;
 
 /// The context that all reconciliations share.
@@ -43,9 +43,9 @@ pub struct Context {
     pub memory: Memory,
     pub metrics: Arc<Metrics>,
     pub events: Events,
-    /// How the watches fare.
+    /// The state of the watches.
     pub watches: Arc<WatchStates>,
-    /// Whether everything still moves.
+    /// Whether everything still makes progress.
     pub pulses: Arc<Pulses>,
     /// Whether this process is the leader.
     pub leads: watch::Receiver<bool>,
@@ -59,7 +59,7 @@ pub struct Context {
 }
 
 impl Context {
-    /// Waits for a free slot. There is always one to wait for: nothing closes the semaphore.
+    /// Waits for a free slot. This always succeeds in the end, because nothing closes the semaphore.
     pub async fn slot(&self) -> Option<Slot> {
         Arc::clone(&self.slots).acquire_owned().await.ok()
     }
@@ -77,7 +77,7 @@ impl Context {
         Some(draft)
     }
 
-    /// Tells of a status that was written: an event, where the change is worth one, and the warnings about a new spec.
+    /// Reports a status that was written: an event, if the change deserves one, and the warnings about a new spec.
     pub fn tell(
         &self,
         before: &WhatsAppPhoneNumber,
@@ -92,7 +92,7 @@ impl Context {
         }
     }
 
-    /// Tells of a number that was lost, and of what is known of it apart from its registration.
+    /// Reports a number that was lost, and what is known about it apart from its registration.
     fn tell_of_number(&self, before: &WhatsAppPhoneNumber, after: &WhatsAppPhoneNumber) {
         let [before, now] = [before, after].map(WhatsAppPhoneNumber::status_or_unseen);
         if before.loss.is_none() && now.loss.is_some() {
@@ -103,7 +103,7 @@ impl Context {
         }
     }
 
-    /// Tells what becomes of the number of a resource that goes.
+    /// Reports what happens to the number of a deleted resource.
     pub fn tell_of_farewell(&self, resource: &WhatsAppPhoneNumber, farewell: &Farewell) {
         let told = event::of_farewell(farewell);
         info!(
@@ -117,7 +117,7 @@ impl Context {
         self.publish(resource, told);
     }
 
-    /// Asks the API server what stands against a call: the other resources of the number, and before a deregister call whether the
+    /// Asks the API server what rules out a call: the other resources of the number, and before a deregister call whether the
     /// CRD is being deleted.
     ///
     /// # Errors
@@ -146,8 +146,8 @@ impl Context {
         }
     }
 
-    /// Lists the resources of a number from the API server, in the namespaces that are watched. One whose list is refused is not,
-    /// but for a deregister call, which must not take a number from somebody who cannot be seen.
+    /// Lists the resources of a number from the API server, in the watched namespaces. A namespace whose list is refused is left out,
+    /// except before a deregister call, which must not take a number from a resource that cannot be seen.
     async fn list_peers(
         &self,
         resource: &WhatsAppPhoneNumber,

@@ -24,11 +24,11 @@ use crate::memory::NumberGuard;
 use crate::telemetry::Chain;
 use crate::telemetry::metrics::{GraphOutcome, Operation, Unrecorded};
 
-/// The least time after which a resource at rest is reconciled again, whatever made the process miss a change. That costs no request
-/// where no call may follow.
+/// The shortest time after which a resource at rest is reconciled again, in case the process missed a change. That costs no request
+/// if no call can follow.
 const HEARTBEAT: Duration = Duration::from_hours(4);
 
-/// The wait between two tries to record an outcome from which on people are told of it.
+/// The wait between two attempts to record an outcome from which on the failure is reported.
 const TELL_OF_RECORD: Duration = Duration::from_secs(1);
 
 /// The wait after a call whose task panicked.
@@ -133,7 +133,7 @@ impl Driver {
         self.machine.step(input, &mut Host::of(&self.context))
     }
 
-    /// Performs effects from a claim to its record, in a task of its own: it is completed when this reconciliation is cancelled
+    /// Performs effects from a claim to its record, in a separate task, which completes even if this reconciliation is cancelled
     /// or the process shuts down. Returns the effect that follows.
     ///
     /// # Errors
@@ -255,7 +255,7 @@ impl Driver {
         Input::Patched(patched.map_err(|Unavailable| fault))
     }
 
-    /// Takes the lock of the number. Whoever holds that may need long, so a slot is not held while waiting for it; and as nobody waits
+    /// Takes the lock of the number. Its holder may need a long time, so no slot is held while waiting for the lock. Because nobody waits
     /// for a lock in a slot, the wait for a slot ends.
     async fn lock(&mut self) {
         self.guard = None;
@@ -276,8 +276,8 @@ impl Driver {
         }
     }
 
-    /// Waits before the next try to record the outcome. The number stays locked, but the slot is for others: the API server may refuse
-    /// for as long as somebody has it do so.
+    /// Waits before the next attempt to record the outcome. The number stays locked, but the slot is free for others: the API server may
+    /// refuse for as long as, for example, a policy makes it.
     async fn wait_to_record(&mut self, wait: Duration) {
         self.slot = None;
         if wait >= TELL_OF_RECORD && self.unrecorded.is_none() {
@@ -304,7 +304,7 @@ impl Driver {
         Input::Reading(Box::new(reading))
     }
 
-    /// Tells once that the version which was asked for is past its end.
+    /// Reports once that the requested version has expired.
     fn tell_of_version(&self, answered: Option<&str>) {
         let resource = self.machine.resource();
         let asked = self.context.policy.version(resource);
@@ -339,7 +339,7 @@ impl Driver {
         Input::Called(Box::new(outcome))
     }
 
-    /// What a call to Graph is made of; there is nothing before the Secrets were read.
+    /// The inputs of a call to Graph; none before the Secrets were read.
     fn graph_call(&self) -> Option<Call<'_>> {
         let resource = self.machine.resource();
         Some(Call {

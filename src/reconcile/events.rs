@@ -15,7 +15,7 @@ use crate::telemetry::Chain;
 /// The longest name of a resource that can have events: the name of an event, `NAME.16hex`, has at most 253 characters.
 const NAME_MAX_CHARS: usize = 253 - 17;
 
-/// The longest note of an event that the API server takes.
+/// The longest note of an event that the API server accepts.
 const NOTE_MAX_BYTES: usize = 1_024;
 
 /// The timeout of one publication.
@@ -60,7 +60,7 @@ impl Events {
             action: draft.action.to_owned(),
             secondary: None,
         };
-        // A recorder joins events of one reason within six minutes, and keeps the first one's note: each try has its own trace ID.
+        // A recorder joins events of one reason within six minutes, and keeps the first one's note, but each attempt has its own trace ID.
         let recorder = Recorder::new(self.client.clone(), self.reporter.clone());
         match tokio::time::timeout(TIMEOUT, recorder.publish(&event, about)).await {
             Ok(Ok(())) => {}
@@ -70,7 +70,7 @@ impl Events {
     }
 }
 
-/// Returns a note that the API server takes. If it is too long, its middle goes: what to do stands at the end.
+/// Returns a note that the API server accepts. If it is too long, its middle is cut, because the advice is at the end.
 fn bounded(mut note: String) -> String {
     if note.len() > NOTE_MAX_BYTES {
         let half = (NOTE_MAX_BYTES - '…'.len_utf8()) / 2;

@@ -18,10 +18,10 @@ use crate::telemetry::Chain;
 /// As much of a body as is read: Graph's answers are far shorter.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
-/// A connection must stand within this time, or a third of the whole if that is less.
+/// A connection must be established within this time, or within a third of the whole timeout if that is less.
 const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The settings make no client.
+/// No client can be built from the settings.
 #[derive(Debug, thiserror::Error)]
 pub enum GraphClientError {
     #[error("the Graph base URL cannot be used: {0}")]
@@ -94,7 +94,7 @@ impl GraphClient {
         }
     }
 
-    /// The vital line: only where no connection came about is it certain that nothing was sent.
+    /// The vital line: only without a connection is it certain that nothing was sent.
     fn without_answer(&self, error: reqwest::Error) -> Exchange {
         let server = self.base_url.origin().ascii_serialization();
         if error.is_connect() {
@@ -120,15 +120,15 @@ fn http_client(settings: &GraphSettings) -> Result<Client, reqwest::Error> {
         .connection_verbose(false)
         .connect_timeout(MAX_CONNECT_TIMEOUT.min(settings.timeout / 3))
         .timeout(settings.timeout)
-        // The server may have closed a connection that is used again; a POST into it would have an
-        // unclear outcome without need.
+        // The server may have closed a connection that is reused; a POST on it would have an unclear
+        // outcome unnecessarily.
         .pool_max_idle_per_host(0)
         .https_only(settings.base_url.scheme() == "https");
     if is_loopback(&settings.base_url) {
-        // A proxy's loopback is another machine's, and a token may not go there in the clear.
+        // A proxy's loopback is that of another machine, and a token must not be sent there unencrypted.
         builder = builder.no_proxy();
         if settings.base_url.scheme() == "http" {
-            // A demo or test needs no root certificates, so it does not fail where none are installed.
+            // A demo or test needs no root certificates, so it does not fail if none are installed.
             builder = builder.tls_certs_only([]);
         }
     }

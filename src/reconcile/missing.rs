@@ -3,7 +3,7 @@
 use kube::Resource;
 use kube::core::response::{StatusDetails, reason};
 
-/// Whether the API server says that this very object does not exist. What stands in front of it may answer 404 for reasons of its own,
+/// Whether the API server says that this very object does not exist. A proxy in front of it may answer 404 for its own reasons,
 /// and so does the API server where it does not serve the kind.
 pub fn is_missing<K: Resource<DynamicType = ()>>(error: &kube::Error, name: &str) -> bool {
     let kube::Error::Api(status) = error else {

@@ -1,5 +1,5 @@
-//! Follows one watch for as long as the process runs: tries it again when it fails, gives up requests that hang, and notes how it
-//! fares.
+//! Follows one watch for as long as the process runs: retries it when it fails, abandons requests that hang, and notes its
+//! state.
 
 use std::fmt;
 use std::pin::pin;
@@ -15,22 +15,22 @@ use crate::memory::{Mover, WatchFault, WatchId};
 use crate::reconcile::Context;
 use crate::telemetry::Chain;
 
-/// The wait before a watch that failed is tried again, doubled up to [`RETRY_CAP`] until it works: kube's own backoff begins anew with
+/// The wait before a failed watch is retried, doubled up to [`RETRY_CAP`] until it works: kube's own backoff starts over with
 /// each list that it tries.
 const RETRY_BASE: Duration = Duration::from_millis(800);
 const RETRY_CAP: Duration = Duration::from_secs(30);
 
-/// How long a watch that began or failed may say nothing.
+/// How long a watch that began or failed may be silent.
 const DOUBT: Duration = Duration::from_secs(30);
 
-/// What a watch has brought.
+/// What a watch has delivered.
 pub enum Happened<K> {
     Event(Event<K>),
-    /// It failed, and is tried again.
+    /// It failed, and is retried.
     Failure,
 }
 
-/// Follows a watch for ever, and notes how it fares.
+/// Follows a watch forever, and notes its state.
 pub async fn follow<K>(
     context: &Context,
     id: &WatchId,
@@ -44,14 +44,14 @@ pub async fn follow<K>(
     let mover = Mover::Watch(id.clone());
     loop {
         let mut events = pin!(watcher(api.clone(), config.clone()));
-        // Whether the watch has brought something since it began or failed: then it is quiet because nothing changes.
+        // Whether the watch has delivered something since it began or failed: then it is silent because nothing changes.
         let mut settled = false;
         loop {
             context.pulses.beat(&mover);
             match tokio::time::timeout(DOUBT, events.next()).await {
                 Ok(Some(Ok(event))) => {
                     settled = !matches!(event, Event::Init | Event::InitApply(_));
-                    // A list alone is no watch that works.
+                    // A list alone does not mean that the watch works.
                     if matches!(event, Event::Apply(_) | Event::Delete(_)) {
                         wait = RETRY_BASE;
                     }
@@ -71,7 +71,7 @@ pub async fn follow<K>(
                     }
                 }
                 Err(_) if settled => wait = RETRY_BASE,
-                // It may be back, which kube does not tell, or its request hangs. A new list shows which.
+                // It may work again, which kube does not report, or its request hangs. A new list shows which.
                 Ok(None) | Err(_) => {
                     warn!(watch = %id, "A watch has brought nothing since it began or failed; listing anew");
                     context.metrics.set_watch(id, false);

@@ -34,7 +34,7 @@ pub struct Readiness {
 }
 
 /// Whether the operator is alive: it has moved of late, or is about to end, where watches end before the calls in flight. A fault
-/// of Graph's or of the API server's says nothing against it: a restart would mend neither, and lose the answers to calls in flight.
+/// of Graph's or of the API server's says nothing against it: a restart would fix neither, and would lose the answers to calls in flight.
 #[derive(Clone)]
 pub struct Liveness {
     pub pulses: Arc<Pulses>,
@@ -122,7 +122,7 @@ async fn show_metrics(State(health): State<Health>) -> ([(HeaderName, &'static s
     ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], body)
 }
 
-/// Gives the runtime's sign of life, for ever: in a task, so that one that can run no tasks gives none.
+/// Gives the runtime's sign of life, forever: in a task, so that a runtime that can run no tasks gives none.
 pub async fn beat(pulses: Arc<Pulses>) {
     loop {
         pulses.beat(&Mover::Runtime);
@@ -133,7 +133,7 @@ pub async fn beat(pulses: Arc<Pulses>) {
 // === impl Liveness ===
 
 impl Liveness {
-    /// What stands still, in words.
+    /// What makes no progress, in words.
     fn still(&self) -> Vec<String> {
         if self.ending.is_cancelled() {
             return Vec::new();

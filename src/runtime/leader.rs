@@ -1,12 +1,12 @@
-//! Leader election: one replica works, the others watch and wait. It saves work; what keeps a number from being
-//! registered twice is the claim in the status, not this.
+//! Leader election: one replica works, the others watch and wait. It only avoids duplicate work; the claim in the status is what
+//! prevents a second registration.
 //!
 //! Every candidate reads the Lease every [`Timing::retry`], decides ([`next_step`]) and writes at most once, with the
 //! `resourceVersion` that it has read: one of two candidates gets a conflict, reads again and decides again. Clocks of
 //! different machines are never compared: a leader's term ends by its own monotonic clock, and a follower takes a Lease
 //! that it has seen unchanged, by its own, for as long as the Lease says.
 //!
-//! The end of a term ends new work. What is in flight is finished, and the process stands for election again.
+//! The end of a term ends new work. What is in flight is finished, and the process becomes a candidate again.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ pub struct Leadership {
 enum Campaign {
     /// There is no election; the sender keeps the channel open.
     Unopposed { _sender: watch::Sender<bool> },
-    /// A task stands for election again and again.
+    /// A task runs for election again and again.
     Running {
         stop: CancellationToken,
         task: JoinHandle<()>,
@@ -67,7 +67,7 @@ struct Candidate {
 /// How long everything may take.
 #[derive(Clone, Copy, Debug)]
 struct Timing {
-    /// How long the Lease holds without renewal, in whole seconds.
+    /// How long the Lease is valid without renewal, in whole seconds.
     duration: Duration,
     /// How often the Lease is read.
     retry: Duration,
@@ -130,8 +130,8 @@ impl Leadership {
         }
     }
 
-    /// Stands for election until [`Self::release`]. A missing Lease is created; an API server that cannot be reached
-    /// is tried again.
+    /// Runs for election until [`Self::release`]. A missing Lease is created; an API server that cannot be reached
+    /// is retried.
     pub fn elect(client: Client, settings: LeaderSettings) -> Self {
         Self::elect_with(client, settings, TIMING)
     }
@@ -167,7 +167,7 @@ impl Leadership {
     }
 
     /// Returns whether this process leads: now, and whenever that has changed. A term that was lost and won again before
-    /// the stream was polled is told as well: reconciles may have been left out in between. With an election it ends
+    /// the stream was polled is reported as well: reconciles may have been left out in between. With an election it ends
     /// after [`Self::release`]; at any other time that is a fault after which this process would never lead again.
     pub fn changes(&self) -> impl Stream<Item = bool> + Send + Unpin + use<> {
         let mut leads = self.leads.clone();
@@ -235,7 +235,7 @@ impl Candidate {
         Ok(())
     }
 
-    /// Clears the holder, also where this candidate follows: the answer to its last write may have been lost.
+    /// Clears the holder, even if this candidate follows: the answer to its last write may have been lost.
     async fn release(&self) -> Result<(), LeaseError> {
         let lease = self.read().await?;
         let spec = lease.spec.as_ref();
@@ -294,7 +294,7 @@ impl Candidate {
             .unwrap_or_else(|late| Err(kube::Error::Service(late.into())))
     }
 
-    /// Returns what this candidate makes of the Lease that it has read.
+    /// Returns how this candidate interprets the Lease that it has read.
     fn held(&self, read: LeaseSpec) -> LeaseSpec {
         let now = Some(MicroTime(Timestamp::now()));
         let new_term = self.renewed.is_none();

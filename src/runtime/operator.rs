@@ -1,4 +1,4 @@
-//! The running operator: everything that is started at the beginning, in which order it ends, and why it may fail.
+//! The running operator: what it starts, in which order it stops, and why it may fail.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,13 +25,13 @@ use crate::reconcile::{Context, Events, GraphClient, GraphClientError, Recorder}
 use crate::telemetry::Chain;
 use crate::telemetry::metrics::{Metrics, Resources};
 
-/// How often a Secret is looked at where Secrets are not watched and a resource waits for one; less often where many are.
+/// How often a Secret is polled if Secrets are not watched and a resource waits for one; less often if there are many.
 const SECRET_POLL: Duration = Duration::from_secs(60);
 
-/// How long a connection to the API server may bring nothing. A watch ends by itself a few seconds earlier, and begins anew.
+/// How long a connection to the API server may be silent. A watch ends a few seconds earlier on its own, and is restarted.
 const READ_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// How long the API server may take to judge the label selector.
+/// How long the API server may take to validate the label selector.
 const SELECTOR_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The operator could not start, or had to stop.
@@ -73,7 +73,7 @@ pub async fn run(settings: Settings) -> Result<(), OperatorError> {
     run_until(settings, shutdown).await
 }
 
-/// Runs until `shutdown`: no new work then, calls in flight are recorded, the Lease is given up.
+/// Runs until `shutdown`. Then it starts no new work, records the calls in flight, and releases the Lease.
 pub async fn run_until(
     settings: Settings,
     shutdown: CancellationToken,
@@ -245,8 +245,8 @@ fn scope(settings: &Settings) -> Scope {
     }
 }
 
-/// Has the API server judge the label selector, so that a misspelt one stops the start instead of failing every watch.
-/// Whatever else goes wrong here is left to the watches, which retry.
+/// Has the API server validate the label selector, so that a misspelt one stops the start instead of failing every watch.
+/// Any other failure here is left to the watches, which retry.
 async fn check_selector(client: &Client, scope: &Scope) -> Result<(), OperatorError> {
     let Some(selector) = &scope.selector else {
         return Ok(());
@@ -275,7 +275,7 @@ async fn check_selector(client: &Client, scope: &Scope) -> Result<(), OperatorEr
     Ok(())
 }
 
-/// Whether the API server rejects the request itself. What stands in front of it answers 400 without this reason.
+/// Whether the API server rejects the request itself. A proxy in front of it answers 400 without this reason.
 fn is_bad_request(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 400 && status.reason == reason::BAD_REQUEST)
 }

@@ -77,7 +77,7 @@ fn watcher_config(scope: &Scope) -> watcher::Config {
     }
 }
 
-/// Has resources reconciled, by the number of the watch that has them: only its queue leads to its store.
+/// Queues resources for reconciliation, by the number of the watch that has them: only its queue leads to its store.
 #[derive(Clone)]
 struct Wakes(Arc<[mpsc::UnboundedSender<Wake>]>);
 
@@ -163,7 +163,7 @@ async fn reconcile_woken(
         .filter_map(futures::future::ready)
         .map(Ok::<_, Infallible>)
         .take_until(shutdown.cancelled_owned());
-    // How many work at the same time is up to the slots, which are of all watches.
+    // The slots, which all watches share, limit how many work at the same time.
     let config = kube::runtime::controller::Config::default();
     applier(reconcile_in_slot, on_failure, context, reader, due, config)
         .for_each(|result| async move {
@@ -174,7 +174,7 @@ async fn reconcile_woken(
         .await;
 }
 
-/// The resource to reconcile, when it is time; none if that is not worth it any more.
+/// The resource to reconcile, when it is time; none if that is no longer necessary.
 async fn when_due(context: Arc<Context>, wake: Wake) -> Option<ObjectRef<Watched>> {
     if let Some(wait) = wake.look_after {
         tokio::time::sleep(wait).await;
@@ -185,7 +185,7 @@ async fn when_due(context: Arc<Context>, wake: Wake) -> Option<ObjectRef<Watched
     Some(ObjectRef::new(&wake.key.name).within(&wake.key.namespace))
 }
 
-/// Keeps the store of a watch up to date, and wakes what its changes are worth.
+/// Keeps the store of a watch up to date, and wakes what its changes require.
 async fn follow_resources(context: Arc<Context>, number: usize, watch: Watch, wakes: Wakes) {
     let id = WatchId::resources(watch.namespace.as_deref());
     let api: Api<Watched> = watch.api(context.client.clone());
@@ -202,13 +202,13 @@ async fn follow_resources(context: Arc<Context>, number: usize, watch: Watch, wa
     follow(&context, &id, api, watcher_config(&context.scope), heard).await;
 }
 
-/// Drops what is kept for other clients, and is about as large as all else.
+/// Drops the data for other clients, which is about as large as everything else.
 fn drop_what_nobody_reads(object: &mut Watched) {
     object.meta_mut().managed_fields = None;
     object.annotations_mut().remove(LAST_APPLIED);
 }
 
-/// Wakes the resources that reference a changed Secret; none where Secrets are not watched.
+/// Wakes the resources that reference a changed Secret; none if Secrets are not watched.
 async fn follow_secrets(
     context: Arc<Context>,
     number: usize,
@@ -226,7 +226,7 @@ async fn follow_secrets(
             wakes.send(context.store.naming_secret(&key_of(&secret)));
         }
         Happened::Event(Event::Init | Event::InitDone) => {}
-        // Nobody tells of changes, so each failure is taken for one: the Secrets are polled.
+        // Nothing reports changes, so each failure counts as one: the Secrets are polled.
         Happened::Failure if context.watches.is_down(&id) || context.watches.is_left_out(&id) => {
             wakes.send(context.store.wake_unregistered(number));
         }
@@ -235,7 +235,7 @@ async fn follow_secrets(
     follow(&context, &id, api, watcher::Config::default(), heard).await;
 }
 
-/// Runs a reconciliation in a slot, and in a task of its own from there on: thousands may wait for one.
+/// Runs a reconciliation in a slot, and from then on in a separate task: thousands may wait for a slot.
 fn reconcile_in_slot(
     object: Arc<Watched>,
     context: Arc<Context>,
@@ -248,7 +248,7 @@ fn reconcile_in_slot(
         let task = tokio::spawn(reconcile(object, context, slot).in_current_span());
         match AbortOnDropHandle::new(task).await {
             Ok(result) => result,
-            // Nothing else ends it early: nobody waits for one that is aborted.
+            // Nothing else ends it early: nobody waits for an aborted one.
             Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
         }
     };

@@ -6,7 +6,7 @@ use std::iter::successors;
 
 use operator_core::api::text::{LOG, cut, one_line};
 
-/// What kube, reqwest and hyper-util put around a cause without adding to it.
+/// What kube, reqwest and hyper-util wrap around a cause without adding information.
 const WRAPPERS: [&str; 6] = [
     "HyperError",
     "ServiceError",
@@ -22,7 +22,7 @@ pub struct Chain<'a>(pub &'a (dyn Error + 'static));
 
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What stands between here and the API server may answer with a page of its own.
+        // A proxy in front of the API server may answer with its own page.
         f.write_str(&cut(&one_line(&texts(self.0).join(": ")), LOG))
     }
 }

@@ -55,7 +55,7 @@ fn start(filter: EnvFilter, format: LogFormat) -> Result<(), TryInitError> {
         .try_init()
 }
 
-/// The layer that writes the lines; what must never be written it leaves out whatever the filter says.
+/// The layer that writes the lines. It leaves out what must never be written, whatever the filter says.
 fn lines<S, W>(format: LogFormat, writer: W) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
@@ -81,7 +81,7 @@ fn is_safe(metadata: &Metadata<'_>) -> bool {
     metadata.is_span() || !metadata.target().starts_with(PRINTS_BODIES)
 }
 
-/// One line with place and message. A message that was put together at run time can hold anything, for example the
+/// One line with place and message. A message that was assembled at run time can contain anything, for example the
 /// text that could not be parsed, so only fixed texts are repeated; the place says the rest.
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let message = panic

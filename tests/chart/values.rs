@@ -216,7 +216,10 @@ const WARNED: &[(&str, &str)] = &[
         "watchNamespaces={a}",
         "releases do not see each other's resources",
     ),
-    ("crds.enabled=false", "install the CRD separately, in this version"),
+    (
+        "crds.enabled=false",
+        "install the CRD separately, in this version",
+    ),
     ("crds.keep=false", "their ledgers are lost"),
     ("rbac.create=false", "give the ServiceAccount"),
     (
@@ -231,10 +234,7 @@ const WARNED: &[(&str, &str)] = &[
         "deregistration.enabled=true",
         "helm upgrade test CHART --namespace default --reset-then-reuse-values --set deregistration.enabled=false",
     ),
-    (
-        "rbac.readCRD=false",
-        "Deleting the CRD takes every number",
-    ),
+    ("rbac.readCRD=false", "Deleting the CRD takes every number"),
     (
         "metrics.podMonitor.enabled=true,metrics.podMonitor.renderMode=skipIfMissing",
         "metrics.podMonitor is left out: the cluster does not know the kind PodMonitor",

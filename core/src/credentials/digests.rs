@@ -1,7 +1,7 @@
 //! Digests of what a call is made of: they go to status, so that a change is noticed without the secrets being kept.
 //!
-//! A plain hash of six digits would give the PIN away, so everything but the token is hashed under the token as key.
-//! The PIN has a digest of its own: one that Meta refused is not sent again because something else changed.
+//! A plain hash of six digits would reveal the PIN, so everything but the token is hashed with the token as the key.
+//! The PIN has a separate digest, so that a PIN that Meta refused is not sent again because something else changed.
 
 use std::fmt::Write as _;
 

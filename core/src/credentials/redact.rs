@@ -21,7 +21,7 @@ use crate::api::text::{self, cut, one_line};
 /// The longest text that is looked at, in bytes; the rest is dropped.
 pub const MAX_INPUT_BYTES: usize = 64 * 1024;
 
-/// The text that stands in the place of a secret.
+/// The text that replaces a secret.
 const PLACEHOLDER: &str = "[redacted]";
 
 /// Shorter secrets are only looked for as words of their own: a password "e" would take every e out of the text.
@@ -30,7 +30,7 @@ const SHORT_BYTES: usize = 8;
 /// Secrets of at least this length are also found when the text holds only the beginning of one.
 const LONG_BYTES: usize = 32;
 
-/// How much of a long secret must be there to be taken for its beginning.
+/// How much of a long secret must be present to count as its beginning.
 const HEAD_BYTES: usize = 16;
 
 /// Meta's access tokens, also within a word; with less after the prefix it is an ordinary word.
@@ -54,15 +54,15 @@ static PATTERNS: LazyLock<Vec<Regex>> = LazyLock::new(|| {
     compiled.collect()
 });
 
-/// Removes the secrets of one call, and whatever looks like a token, from text.
+/// Removes the secrets of one call, and everything that looks like a token, from text.
 #[derive(Default)]
 pub struct Scrubber {
-    /// Secrets in all forms in which they can stand in a text.
+    /// Secrets in all forms in which a text can contain them.
     anywhere: Vec<SecretString>,
     alone: Vec<Short>,
 }
 
-/// A secret that is found only where none of these characters stands beside it, as it would be part of something else.
+/// A secret that is found only if it has none of these characters next to it, because it would be part of something else.
 struct Short {
     text: SecretString,
     neighbours: fn(char) -> bool,
@@ -80,8 +80,8 @@ impl Scrubber {
     /// A scrubber that knows the secrets of these calls.
     pub fn new(inputs: &CallInputs) -> Self {
         let mut scrubber = Self::default();
-        // Longer runs of digits (error codes, phone numbers, IDs) stay readable; one that holds the PIN's digits by chance
-        // does not tell that they are the PIN.
+        // Longer runs of digits (error codes, phone numbers, IDs) stay readable; one that contains the PIN's digits by chance
+        // does not reveal that they are the PIN.
         scrubber.alone.push(Short {
             text: inputs.pin.clone(),
             neighbours: |c| c.is_ascii_digit(),
@@ -113,10 +113,10 @@ impl Scrubber {
             marked.hide_pattern(pattern);
         }
         if bounded.len() < text.len() {
-            // A secret may have been cut off there so that it is not known any more.
+            // A secret may have been cut off there, so that it is no longer recognized.
             marked.hide(line.len().saturating_sub(self.longest())..line.len());
         }
-        // Last, as their neighbours count: one that is hidden is none.
+        // Last, because their neighbours count: a hidden one does not.
         for short in &self.alone {
             marked.hide_alone(short);
         }
@@ -184,7 +184,7 @@ impl<'a> Marked<'a> {
         }
     }
 
-    /// Hides a short secret where none of its neighbours is shown. Overlapping matches are looked at too.
+    /// Hides a short secret if none of its neighbours is shown. Overlapping matches are checked too.
     fn hide_alone(&mut self, short: &Short) {
         let secret = short.text.expose_secret();
         for (start, _) in self.line.char_indices() {
@@ -219,7 +219,7 @@ impl<'a> Marked<'a> {
 }
 
 /// The pattern of the value after a label, for example `access_token=...`, also in JSON and percent-encoded. Anything that
-/// is not ASCII ends a value. Each label has a pattern of its own, as the value of one can be the label of another.
+/// is not ASCII ends a value. Each label has its own pattern, because the value of one can be the label of another.
 fn labelled(label: &str, separated: bool, min: usize) -> String {
     let gap = r#"(?:[ "'\\=:<\[(]|%3[Dd])*"#;
     let separator = if separated { "(?:[=:]|%3[Dd])" } else { "" };

@@ -2,7 +2,7 @@
 //!
 //! The order is `code`, `error_subcode`, `is_transient`, and the HTTP status last: the status for one code differs between
 //! Meta's pages and real answers (400 and 401 for 190; 400, 403 and 429 for 4; 500 and 403 for 3), and Meta's error code
-//! page recommends to decide by code. Texts are looked at only within code 100, which Meta uses for everything.
+//! page recommends to decide by code. Texts matter only within code 100, which Meta uses for everything.
 
 use crate::api::{GraphErrorStatus, Reason};
 
@@ -18,7 +18,7 @@ const MARKERS: &[(&str, Reason)] = &[
         "not available for SMB businesses",
         Reason::BusinessAppNumber,
     ),
-    // The system user has the number and not its account.
+    // The system user has the number, but not its account.
     (
         "Unsupported request - method type",
         Reason::PermissionDenied,
@@ -136,7 +136,7 @@ const fn unknown(error: ErrorSignature<'_>) -> Reason {
         _ if error.transient => Reason::GraphUnavailable,
         500.. => Reason::GraphUnavailable,
         400..500 => Reason::InvalidRequest,
-        // An error with a success status: the call did not take effect, as far as can be told.
+        // An error with a success status: the call did not take effect, as far as is known.
         _ => Reason::RegistrationRejected,
     }
 }

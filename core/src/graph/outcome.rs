@@ -35,9 +35,9 @@ pub struct RegisterOutcome {
 pub enum ReadFields {
     #[default]
     All,
-    /// Those that tell whether the number is registered.
+    /// Those that say whether the number is registered.
     Deciding,
-    /// Those that tell more of a number that was registered: the review of its name, and whether it is one of the Business app.
+    /// Those that say more about a number that was registered: the review of its name, and whether it is on the Business app.
     Optional,
 }
 
@@ -74,7 +74,7 @@ pub enum RegistrationState {
     Stall(Reason),
     /// There is no usable answer: read again later.
     Wait(Reason),
-    /// There is an answer that tells neither: an error with this reason, or fields that fit nothing.
+    /// There is an answer that says neither: an error with this reason, or fields that match nothing.
     Unclear(Option<Reason>),
     /// The node is a phone number, and lacks a field that was asked for.
     LacksField,

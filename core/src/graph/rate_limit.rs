@@ -1,8 +1,8 @@
 //! For how long Graph asks not to be called, from the headers of an answer. Pure: the time is an argument.
 //!
-//! `X-Business-Use-Case-Usage` is what the Graph API's rate limiting page documents; `Retry-After` stands in no page of
+//! `X-Business-Use-Case-Usage` is what the Graph API's rate limiting page documents; `Retry-After` is on no page of
 //! Meta's and is honoured where something on the way adds it. Calling on while throttled lengthens the wait, so the longer
-//! one counts. Both `X-…-Usage` headers also tell how much of a limit is used up; `X-Ad-Account-Usage` is about advertisements.
+//! one counts. Both `X-…-Usage` headers also say how much of a limit is used up; `X-Ad-Account-Usage` is about advertisements.
 
 use std::time::Duration;
 use std::{fmt, iter};
@@ -14,12 +14,12 @@ use jiff::fmt::rfc2822::DateTimeParser;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-/// The longest wait that is believed.
+/// The longest wait that is accepted.
 pub const MAX_WAIT: Duration = Duration::from_secs(72 * 60 * 60);
 
 const BUSINESS_USE_CASE_USAGE: HeaderName = HeaderName::from_static("x-business-use-case-usage");
 
-/// The limit of the app, for which there is no time.
+/// The limit of the app, for which Graph names no time.
 const APP_USAGE: HeaderName = HeaderName::from_static("x-app-usage");
 
 /// Percentages of a limit.
@@ -77,7 +77,7 @@ fn business_use_case(headers: &HeaderMap) -> Option<Duration> {
         .map(|minutes| seconds(minutes.ceil() * 60.0))
 }
 
-/// The largest number of the entries in this value. They stand in a list for each account, but the shape is not relied on, so that
+/// The largest number of the entries in this value. They are in a list for each account, but the code does not rely on the shape, so that
 /// a malformed entry hides no other.
 fn largest(json: &Value, of: fn(&Map<String, Value>) -> Option<f64>) -> Option<f64> {
     match json {
@@ -153,7 +153,7 @@ fn delay(text: &str, now: Timestamp) -> Option<Duration> {
     Duration::try_from(until.duration_since(now)).ok()
 }
 
-/// Whole seconds, rounded up, within the bounds; NaN is no wait.
+/// Whole seconds, rounded up, within the bounds; NaN means no wait.
 fn seconds(number: f64) -> Duration {
     let bounded = number.max(0.0).min(MAX_WAIT.as_secs_f64());
     Duration::try_from_secs_f64(bounded.ceil()).unwrap_or_default()

@@ -153,7 +153,7 @@ pub fn note_reading(
     });
 }
 
-/// Notes the trace ID of a read, as long as there is none of a register call.
+/// Notes the trace ID of a read, as long as there is none from a register call.
 pub fn note_read_trace(record: &mut WhatsAppPhoneNumberStatus, reading: &ReadOutcome) {
     if record.attempts.is_empty() && reading.fbtrace_id.is_some() {
         record.fbtrace_id.clone_from(&reading.fbtrace_id);
@@ -207,7 +207,7 @@ fn fail(state: &mut State, result: &CallResult<'_>, context: &ApplyContext<'_>) 
         http_status: outcome.http_status.map(i32::from),
     };
     // A requested call that may have acted is not repeated automatically where no automatic call would be made: for a registered
-    // number, and against a verdict. A number that is not registered goes on as after any other call.
+    // number, and against a verdict. A number that is not registered continues as after any other call.
     let next = match (requested, next_after(&ended, &attempts)) {
         (Requested::Spent, _) if state.standing != Standing::Unregistered => Next::Stall,
         (Requested::Spent, Next::Wait) if was_refused && !ended.asks_for_check() => Next::Stall,

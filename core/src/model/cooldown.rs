@@ -19,8 +19,8 @@ pub struct Cooldown {
 }
 
 impl Cooldown {
-    /// The cool-down after a rate limit: as long as Graph asks, else a backoff of the token's own. A limit that is met while the
-    /// token cools down already, by calls that were under way, is no other one.
+    /// The cool-down after a rate limit: as long as Graph asks, else the token's own backoff. A limit that calls in flight
+    /// meet while the token already cools down does not count as another one.
     pub fn after(
         known: Option<Self>,
         asked: Option<Duration>,

@@ -62,10 +62,10 @@ pub fn decide(observed: &Observed<'_>, now: Timestamp) -> Decision {
 }
 
 impl Facts<'_> {
-    /// Gives way to another resource, if this one could call: else it says what it lacks, and the other one goes by that.
+    /// Yields to another resource, if this one could call; otherwise it says what it lacks, which the other one takes into account.
     fn give_way(self, owner: &str) -> Decision {
         match self.observed.inputs {
-            // It has looked when it gave way first.
+            // It checked its Secrets when it yielded for the first time.
             _ if self.has_given_way() => self.yield_to(owner),
             Inputs::Unread => Decision::LoadSecrets,
             Inputs::Faulty(fault) => self.hold_for_secret(fault),
@@ -168,8 +168,8 @@ impl Facts<'_> {
         }
     }
 
-    /// An answer that tells neither is asked for again a few times. Then an error stalls, unless the call is requested; other
-    /// answers leave one call. In a confirm window the reads go on anyway.
+    /// If an answer says neither, the read is repeated a few times. Then an error stalls, unless the call is requested; other
+    /// answers allow one call. In a confirm window the reads continue anyway.
     fn doubt(
         &self,
         reason: Option<Reason>,
@@ -186,7 +186,7 @@ impl Facts<'_> {
         Some(self.stall_by_read(reason, reading, digests))
     }
 
-    /// A lost number may be one of the Business app by now, for which Meta refuses register calls: the optional read tells.
+    /// A lost number may be on the Business app by now, and Meta refuses register calls for such numbers: the optional read shows it.
     fn guard_recovery(&self, digests: &Digests) -> Option<Decision> {
         let Some(details) = self.observed.details else {
             return Some(Decision::Read(ReadFields::Optional));

@@ -29,7 +29,7 @@ pub enum Inputs {
     Unread,
     /// A Secret is missing or wrong: no call can be made.
     Faulty(SecretFault),
-    /// A call can be made; the digests tell of what.
+    /// A call can be made; the digests identify its inputs.
     Ready(Digests),
 }
 

@@ -1,4 +1,4 @@
-//! What the API server keeps of a status. Where its CRD is older than this program, it drops fields without a word; a decision that
+//! What the API server keeps of a status. If its CRD is older than this program, it drops fields silently; a decision that
 //! relies on one of them would repeat a call.
 
 use std::time::Duration;

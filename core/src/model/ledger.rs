@@ -34,7 +34,7 @@ impl LedgerEntry {
         }
     }
 
-    /// Whether the call may be in flight, as far as the entry tells.
+    /// Whether the call may be in flight, as far as the entry shows.
     pub fn is_open(&self) -> bool {
         self.end.is_none()
     }

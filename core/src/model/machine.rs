@@ -140,7 +140,7 @@ pub enum Failure {
     Unsettled,
 }
 
-/// The process that the machine is a part of: its clocks and settings, chance, and what it remembers. None of it is I/O.
+/// The process that the machine is part of: its clocks and settings, randomness, and what it remembers. None of it is I/O.
 pub trait Process {
     fn policy(&self) -> &Policy;
     /// The time of day.
@@ -177,7 +177,7 @@ pub trait Process {
     fn note(&mut self, note: Note<'_>);
 }
 
-/// What a process has to remember, or to tell.
+/// What a process has to remember or report.
 #[derive(Clone, Copy, Debug)]
 pub enum Note<'a> {
     /// The number is about to be read for the resource: the answer may be as old as this.
@@ -478,7 +478,7 @@ impl Machine {
         }
     }
 
-    /// Has the finalizer set or taken off. Before the resource goes, what becomes of its number is told: nobody can say so later.
+    /// Has the finalizer set or removed. Before the resource is gone, it reports what happens to the number: later nobody can.
     fn finalize(
         &mut self,
         round: Box<Round>,

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 /// How often an observation that fails in passing is repeated before the next point.
 pub const RETRIES: u32 = 3;
 
-/// After so many failures in a row people are told: those of two points.
+/// After this many failures in a row, that is, those of two points, people are notified.
 pub const TOLD_AFTER: u32 = 2 * (RETRIES + 1);
 
 /// The least time between the two reads that make a loss, where the interval is not shorter.
@@ -24,7 +24,7 @@ pub const BUSY: u32 = 80;
 /// That while. Meta's limits are those of a rolling hour.
 pub const BUSY_FOR: Duration = Duration::from_secs(900);
 
-/// The time after a loss in which another one is not mended automatically.
+/// The time after a loss in which another one is not repaired automatically.
 pub const LOSS_WINDOW: Duration = Duration::from_secs(24 * 3600);
 
 /// When a process observes a number next, and how it went so far.

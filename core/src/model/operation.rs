@@ -46,7 +46,7 @@ impl Operation {
                 | Reason::GraphUnreachable
                 | Reason::NotSent => Disposition::Retry,
                 Reason::OutcomeUnknown => Disposition::Confirm,
-                // Meta answers the same to a number that is not registered and to one that it keeps: a read tells which.
+                // Meta gives the same answer for a number that is not registered and for one that it keeps: a read shows which it is.
                 _ => Disposition::ConfirmThenStall,
             },
         }
@@ -87,7 +87,7 @@ impl Operation {
         }
     }
 
-    /// Whether this refusal may mean that the call was not needed: Meta documents no answer of its own for that.
+    /// Whether this refusal may mean that the call was not needed: Meta documents no separate answer for that.
     pub const fn asks_for_check(self, reason: Option<Reason>, http_status: Option<i32>) -> bool {
         match self {
             Self::Register => {

@@ -57,7 +57,7 @@ impl State {
         Self::of_fields(status).or_from_the_record()
     }
 
-    /// Reads the fields of a status, whatever else is in it: between the end of a call and what follows from it, there are none.
+    /// Reads the fields of a status, ignoring everything else in it: between the end of a call and what follows from it, there are none.
     pub(super) fn of_fields(status: &WhatsAppPhoneNumberStatus) -> Self {
         let mut record = status.clone();
         record.next_attempt_time = None;
@@ -95,7 +95,7 @@ impl State {
         self
     }
 
-    /// Whether the last read did not tell whether the number is registered: its wait is one for another read.
+    /// Whether the last read did not say whether the number is registered: its wait is for another read.
     pub fn awaits_read(&self) -> bool {
         self.record.read_failures > 0 || self.record.unclear_reads > 0
     }

@@ -96,7 +96,7 @@ pub fn render(state: &State, generation: i64, now: Timestamp) -> WhatsAppPhoneNu
     }
 }
 
-/// The time at which the operator comes back by itself for another attempt: not while it waits for a change.
+/// The time of the next automatic attempt; none while the operator waits for a change.
 fn next_attempt(state: &State) -> Option<Time> {
     let own = state.wait().map(|wait| &wait.until);
     let next = match &state.hold {
@@ -344,7 +344,7 @@ fn render_conditions(state: &State, generation: i64, now: Timestamp) -> Vec<Cond
         view => view.registered(),
     };
     let reconciling = failed.filter(|summary| summary.view.reconciling());
-    // A registered number is not stalled: only `Failed` tells that a requested call failed.
+    // A registered number is not stalled: only `Failed` shows that a requested call failed.
     let stalled = failed.filter(|s| {
         s.view == View::NotLeaving || s.view == View::Stalled && !state.is_registered()
     });

@@ -14,10 +14,10 @@ use crate::api::{LedgerEntry, WhatsAppPhoneNumber};
 /// The knowledge about a phone number beyond the resource itself.
 #[derive(Clone, Debug, Default)]
 pub struct Peers {
-    /// The resource of the same phone number ID that takes precedence over this one, by the name that may be told: who sees this
+    /// The resource of the same phone number ID that takes precedence over this one, by the name that may be shown: who sees this
     /// one need not see another namespace.
     pub owner: Option<String>,
-    /// Whether nobody has looked at that one yet: it may never come to anything.
+    /// Whether the operator has not looked at that one yet: it may never do anything.
     pub owner_is_unseen: bool,
     /// The register calls for other resources of the number, including deleted ones that this process remembers, and
     /// those for this resource that its status has lost.
@@ -31,14 +31,14 @@ pub struct Peers {
     pub earlier: Vec<LedgerEntry>,
 }
 
-/// How long a resource counts as able to call although nobody has looked at it.
+/// How long a resource counts as able to call although the operator has not looked at it.
 pub const UNSEEN: Duration = Duration::from_secs(60);
 
 /// Returns the resource that takes precedence over `own` among the others with its phone number ID, if one does: the one with an
 /// open claim; else, among those that can call, the registered one, else the oldest, else the first by namespace and name; then the
 /// rest in this order.
 ///
-/// `own` counts as able to call: what its status says may be over, and only a look at its Secrets tells. If it is not, it makes no
+/// `own` counts as able to call: its status may be outdated, and only a look at its Secrets shows that. If it is not, it makes no
 /// call anyway. Another one that nobody has looked at counts as able for its first minute, and for an own one that is as new to
 /// the operator.
 pub fn owner<'a>(
@@ -91,7 +91,7 @@ pub fn declares(resource: &WhatsAppPhoneNumber) -> bool {
     resource.metadata.deletion_timestamp.is_none()
 }
 
-/// The name of another resource in what is told about `own`: none where it is in another namespace.
+/// The name of another resource for messages about `own`; none if it is in another namespace.
 pub fn told(other: &WhatsAppPhoneNumber, own: &WhatsAppPhoneNumber) -> String {
     if other.namespace() == own.namespace() {
         other.qualified_name()
@@ -149,8 +149,8 @@ fn was_registered(resource: &WhatsAppPhoneNumber) -> bool {
     registered(resource) || status.is_some_and(|status| status.loss.is_some())
 }
 
-/// Whether a call can be made for the resource, as far as its spec and its status tell. Who has no right to a number, or no Secrets
-/// for it, holds nobody up. A stall about the number itself keeps its place: there another resource would only spend calls.
+/// Whether a call can be made for the resource, as far as its spec and its status show. A resource without access to a number, or without
+/// Secrets for it, blocks no other. A stall about the number itself keeps its precedence: another resource would only spend calls.
 fn can_call(resource: &WhatsAppPhoneNumber) -> bool {
     let status = resource.status.as_ref();
     let hold = status.and_then(|status| status.hold.as_ref());

@@ -1,7 +1,7 @@
 //! A long text as a response that is sent while it is written.
 //!
-//! The metrics of ten thousand numbers are megabytes, and take a while. So they are written in a thread of their own, where they
-//! hold up nothing else, and are never in memory as a whole.
+//! The metrics of ten thousand numbers are megabytes, and take a while. So they are written in a separate thread, where they
+//! block nothing else, and are never in memory as a whole.
 
 use std::convert::Infallible;
 use std::fmt::{self, Write};
@@ -13,13 +13,13 @@ use futures::{StreamExt, stream};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-/// As much of the text as is sent at once.
+/// How much of the text is sent at once.
 const CHUNK: usize = 32 * 1024;
 
-/// How long a client may read nothing: it holds up a thread.
+/// How long a client may read nothing, because it blocks a thread.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The text that `write` writes. Where that fails, the text breaks off: OpenMetrics has a mark at its end.
+/// The text that `write` writes. If that fails, the text breaks off, which clients notice: OpenMetrics has an end marker.
 pub fn body(write: impl FnOnce(&mut Chunks) -> fmt::Result + Send + 'static) -> Body {
     let (sender, mut receiver) = mpsc::channel(1);
     let mut chunks = Chunks {
@@ -36,7 +36,7 @@ pub fn body(write: impl FnOnce(&mut Chunks) -> fmt::Result + Send + 'static) -> 
     Body::from_stream(chunks.map(Ok::<_, Infallible>))
 }
 
-/// What is written goes to the client whenever it makes a chunk.
+/// What is written goes to the client as soon as it fills a chunk.
 pub struct Chunks {
     text: String,
     sender: mpsc::Sender<Bytes>,

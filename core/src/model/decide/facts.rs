@@ -20,7 +20,7 @@ use crate::model::phase::{Phase, Standing, State};
 use crate::model::policy::Policy;
 use crate::model::schedule::{ConfirmWindow, sane_next};
 
-/// How often an answer that does not tell whether the number is registered is asked for again.
+/// How often a read is repeated if its answer does not say whether the number is registered.
 pub(super) const UNCLEAR_READS: i32 = 3;
 
 /// The longest wait between two reads where Graph names none.
@@ -40,7 +40,7 @@ pub(super) struct Facts<'a> {
 /// What has changed of a call's inputs since the last attempt.
 #[derive(Clone, Copy)]
 pub(super) struct Changes {
-    /// Another token, under which the old digest tells nothing about the PIN.
+    /// Another token, under which the old digest says nothing about the PIN.
     pub(super) token: bool,
     pub(super) pin: bool,
     pub(super) others: bool,
@@ -151,7 +151,7 @@ impl<'a> Facts<'a> {
         cooldown
     }
 
-    /// The handled value of the annotation before a claim, as far as the ledger tells.
+    /// The handled value of the annotation before a claim, as far as the ledger shows.
     pub(super) fn handled_before(&self, claim: &LedgerEntry) -> Option<&str> {
         let others = self.attempts().iter().filter(|a| a.id != claim.id);
         others
@@ -372,7 +372,7 @@ impl<'a> Facts<'a> {
         hold.is_some_and(|hold| hold.reason.is_secret_fault())
     }
 
-    /// Whether a planned read of the confirm window is due, or the one after it: an outcome is unknown until a read then tells.
+    /// Whether a planned read of the confirm window is due, or the one after it: an outcome is unknown until that read.
     pub(super) fn confirming_read_due(&self) -> bool {
         let sound = match self.observed.inputs {
             Inputs::Unread | Inputs::Ready(_) => true,
@@ -435,7 +435,7 @@ impl Changes {
     }
 }
 
-/// The wait before another read: as long as Graph asks, else a backoff by the reads in a row that told nothing. Reads spend
+/// The wait before another read: as long as Graph asks, else a backoff by the number of reads in a row without a usable answer. Reads spend
 /// nothing, so it stays short.
 pub(super) fn wait_after_read(reading: &ReadOutcome, in_a_row: i32, policy: &Policy) -> Duration {
     let in_a_row = u32::try_from(in_a_row).unwrap_or(u32::MAX);

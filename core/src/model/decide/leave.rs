@@ -366,7 +366,7 @@ impl Facts<'_> {
         (disposition == Disposition::ConfirmThenStall).then_some(reason)
     }
 
-    /// Graph refuses the call, and the number is registered: only a person can go on.
+    /// Graph refuses the call, and the number is registered: only a person can continue.
     fn fail_departure(&self, reason: Reason, digests: &Digests) -> Decision {
         let mut state = self.state_with_reading();
         note_inputs(&mut state, digests);

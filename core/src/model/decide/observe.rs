@@ -113,7 +113,7 @@ impl Facts<'_> {
         }
     }
 
-    /// Graph has told of the number.
+    /// Graph has answered about the number.
     fn found(&self, reading: &ReadOutcome, digests: &Digests, interval: Duration) -> Decision {
         let mut state = self.state_with_reading();
         if state.record.phone_number == self.state.record.phone_number {
@@ -194,7 +194,7 @@ impl Facts<'_> {
         CERTAIN_AFTER.min(interval).max(window)
     }
 
-    /// The loss, with what the spec now wants done about it.
+    /// The loss, with what the spec now says to do about it.
     pub(super) fn recovering(&self, loss: Loss) -> Loss {
         let wanted = self.observed.resource.spec.loss_policy == LossPolicy::Register;
         let recovering = wanted && !loss.repeated && loss.reason == Reason::RegistrationLost;
@@ -232,7 +232,7 @@ impl Facts<'_> {
         self.not_observed(fault, next)
     }
 
-    /// The read had no usable answer, for a reason that passes. It is repeated a few times; people are told when the next observation
+    /// The read had no usable answer, for a reason that passes. It is repeated a few times; people are notified when the next observation
     /// fails as well.
     fn observe_later(
         &self,
@@ -316,7 +316,7 @@ impl Facts<'_> {
         Plan::next(&uid, interval, self.now)
     }
 
-    /// Whether the last observation failed for its token, or for want of a Secret: there may be another one by now.
+    /// Whether the last observation failed for its token, or because of a missing Secret: there may be another one by now.
     fn lacked_inputs(&self) -> bool {
         let observation = self.state.record.observation.as_ref();
         let fault = observation.and_then(|observation| observation.fault.as_ref());

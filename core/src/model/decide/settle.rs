@@ -115,7 +115,7 @@ impl Facts<'_> {
         self.settle(&state, Requeue::After(TRY_EVERY))
     }
 
-    /// Stays stalled while the inputs of a call have not changed. A new request lifts a stall, until a read stands against it as well.
+    /// Stays stalled while the inputs of a call have not changed. A new request lifts a stall, until a read rules out that call as well.
     pub(super) fn stay_stalled(&self, digests: &Digests) -> Option<Decision> {
         let reason = match self.request() {
             Some(_) => self.answered()?,
@@ -207,7 +207,7 @@ impl Facts<'_> {
         self.settle(&state, self.poll())
     }
 
-    /// Waits to repeat a read whose answer does not tell whether the number is registered; no attempt is spent.
+    /// Waits to repeat a read whose answer does not say whether the number is registered; no attempt is spent.
     pub(super) fn read_later(&self, reason: Option<Reason>, reading: &ReadOutcome) -> Decision {
         let mut state = self.state_with_reading();
         state.record.unclear_reads = state.record.unclear_reads.saturating_add(1);
@@ -446,7 +446,7 @@ impl Facts<'_> {
         self.settle(&state, self.poll())
     }
 
-    /// Whether this round's read does not tell what became of a call either.
+    /// Whether this round's read does not settle the outcome of a call either.
     fn is_blind(&self) -> bool {
         let reading = self.observed.reading;
         reading.is_some_and(|reading| matches!(reading.state, RegistrationState::Unclear(_)))
