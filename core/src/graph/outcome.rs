@@ -44,7 +44,7 @@ pub enum ReadFields {
 /// The outcome of a read. All its texts are scrubbed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReadOutcome {
-    /// What was asked for.
+    /// The fields that were requested.
     pub fields: ReadFields,
     pub state: RegistrationState,
     /// The number as Graph reports it, without the time.
@@ -76,7 +76,7 @@ pub enum RegistrationState {
     Wait(Reason),
     /// There is an answer that says neither: an error with this reason, or fields that match nothing.
     Unclear(Option<Reason>),
-    /// The node is a phone number, and lacks a field that was asked for.
+    /// The node is a phone number, and lacks a requested field.
     LacksField,
 }
 

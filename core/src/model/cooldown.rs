@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::schedule::{Backoff, later};
 use crate::api::TokenWait;
 
-/// The longest cool-down where Graph names none: Meta counts by the rolling hour.
+/// The longest cool-down if Graph does not say how long: Meta counts by the rolling hour.
 const CAP: Duration = Duration::from_secs(3600);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

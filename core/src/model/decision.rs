@@ -22,7 +22,7 @@ pub enum OpenClaim {
     Unsent,
 }
 
-/// What a call would be made of.
+/// The inputs that a call would have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Inputs {
     /// The Secrets were not read.
@@ -66,9 +66,9 @@ pub struct Observed<'a> {
     pub survey: Option<&'a Result<Survey, String>>,
     /// Whether the API server refuses to patch the resource, so that it can have no finalizer.
     pub finalizer_refused: bool,
-    /// When this process observes the number next, where it has planned that.
+    /// When this process observes the number next, if it has planned that.
     pub plan: Option<Plan>,
-    /// The time until which the limit of the token is left to calls, as it is nearly used up.
+    /// The time until which the rest of the token's limit is left to calls, because it is nearly used up.
     pub busy: Option<Timestamp>,
     /// The ID for a new claim.
     pub fresh_id: &'a str,
@@ -87,24 +87,24 @@ pub enum Decision {
     Call(Box<Claim>),
     /// Ask the API server for the other resources of the number, and whether the CRD is being deleted.
     Survey,
-    /// Set the finalizer, or take it off.
+    /// Set the finalizer, or remove it.
     Finalize(Finalize),
     /// Write this status if it differs, and end the reconciliation.
     Settle(Box<WhatsAppPhoneNumberStatus>, Requeue),
 }
 
-/// What becomes of the finalizer.
+/// What happens to the finalizer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finalize {
-    /// The resource may not go before its number was taken off the Cloud API.
+    /// The resource must not be deleted before its number was taken off the Cloud API.
     Set,
-    /// It may: its number stays registered.
+    /// It may be deleted: its number stays registered.
     Clear,
-    /// The resource is being deleted, and goes now.
+    /// The resource is being deleted, and is released now.
     LetGo(Farewell),
 }
 
-/// What becomes of the number of a resource that goes.
+/// What happens to the number of a deleted resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Farewell {
     pub outcome: FarewellOutcome,
@@ -154,7 +154,7 @@ pub enum Requeue {
 }
 
 impl Requeue {
-    /// The wait, where it ends without a change.
+    /// The wait, if it ends without a change.
     pub fn wait(self, now: Timestamp) -> Option<Duration> {
         match self {
             Self::OnChange => None,

@@ -12,7 +12,7 @@ use crate::api::{
     Reason, Registration, Stall, TokenWait, Wait, WhatsAppPhoneNumberStatus,
 };
 
-/// How often the API server is asked whether it keeps every field by now.
+/// How often the process checks whether the API server keeps every field by now.
 pub const TRY_EVERY: Duration = Duration::from_secs(600);
 
 /// The fields that only people read.
@@ -35,8 +35,8 @@ const SHOWN: &[&str] = &[
     "wait.message",
 ];
 
-/// The fields of a status that were written and are not there in what the API server stored, as paths. A value that is there
-/// may be another one, as the API server may normalise it.
+/// The fields of a status that were written but are missing in what the API server stored, as paths. The values may differ,
+/// because the API server may normalise them.
 pub fn dropped(
     written: &WhatsAppPhoneNumberStatus,
     stored: Option<&WhatsAppPhoneNumberStatus>,
@@ -74,7 +74,7 @@ fn compare(path: &str, written: &Value, stored: &Value, dropped: &mut Vec<String
     }
 }
 
-/// Whether this is what a missing field reads as, where it reads as anything.
+/// Whether a missing field reads as this value.
 fn is_default(path: &str, stored: &Value) -> bool {
     match path {
         "attempts.operation" => *stored == "Register",
@@ -84,7 +84,7 @@ fn is_default(path: &str, stored: &Value) -> bool {
     }
 }
 
-/// A status with every field that a decision relies on: for a write that is only tried.
+/// A status with every field that a decision relies on, for a dry run.
 pub fn fullest(now: Timestamp) -> WhatsAppPhoneNumberStatus {
     let (text, time) = (String::new, Time(now));
     let some = || Some(text());

@@ -57,7 +57,7 @@ pub fn of_change(
     })
 }
 
-/// Returns the events for a change of what is known of a number apart from its registration: whether it can be observed, and a display
+/// Returns the events for a change of what is known about a number apart from its registration: whether it can be observed, and a display
 /// name that Meta has approved.
 pub fn of_number(
     before: &WhatsAppPhoneNumberStatus,
@@ -92,7 +92,7 @@ pub fn of_number(
     observed.into_iter().chain(named).collect()
 }
 
-/// Returns the event for a number whose resource goes.
+/// Returns the event for a number whose resource is deleted.
 pub fn of_farewell(farewell: &Farewell) -> EventDraft {
     let why = farewell.why.trim_end_matches('.');
     let (warning, reason, note) = match farewell.outcome {
@@ -128,7 +128,7 @@ pub fn of_farewell(farewell: &Farewell) -> EventDraft {
     }
 }
 
-/// Returns the event for a resource that asks for its number to be deregistered when it is deleted, and will not have that.
+/// Returns the event for a resource that wants its number deregistered when it is deleted, although that will not happen.
 pub fn of_ignored_policy(why: &str) -> EventDraft {
     remark(
         "DeregisterIgnored",
@@ -138,7 +138,7 @@ pub fn of_ignored_policy(why: &str) -> EventDraft {
     )
 }
 
-/// Returns the event for an answer from another version of the Graph API than was asked for.
+/// Returns the event for an answer from another version of the Graph API than the requested one.
 pub fn of_version(asked: &str, answered: &str) -> EventDraft {
     EventDraft {
         warning: true,

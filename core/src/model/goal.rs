@@ -1,4 +1,4 @@
-//! What is wanted of a number now: a total function of the resource, its state, its peers and the settings.
+//! The current goal for a number: a total function of the resource, its state, its peers and the settings.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use crate::api::WhatsAppPhoneNumber;
 pub enum Goal<'a> {
     /// The resource is being deleted, and the number stays as it is.
     Retain,
-    /// The resource is being deleted, and its number is to be taken off the Cloud API before.
+    /// The resource is being deleted, and its number is to be taken off the Cloud API first.
     Deregister,
     /// No call is made.
     Suspend,
-    /// The number was registered, nothing else is asked, and it is not observed.
+    /// The number was registered, nothing else is requested, and it is not observed.
     Rest,
     /// The number was registered: it is read once in each such interval.
     Observe(Duration),
@@ -56,7 +56,7 @@ pub fn goal<'a>(
     }
 }
 
-/// The value of the annotation that requests a register call, where it is not handled yet.
+/// The value of the annotation that requests a register call, if it is not handled yet.
 fn request<'a>(resource: &'a WhatsAppPhoneNumber, state: &State) -> Option<&'a str> {
     let handled = state.record.last_handled_register_request.as_deref();
     let value = resource.register_request()?;

@@ -49,7 +49,7 @@ impl LedgerEntry {
         self.end.as_ref().map(|end| end.outcome)
     }
 
-    /// The reason of the outcome; `None` where this version does not know it.
+    /// The reason of the outcome; `None` if this version does not know it.
     pub fn known_reason(&self) -> Option<Reason> {
         self.end.as_ref()?.known_reason()
     }
@@ -72,7 +72,7 @@ impl LedgerEntry {
             .is_some_and(|end| end.is_unclear(self.operation))
     }
 
-    /// The reason against another call with the same inputs, where the entry's own is one.
+    /// The reason against another call with the same inputs, if the entry's own is one.
     pub fn verdict(&self) -> Option<Reason> {
         let reason = self.known_reason()?;
         let stalls = match self.operation.disposition(reason) {
@@ -96,7 +96,7 @@ impl LedgerEntry {
 }
 
 impl AttemptEnd {
-    /// The end of an attempt of which nothing else is known.
+    /// The end of an attempt about which nothing else is known.
     pub fn unknown(time: Timestamp) -> Self {
         Self {
             time: Time(time),
@@ -229,8 +229,8 @@ pub fn failures_in_a_row(attempts: &[LedgerEntry]) -> u32 {
         .fold(0, u32::saturating_add)
 }
 
-/// The number of counting attempts in a row that ended with this reason, up to the newest. A fault that passes and a lost answer
-/// in between say nothing about it.
+/// The number of counting attempts in a row that ended with this reason, up to the newest. A temporary fault and a lost answer
+/// in between do not interrupt the row.
 pub fn in_a_row(attempts: &[LedgerEntry], reason: Reason) -> u32 {
     let telling = attempts.iter().filter(|attempt| {
         let passing = attempt.known_reason().is_some_and(|other| {

@@ -1,7 +1,7 @@
-//! One reconciliation as a machine without I/O: [`Machine::step`] takes what came of the last effect, and returns the next.
+//! One reconciliation as a machine without I/O: [`Machine::step`] takes the result of the last effect, and returns the next effect.
 //!
 //! Everything that the protocol asks for around the decisions is here: the claim before the call, the doubt about it, the last
-//! check, the record. Whoever drives the machine performs its effects, one at a time and in order; a fault is an input. The operator
+//! check, the record. The driver of the machine performs its effects, one at a time and in order; a fault is an input. The operator
 //! drives it with real effects, the tests with others.
 
 use std::sync::Arc;
@@ -62,7 +62,7 @@ pub enum Effect {
     /// List the resources of the number from the API server, and before a deregister call read the CRD. Answered by
     /// [`Input::Peers`].
     ListPeers(Operation),
-    /// Set or take off the finalizer of this version of the resource, if it is still the newest. Answered by [`Input::Patched`].
+    /// Set or remove the finalizer of this version of the resource, if it is still the newest. Answered by [`Input::Patched`].
     Finalizer {
         on: Arc<WhatsAppPhoneNumber>,
         set: bool,

@@ -1,8 +1,8 @@
 //! What is known of one resource in one round, and the times that follow from it. Nothing here returns a decision.
 //!
 //! A call is *unclear* while it may have acted without its answer saying so, *unconfirmed* while no read has settled that,
-//! and *unchecked* while its refusal may mean that it was not needed. A verdict is *lifted* by a change of what a call is made
-//! of.
+//! and *unchecked* while its refusal may mean that it was not needed. A verdict is *lifted* by a change of a call's
+//! inputs.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use crate::model::schedule::{ConfirmWindow, sane_next};
 /// How often a read is repeated if its answer does not say whether the number is registered.
 pub(super) const UNCLEAR_READS: i32 = 3;
 
-/// The longest wait between two reads where Graph names none.
+/// The longest wait between two reads if Graph does not say how long.
 const READ_CAP: Duration = Duration::from_secs(600);
 
 /// What was observed of a resource, and what follows from it.
@@ -37,7 +37,7 @@ pub(super) struct Facts<'a> {
     own: Vec<LedgerEntry>,
 }
 
-/// What has changed of a call's inputs since the last attempt.
+/// Which of a call's inputs have changed since the last attempt.
 #[derive(Clone, Copy)]
 pub(super) struct Changes {
     /// Another token, under which the old digest says nothing about the PIN.
@@ -230,7 +230,7 @@ impl<'a> Facts<'a> {
         stall.map(|stall| stall.reason)
     }
 
-    /// The reason why the requested call is not made, where a read has given one.
+    /// The reason why the requested call is not made, if a read has given one.
     pub(super) fn answered(&self) -> Option<Reason> {
         let request = self.request()?;
         let stall = self.state.stall()?;
@@ -435,8 +435,8 @@ impl Changes {
     }
 }
 
-/// The wait before another read: as long as Graph asks, else a backoff by the number of reads in a row without a usable answer. Reads spend
-/// nothing, so it stays short.
+/// The wait before another read: as long as Graph asks, else a backoff by the number of reads in a row without a usable answer.
+/// Reads spend nothing, so it stays short.
 pub(super) fn wait_after_read(reading: &ReadOutcome, in_a_row: i32, policy: &Policy) -> Duration {
     let in_a_row = u32::try_from(in_a_row).unwrap_or(u32::MAX);
     reading

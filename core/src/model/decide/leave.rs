@@ -1,4 +1,4 @@
-//! The end of a resource whose number is to be taken off the Cloud API: the finalizer, and the one call that it is for.
+//! The end of a resource whose number is to be taken off the Cloud API: the finalizer, and the one call that needs it.
 
 use std::time::Duration;
 
@@ -20,13 +20,13 @@ use crate::model::phase::{Phase, State};
 use crate::model::schedule::{META_WINDOW, later, plus, until, whole_seconds, with_jitter};
 use crate::model::twins::declares;
 
-/// How long a missing Secret is waited for: where a whole namespace is deleted, Secrets may go first.
+/// How long a deletion waits for a missing Secret: if a whole namespace is deleted, the Secrets may be deleted first.
 const SECRET_GRACE: Duration = Duration::from_secs(300);
 
 impl Facts<'_> {
     // === The finalizer ===
 
-    /// Sets the finalizer where it is missing, or takes it off where it is not wanted; `None` where it is as it should be.
+    /// Sets the finalizer if it is missing, or removes it if it is not wanted; `None` if it is as it should be.
     pub(super) fn finalizer(&self) -> Option<Decision> {
         let resource = self.observed.resource;
         if self.observed.finalizer_refused || resource.metadata.deletion_timestamp.is_some() {
@@ -55,7 +55,7 @@ impl Facts<'_> {
 
     // === The deletion ===
 
-    /// Works toward the deregister call, or lets the resource go.
+    /// Works toward the deregister call, or releases the resource.
     pub(super) fn deregister(self) -> Decision {
         if let Some(farewell) = self.farewell() {
             return Decision::Finalize(Finalize::LetGo(farewell));
@@ -78,7 +78,7 @@ impl Facts<'_> {
             .unwrap_or_else(|| self.claim(Operation::Deregister, digests))
     }
 
-    /// Why the resource goes without another look at the number, if it does.
+    /// Why the resource is released without another look at the number, if it is.
     fn farewell(&self) -> Option<Farewell> {
         let resource = self.observed.resource;
         let left = |why: &str| Some(self.left_registered(why));
@@ -136,7 +136,7 @@ impl Facts<'_> {
         Some(Decision::Finalize(Finalize::LetGo(farewell)))
     }
 
-    /// The time at which the deletion ends in any case, but for a claim that is open.
+    /// The time at which the deletion ends in any case, unless a claim is open.
     fn deadline(&self) -> Timestamp {
         let deleted = self.deleted();
         plus(deleted, self.observed.policy.life.deregister_deadline)
@@ -178,7 +178,7 @@ impl Facts<'_> {
         others.any(declares)
     }
 
-    /// A missing Secret is waited for only shortly; another fault of one as long as for anything else.
+    /// The wait for a missing Secret is short; for another fault of a Secret it is as long as for anything else.
     fn leave_without_secret(&self, fault: &SecretFault) -> Decision {
         let end = match fault.reason {
             Reason::SecretNotFound | Reason::SecretKeyMissing => plus(self.deleted(), SECRET_GRACE),
@@ -216,7 +216,7 @@ impl Facts<'_> {
         (due > self.now).then(|| self.wait_to_leave(self.state.clone(), &message, due))
     }
 
-    /// The wait that is stored, and what for.
+    /// The stored wait, and its purpose.
     fn departure_wait(&self) -> Option<(Timestamp, String)> {
         let hold = self.state.hold.as_ref();
         let held = hold.filter(|hold| hold.reason == Reason::Deregistering);
@@ -232,7 +232,7 @@ impl Facts<'_> {
         newest.is_some_and(|newest| newest.operation == Operation::Deregister)
     }
 
-    /// What a read decides; `None` where the call may follow.
+    /// What a read decides; `None` if the call may follow.
     fn heed_before_departure(&self, reading: &ReadOutcome, digests: &Digests) -> Option<Decision> {
         match reading.state {
             RegistrationState::LacksField if reading.fields == ReadFields::All => {
@@ -358,7 +358,7 @@ impl Facts<'_> {
         }
     }
 
-    /// The reason for which Graph has refused the last deregister call, other than one that passes.
+    /// The reason for which Graph has refused the last deregister call, unless it is temporary.
     fn refused_departure(&self) -> Option<Reason> {
         let last = self.attempts().iter().find(|attempt| attempt.counts())?;
         let reason = last.known_reason()?;
@@ -383,7 +383,7 @@ impl Facts<'_> {
         self.settle(state, Requeue::After(until(self.deadline(), self.now)))
     }
 
-    /// Waits until a time; where that is after the deadline, the resource goes at once.
+    /// Waits until a time; if that is after the deadline, the resource is released at once.
     fn wait_to_leave(&self, state: State, why: &str, end: Timestamp) -> Decision {
         if end > self.deadline() {
             let why =
@@ -401,7 +401,7 @@ impl Facts<'_> {
         wake: Timestamp,
     ) -> Decision {
         if !self.is_departure() {
-            // What became of the last register call no longer matters.
+            // The outcome of the last register call no longer matters.
             state.phase = Phase::Idle;
         }
         state.hold = Some(Hold {

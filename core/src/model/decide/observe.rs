@@ -1,5 +1,5 @@
-//! The observation of a number that was registered: a read from time to time, and what it says of the registration. No call follows
-//! from it.
+//! The observation of a number that was registered: a read from time to time, and what it says about the registration. No call
+//! follows from it.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::model::phase::{Phase, Standing, State};
 use crate::model::schedule::{later, plus, whole_seconds, with_jitter};
 
 impl Facts<'_> {
-    /// Keeps a number that was registered as it is, and clears what is left of a request that was withdrawn or may not be met.
+    /// Keeps a number that was registered as it is, and clears the rest of a request that was withdrawn or may not be fulfilled.
     pub(super) fn rest(mut self) -> Decision {
         self.state.record.observation = None;
         self.state.record.loss_suspected_time = None;
@@ -156,7 +156,7 @@ impl Facts<'_> {
         self.observe_at(&state, plan)
     }
 
-    /// A registered number is not registered by a read. A second one, some time later, makes it a loss. Returns when to read again.
+    /// A read shows a registered number as not registered. A second one, some time later, makes it a loss. Returns when to read again.
     fn suspect(&self, state: &mut State, reading: &ReadOutcome, interval: Duration) -> Timestamp {
         let since = match &state.record.loss_suspected_time {
             Some(since) => since.0.min(self.now),
@@ -201,7 +201,7 @@ impl Facts<'_> {
         Loss { recovering, ..loss }
     }
 
-    /// Graph refuses the read, whenever it is made. Another token may be tried soon.
+    /// Graph refuses the read, and would refuse it again. Another token may be tried soon.
     fn refused_to_observe(
         &self,
         reason: Reason,
@@ -283,7 +283,7 @@ impl Facts<'_> {
         self.observe_at(&state, plan)
     }
 
-    /// When to look at a number again that was just found registered.
+    /// When to read a number again that was just found registered.
     pub(super) fn until_observed(&self) -> Requeue {
         let interval = self
             .observed
@@ -329,7 +329,7 @@ impl Facts<'_> {
         observation.fault.as_ref()?.token_digest.as_ref()
     }
 
-    /// Clears what no longer matters of a number that was registered: holds, and waits and answers of a requested call.
+    /// Clears what no longer matters for a number that was registered: holds, and waits and answers of a requested call.
     fn clear_what_is_over(&mut self) {
         self.state.hold = None;
         let withdrawn = self

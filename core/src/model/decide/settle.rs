@@ -434,7 +434,7 @@ impl Facts<'_> {
         self.hold_with(state, Reason::OutcomeUnknown, what, end, requeue)
     }
 
-    /// Stalls where Graph has refused this PIN in a call that this status does not show: it would refuse it again.
+    /// Stalls if Graph has refused this PIN in a call that this status does not show: it would refuse it again.
     pub(super) fn stall_for_refused_pin(&self, reason: Reason, digests: &Digests) -> Decision {
         let mut state = self.state_with_reading();
         note_inputs(&mut state, digests);
@@ -452,7 +452,7 @@ impl Facts<'_> {
         reading.is_some_and(|reading| matches!(reading.state, RegistrationState::Unclear(_)))
     }
 
-    /// Stalls after the confirm window where the answer from Graph does not justify another attempt.
+    /// Stalls after the confirm window if the answer from Graph does not justify another attempt.
     pub(super) fn stall_unconfirmed(&self, digests: &Digests) -> Option<Decision> {
         let attempt = self.attempts().iter().find(|attempt| attempt.counts())?;
         let reason = attempt.known_reason()?;
