@@ -87,13 +87,13 @@ impl CallHistory {
     pub fn note_gone(&self, resource: &WhatsAppPhoneNumber) {
         let calls = ledger::of(resource.attempts(), Operation::Deregister);
         if !calls.is_empty() {
-            self.note(&resource.qualified_name(), &calls);
+            self.note(&name_and_number(resource), &calls);
         }
     }
 
-    /// The deregister calls of earlier resources of a name.
-    pub fn of_name(&self, qualified_name: &str) -> Vec<LedgerEntry> {
-        self.of(qualified_name)
+    /// The deregister calls of earlier resources of this one's name and number.
+    pub fn of_earlier(&self, resource: &WhatsAppPhoneNumber) -> Vec<LedgerEntry> {
+        self.of(&name_and_number(resource))
     }
 
     /// All known register calls of a number: the history, and the ledgers of its other resources. There as well, the time
@@ -139,6 +139,12 @@ impl Calls {
 fn forget_old(entries: &mut Vec<LedgerEntry>, now: Timestamp) {
     ledger::prune(entries, now);
     entries.retain(|entry| plus(entry.time(now), META_WINDOW) > now);
+}
+
+/// What the calls of resources that are gone are kept under.
+fn name_and_number(resource: &WhatsAppPhoneNumber) -> String {
+    let number = &resource.spec.phone_number_id;
+    format!("{} {number}", resource.qualified_name())
 }
 
 #[cfg(test)]

@@ -65,7 +65,7 @@ impl Memory {
         let ledgers: Vec<_> = others.iter().flat_map(|other| other.attempts()).collect();
         let calls = self.history.with_ledgers(number, &ledgers);
         Peers {
-            earlier: self.history.of_name(&resource.qualified_name()),
+            earlier: self.history.of_earlier(resource),
             ..Peers::of(resource, others, calls, self.clock.now())
         }
     }

@@ -376,14 +376,16 @@ impl World {
             let steps = self.pass();
             let wake = steps.last().copied();
             all.extend(steps);
-            match wake {
-                Some(Step::Settle(Requeue::OnChange)) => return all,
-                Some(Step::Settle(Requeue::After(next))) if plus(self.now, next) > end => {
+            let Some(Step::Settle(requeue)) = wake else {
+                continue;
+            };
+            match requeue.wait(self.now) {
+                None => return all,
+                Some(next) if plus(self.now, next) > end => {
                     self.wait(end.duration_since(self.now).unsigned_abs());
                     return all;
                 }
-                Some(Step::Settle(Requeue::After(next))) => self.wait(next),
-                _ => {}
+                Some(next) => self.wait(next),
             }
         }
         panic!("500 passes in {wait:?}: {:?}", self.status());
@@ -393,6 +395,7 @@ impl World {
     pub fn delete(&mut self) {
         assert!(self.resource.has_finalizer(), "it would be gone");
         self.resource.metadata.deletion_timestamp = Some(Time(self.now));
+        self.bump();
     }
 
     /// Somebody else sets the finalizer.
@@ -415,6 +418,9 @@ impl World {
 
     fn store(&mut self, status: WhatsAppPhoneNumberStatus) -> Arc<WhatsAppPhoneNumber> {
         self.resource.status = Some(self.kept_of(status));
+        if self.unknown_fields.is_empty() {
+            self.check();
+        }
         Arc::new(self.resource.clone())
     }
 
@@ -739,7 +745,13 @@ pub fn check_status(resource: &WhatsAppPhoneNumber) {
     let generation = resource.metadata.generation.unwrap_or_default();
     assert!(status.observed_generation <= generation);
     let counted = status.attempts.iter().filter(|a| a.counts()).count();
-    assert!(counted <= 10 && status.attempts.len() <= 12);
+    assert!(counted <= 20 && status.attempts.len() <= 22);
+    // Until it has gone, it does not look like one that works.
+    let newest = status.attempts.first().map(|attempt| attempt.operation);
+    if resource.metadata.deletion_timestamp.is_some() && newest == Some(Operation::Deregister) {
+        let failed = reason_of(status, conditions::READY) == Some(Reason::DeregistrationFailed);
+        assert!(failed || !is_true(status, conditions::READY), "{status:#?}");
+    }
 }
 
 /// Whoever waits says until when, or waits for something that wakes it.
@@ -750,6 +762,9 @@ pub fn check_wake(resource: &WhatsAppPhoneNumber, wake: Requeue) {
     let waits = is_true(status, conditions::RECONCILING);
     if waits && !reason.is_some_and(|reason| waits_for_change.contains(&reason)) {
         assert_ne!(wake, Requeue::OnChange, "for ever: {status:#?}");
+        // An observation may be hours away.
+        let observes = matches!(wake, Requeue::Observe(plan) if plan.poll.is_none());
+        assert!(!observes, "until it is observed: {status:#?}");
     }
 }
 

@@ -55,8 +55,8 @@ pub struct WhatsAppPhoneNumberStatus {
     #[serde(default, skip_serializing_if = "is_false")]
     pub may_be_registered: bool,
 
-    /// The ledger of the register calls of the last 72 hours, newest first. An entry without finishTime is an open claim:
-    /// its call may be in flight.
+    /// The ledger of the register and deregister calls of the last 72 hours, newest first. An entry without finishTime is an open
+    /// claim: its call may be in flight.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<AttemptStatus>", extend("x-kubernetes-list-type" = "atomic"))]
     pub attempts: Vec<LedgerEntry>,
@@ -374,6 +374,8 @@ pub struct LedgerEntry {
     pub request: Option<String>,
     /// Whether the read before the call, with the same token, showed the number. Older entries do not tell.
     pub seen: Option<bool>,
+    /// Whether the call was made for an earlier resource of this name, from which this one took the entry over.
+    pub earlier: bool,
     /// The number of attempts that share this entry, where none of them was sent.
     pub count: Option<i32>,
     /// The end. Without one this is an open claim: its call may be in flight.
@@ -455,6 +457,10 @@ struct AttemptStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     seen: Option<bool>,
 
+    /// Whether the call was made for an earlier resource of the same name, which was deleted.
+    #[serde(default, skip_serializing_if = "is_false")]
+    earlier: bool,
+
     /// The number of attempts that share this entry, where none of them was sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
@@ -483,6 +489,7 @@ impl From<AttemptStatus> for LedgerEntry {
             ttl_seconds: stored.ttl_seconds,
             request: stored.request,
             seen: stored.seen,
+            earlier: stored.earlier,
             count: stored.count,
             end,
         }
@@ -506,6 +513,7 @@ impl From<LedgerEntry> for AttemptStatus {
             ttl_seconds: entry.ttl_seconds,
             request: entry.request,
             seen: entry.seen,
+            earlier: entry.earlier,
             count: entry.count,
         }
     }
@@ -608,7 +616,7 @@ fn is_zero(n: &i32) -> bool {
 /// A list of `metav1.Condition` that merges by `type`, with the bounds of the Go type.
 fn conditions_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
-        "description": "The conditions Registered, Failed, Ready, Reconciling and Stalled.",
+        "description": "The conditions Registered, Failed, Ready, Reconciling, Stalled and Observed.",
         "type": "array",
         "x-kubernetes-list-type": "map",
         "x-kubernetes-list-map-keys": ["type"],
@@ -618,7 +626,7 @@ fn conditions_schema(_: &mut SchemaGenerator) -> Schema {
             "required": ["type", "status", "lastTransitionTime", "reason", "message"],
             "properties": {
                 "type": {
-                    "description": "The type: Registered, Failed, Ready, Reconciling or Stalled.",
+                    "description": "The type: Registered, Failed, Ready, Reconciling, Stalled or Observed.",
                     "type": "string", "maxLength": 316,
                     "pattern": r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])$"
                 },

@@ -85,7 +85,7 @@ pub fn apply_outcome(
     } else if position == Some(0) {
         fail(&mut state, result, context);
     }
-    ledger::join_unsent(&mut state.record.attempts);
+    ledger::join_unsent(&mut state.record.attempts, operation);
     ledger::prune(&mut state.record.attempts, context.now);
     render(&state, context.generation, context.now)
 }
@@ -215,7 +215,7 @@ fn fail(state: &mut State, result: &CallResult<'_>, context: &ApplyContext<'_>) 
     };
     let due = wait_after(&ended, &attempts, context.policy, outcome.retry_after);
     let (reason, message) = (outcome.reason, outcome.message.clone());
-    state.hold = None;
+    state.hold = result.operation.holds(&message);
     state.phase = match (next, due) {
         (Next::Wait, Some(wait)) => {
             let until = later(context.now, with_jitter(wait, context.jitter));

@@ -49,7 +49,7 @@ pub fn decide(observed: &Observed<'_>, now: Timestamp) -> Decision {
         (Idle | Unconfirmed(_) | Waiting(_) | Stalled(_), Goal::Suspend) => facts.suspend(),
         (Idle | Unconfirmed(_) | Waiting(_) | Stalled(_), Goal::Rest) => facts.rest(),
         (Idle | Unconfirmed(_) | Waiting(_) | Stalled(_), Goal::Observe(interval)) => {
-            facts.observe(interval)
+            facts.observe_only(interval)
         }
         (Idle | Unconfirmed(_) | Waiting(_) | Stalled(_), Goal::Yield(owner)) => {
             facts.give_way(owner)
@@ -69,10 +69,10 @@ impl Facts<'_> {
             _ if self.has_given_way() => self.yield_to(owner),
             Inputs::Unread => Decision::LoadSecrets,
             Inputs::Faulty(fault) => self.hold_for_secret(fault),
-            Inputs::Ready(digests) => {
-                let stalled = self.stay_stalled(digests);
-                stalled.unwrap_or_else(|| self.yield_to(owner))
-            }
+            Inputs::Ready(digests) => match self.stalled_still(digests) {
+                Some(stalled) => self.stay_stalled(stalled),
+                None => self.yield_to(owner),
+            },
         }
     }
 
@@ -86,8 +86,8 @@ impl Facts<'_> {
             Inputs::Ready(digests) => digests,
             Inputs::Faulty(fault) => return self.hold_for_secret(fault),
         };
-        if let Some(decision) = self.stay_stalled(digests) {
-            return decision;
+        if let Some(stalled) = self.stalled_still(digests) {
+            return self.stay_stalled(stalled);
         }
         let reading = self.observed.reading;
         if let Some(decision) = reading.and_then(|reading| self.heed(operation, reading, digests)) {
@@ -149,7 +149,7 @@ impl Facts<'_> {
                 if self.state.is_registered() {
                     return None;
                 }
-                if let Some(window) = self.departing().filter(|window| window.end > self.now) {
+                if let Some(window) = self.window_of(Operation::Deregister) {
                     return Some(self.wait_for_window(window));
                 }
                 let adopted = || self.adopt(operation, reading, digests);

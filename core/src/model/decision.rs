@@ -159,7 +159,10 @@ impl Requeue {
         match self {
             Self::OnChange => None,
             Self::After(wait) => Some(wait),
-            Self::Observe(plan) => Some(until(plan.at, now)),
+            Self::Observe(plan) => {
+                let read = until(plan.at, now);
+                Some(plan.poll.map_or(read, |poll| poll.min(read)))
+            }
         }
     }
 

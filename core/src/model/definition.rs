@@ -114,11 +114,13 @@ pub fn fullest(now: Timestamp) -> WhatsAppPhoneNumberStatus {
         may_be_registered: true,
         attempts: vec![LedgerEntry {
             id: text(),
-            operation: Operation::Register,
+            // A field that is missing reads as Register.
+            operation: Operation::Deregister,
             start_time: time.clone(),
             ttl_seconds: 1,
             request: some(),
             seen: Some(true),
+            earlier: true,
             count: Some(1),
             end: Some(AttemptEnd {
                 outcome: AttemptOutcome::Succeeded,

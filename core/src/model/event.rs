@@ -86,7 +86,8 @@ pub fn of_number(
         reason: "DisplayNameApproved".to_owned(),
         action: "Read",
         note: format!(
-            "Meta has approved a new display name, and shows it once the number is registered again within 14 days. To have the              operator make that one call, set the annotation {REGISTER_REQUESTED_AT}."
+            "Meta has approved a new display name, and shows it once the number is registered again within 14 days. To have the \
+             operator make that one call, set the annotation {REGISTER_REQUESTED_AT}."
         ),
     });
     observed.into_iter().chain(named).collect()
@@ -145,7 +146,8 @@ pub fn of_version(asked: &str, answered: &str) -> EventDraft {
         reason: "GraphAPIVersionExpired".to_owned(),
         action: "Read",
         note: format!(
-            "Graph answered with version {answered} although {asked} was asked for: {asked} is past its end. Set a newer one, in              spec.graphAPIVersion or for the whole operator (--graph-api-version)."
+            "Graph answered with version {answered} although {asked} was asked for: {asked} is past its end. Set a newer one, in \
+             spec.graphAPIVersion or for the whole operator (--graph-api-version)."
         ),
     }
 }

@@ -29,6 +29,7 @@ impl LedgerEntry {
             ttl_seconds: i64::try_from(ttl.as_secs_f64().ceil() as u64).unwrap_or(i64::MAX),
             request: request.map(str::to_owned),
             seen: None,
+            earlier: false,
             count: None,
             end: None,
         }
@@ -72,7 +73,17 @@ impl LedgerEntry {
             .is_some_and(|end| end.is_unclear(self.operation))
     }
 
-    /// The reason against another call with the same inputs, if the entry's own is one.
+    /// Whether the call has, or may have, taken effect: Graph did not refuse it.
+    pub fn may_have_acted(&self) -> bool {
+        let end = self.end.as_ref();
+        end.is_none_or(|end| match end.outcome {
+            AttemptOutcome::Succeeded | AttemptOutcome::Unknown => true,
+            AttemptOutcome::Failed => end.is_server_fault(),
+            AttemptOutcome::NotSent => false,
+        })
+    }
+
+    /// The reason against another call with the same inputs, where the entry's own is one.
     pub fn verdict(&self) -> Option<Reason> {
         let reason = self.known_reason()?;
         let stalls = match self.operation.disposition(reason) {
@@ -116,7 +127,6 @@ impl AttemptEnd {
 
     /// There is no readable answer, one without success, or a fault inside Graph, which is any 5xx.
     fn is_unclear(&self, operation: Operation) -> bool {
-        let server_fault = self.http_status.is_some_and(|status| status >= 500);
         let disposition = self
             .known_reason()
             .map(|reason| operation.disposition(reason));
@@ -135,8 +145,12 @@ impl AttemptEnd {
                     | Disposition::RetryN(_)
                     | Disposition::Stall,
                 ),
-            ) => server_fault,
+            ) => self.is_server_fault(),
         }
+    }
+
+    fn is_server_fault(&self) -> bool {
+        self.http_status.is_some_and(|status| status >= 500)
     }
 }
 
@@ -201,9 +215,9 @@ pub fn prune(attempts: &mut Vec<LedgerEntry>, now: Timestamp) {
     });
 }
 
-/// Joins all entries of calls that were never sent into one with a count, in the place of the newest.
-pub fn join_unsent(attempts: &mut Vec<LedgerEntry>) {
-    let unsent = |a: &LedgerEntry| !a.counts();
+/// Joins all entries of calls of one kind that were never sent into one with a count, in the place of the newest.
+pub fn join_unsent(attempts: &mut Vec<LedgerEntry>, operation: Operation) {
+    let unsent = |a: &LedgerEntry| a.operation == operation && !a.counts();
     let total: i32 = attempts
         .iter()
         .filter(|a| unsent(a))
@@ -405,7 +419,7 @@ mod tests {
                 0,
                 ended("n", 2000 + i, AttemptOutcome::NotSent, Reason::NotSent),
             );
-            join_unsent(&mut attempts);
+            join_unsent(&mut attempts, Operation::Register);
             prune(&mut attempts, at(3000));
         }
         assert_eq!(attempts.len(), 11);
@@ -486,7 +500,7 @@ mod tests {
                 clock += step;
                 let outcome = if sent { AttemptOutcome::Failed } else { AttemptOutcome::NotSent };
                 push(&mut attempts, ended("x", clock, outcome, Reason::GraphUnavailable), at(clock));
-                join_unsent(&mut attempts);
+                join_unsent(&mut attempts, Operation::Register);
             }
             prop_assert!(attempts.len() <= Operation::Register.limit() + 1);
             prop_assert!(attempts.iter().all(|a| clock - a.start_time.0.as_second() < 72 * HOUR));

@@ -33,6 +33,8 @@ pub struct Plan {
     pub at: Timestamp,
     /// The failures in a row that may pass.
     pub failures: u32,
+    /// How soon to look again before that for something that no watch tells of, such as another Secret where these are not watched.
+    pub poll: Option<Duration>,
 }
 
 impl Plan {
@@ -41,6 +43,7 @@ impl Plan {
         Self {
             at: next_point(uid, interval, now),
             failures: 0,
+            poll: None,
         }
     }
 

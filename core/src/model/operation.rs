@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::phase::State;
 use super::schedule::{AFTER_DEREGISTRATION, META_LIMIT};
-use crate::api::{AttemptOutcome, Disposition, Operation, Reason};
+use crate::api::{AttemptOutcome, Disposition, Hold, Operation, Reason};
 use crate::graph::RegistrationState;
 
 impl Operation {
@@ -106,6 +106,19 @@ impl Operation {
         match self {
             Self::Register => state.register(reason, message, now),
             Self::Deregister => state.deregister(message),
+        }
+    }
+
+    /// What lies over the phase after a call that did not succeed: a resource that is being deleted shows that, and not what its number
+    /// was before.
+    pub fn holds(self, message: &str) -> Option<Hold> {
+        match self {
+            Self::Register => None,
+            Self::Deregister => Some(Hold {
+                reason: self.in_flight(),
+                message: message.to_owned(),
+                until: None,
+            }),
         }
     }
 

@@ -230,6 +230,8 @@ impl Summary {
                  changed with the token. If the PIN is right now, set the annotation {REGISTER_REQUESTED_AT}; \
                  else put the right PIN into the Secret."
             )
+        } else if stall.reason == Reason::DeregistrationFailed {
+            explain(&stall.message, stall.reason, None)
         } else if registered && stall.request.is_some() {
             explain_unmet(&stall.message, stall.reason)
         } else if registered {

@@ -1,7 +1,9 @@
 //! The end of a resource with `deletionPolicy: Deregister`: the finalizer, the one call, and every way to let go without it.
 
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use operator_core::api::conditions::{self, find};
-use operator_core::api::{AttemptOutcome, DeletionPolicy, Operation, Reason};
+use operator_core::api::{AttemptOutcome, DeletionPolicy, LedgerEntry, Operation, Reason};
 use operator_core::credentials::SecretFault;
 use operator_core::graph::{RegisterOutcome, RegistrationState};
 use operator_core::model::schedule::plus;
@@ -32,6 +34,16 @@ fn deleted() -> World {
     let mut world = registered();
     world.delete();
     world
+}
+
+/// A deregister call that was made for an earlier resource of the name.
+fn departure(time: Timestamp, reason: Reason) -> LedgerEntry {
+    let mut call = attempt("earlier", time, reason);
+    call.operation = Operation::Deregister;
+    if let Some(end) = &mut call.end {
+        end.outcome = Operation::Deregister.outcome(reason);
+    }
+    call
 }
 
 fn outcome(world: &World) -> Option<FarewellOutcome> {
@@ -159,9 +171,7 @@ fn who_wants_none_gets_none() {
             });
         }),
         ("an earlier resource", |world| {
-            let mut earlier = attempt("earlier", world.now, Reason::Deregistered);
-            earlier.operation = Operation::Deregister;
-            world.peers.earlier = vec![earlier];
+            world.peers.earlier = vec![departure(world.now, Reason::Deregistered)];
         }),
     ];
     for (name, change) in changes {
@@ -530,4 +540,176 @@ fn without_the_finalizer_nothing_is_done() {
     );
     let steps = world.pass();
     assert_eq!(steps, [Step::Settle(Requeue::OnChange)]);
+}
+
+/// The first pass may end in a wait: what the finalizer says of a status that was wiped must outlast it.
+#[test]
+fn a_wiped_status_counts_as_registered_for_more_than_one_pass() {
+    let mut world = deleted();
+    world.resource.status = None;
+    world.last_read = None;
+    world.reading = reading(RegistrationState::Wait(Reason::GraphUnavailable));
+    world.pass();
+    assert!(world.status().may_be_registered);
+    world.reading = reading(RegistrationState::Registered);
+    run(&mut world);
+    assert_eq!(world.deregisters.len(), 1);
+    assert_eq!(outcome(&world), Some(FarewellOutcome::Deregistered));
+}
+
+#[test]
+fn a_lost_answer_after_a_wiped_status_is_confirmed() {
+    let mut world = deleted();
+    world.resource.status = None;
+    world.answer(unknown());
+    let steps = world.pass();
+    assert!(steps.contains(&Step::Claim), "{steps:?}");
+    assert_eq!(outcome(&world), None);
+    world.reading = reading(RegistrationState::NotRegistered);
+    run(&mut world);
+    assert_eq!(outcome(&world), Some(FarewellOutcome::Deregistered));
+    assert_eq!(world.deregisters.len(), 1);
+}
+
+/// One read is a suspicion: it does not keep the number on the air when its resource goes.
+#[test]
+fn a_suspected_loss_does_not_stand_for_a_deregistration() {
+    let mut world = registered();
+    world.policy.life.observe_interval = hours(24);
+    world.reading = reading(RegistrationState::NotRegistered);
+    while world.status().loss_suspected_time.is_none() {
+        world.wait(hours(1));
+        world.pass();
+    }
+    world.reading = reading(RegistrationState::Registered);
+    world.delete();
+    run(&mut world);
+    assert_eq!(world.deregisters.len(), 1);
+}
+
+#[test]
+fn a_number_that_was_lost_goes_without_a_call() {
+    let mut world = registered();
+    world.policy.life.observe_interval = hours(24);
+    world.reading = reading(RegistrationState::NotRegistered);
+    world.run_for(hours(50));
+    assert!(world.status().loss.is_some());
+    world.delete();
+    assert_eq!(world.pass(), [Step::Finalizer(false)]);
+    let farewell = world.farewell.expect("a farewell");
+    assert_eq!(farewell.outcome, FarewellOutcome::Deregistered);
+    assert_eq!(farewell.why, "its registration was lost before");
+}
+
+/// Calls that never reached Graph when the number was registered say nothing about how long to wait now.
+#[test]
+fn unsent_calls_of_one_kind_do_not_hold_up_those_of_the_other() {
+    let mut world = fresh();
+    for _ in 0..5 {
+        world.answer(unreachable());
+    }
+    world.run_for(hours(2));
+    assert!(world.is(conditions::REGISTERED), "{:#?}", world.status());
+    world.reading = reading(RegistrationState::Registered);
+    world.wait(hours(1));
+    world.delete();
+    world.answer(unreachable());
+    run(&mut world);
+    assert_eq!(world.deregisters.len(), 1);
+    assert_eq!(outcome(&world), Some(FarewellOutcome::Deregistered));
+}
+
+/// The operator's clock is a few seconds behind the API server's.
+#[test]
+fn a_call_is_not_taken_for_one_of_an_earlier_resource() {
+    let mut world = deleted();
+    let ahead = plus(world.now, secs(5));
+    world.resource.metadata.deletion_timestamp = Some(Time(ahead));
+    world.answer(unknown());
+    world.pass();
+    world.wait(secs(10));
+    run(&mut world);
+    assert_eq!(world.deregisters.len(), 2, "{:?}", world.farewell);
+    assert_eq!(outcome(&world), Some(FarewellOutcome::Deregistered));
+}
+
+#[test]
+fn a_call_that_graph_refused_for_an_earlier_resource_did_not_deregister() {
+    let mut world = deleted();
+    world.peers.earlier = vec![departure(world.now, Reason::PermissionDenied)];
+    run(&mut world);
+    assert_eq!(world.deregisters.len(), 1);
+
+    // Nor where this one took the entry over.
+    let mut world = fresh();
+    world.peers.earlier = vec![departure(world.now, Reason::PermissionDenied)];
+    world.run_for(hours(1));
+    world.peers.earlier.clear();
+    assert!(world.status().attempts.iter().any(|entry| entry.earlier));
+    world.reading = reading(RegistrationState::Registered);
+    world.delete();
+    run(&mut world);
+    assert_eq!(
+        world.deregisters.len(),
+        1,
+        "{:?} {:#?}",
+        world.farewell,
+        world.status()
+    );
+}
+
+/// What people are told to do about a refusal is noticed.
+#[test]
+fn a_new_token_is_tried_after_a_refusal() {
+    let mut world = deleted();
+    world.answer(refused(403, 200, None));
+    world.run_for(secs(600));
+    assert!(world.is(conditions::STALLED));
+    // It may not even be read with at first.
+    world.secrets = Ok(digests("another", "pin"));
+    world.reading = reading(RegistrationState::Wait(Reason::GraphUnavailable));
+    assert!(world.pass().contains(&Step::Read));
+    world.reading = reading(RegistrationState::Registered);
+    run(&mut world);
+    assert_eq!(world.deregisters.len(), 2);
+    assert_eq!(outcome(&world), Some(FarewellOutcome::Deregistered));
+}
+
+#[test]
+fn a_number_that_people_deregistered_after_a_refusal_is_told_so() {
+    for registered in [true, false] {
+        let mut world = deleted();
+        world.answer(refused(403, 200, None));
+        world.run_for(secs(600));
+        assert!(world.is(conditions::STALLED));
+        if !registered {
+            world.reading = reading(RegistrationState::NotRegistered);
+        }
+        run(&mut world);
+        let told = match registered {
+            true => FarewellOutcome::LeftRegistered,
+            false => FarewellOutcome::Deregistered,
+        };
+        assert_eq!(outcome(&world), Some(told));
+        assert_eq!(world.deregisters.len(), 1);
+    }
+}
+
+/// A namespace that is deleted takes the operator's permissions in it along.
+#[test]
+fn a_secret_that_may_not_be_read_is_waited_for_as_shortly_as_one_that_is_missing() {
+    let mut world = deleted();
+    world.secrets = Err(SecretFault {
+        reason: Reason::SecretForbidden,
+        message: "the Secret meta may not be read".to_owned(),
+    });
+    let steps = world.pass();
+    let Some(Step::Settle(Requeue::After(wait))) = steps.last() else {
+        panic!("{steps:?}");
+    };
+    assert!(*wait <= secs(60), "{wait:?}");
+    let began = world.now;
+    run(&mut world);
+    assert_eq!(outcome(&world), Some(FarewellOutcome::LeftRegistered));
+    assert!(plus(began, secs(400)) > world.now);
 }

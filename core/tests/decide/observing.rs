@@ -1,7 +1,9 @@
 //! A number after its registration: how often it is read, and what a read then says.
 
+use std::time::Duration;
+
 use operator_core::api::conditions::{self, find};
-use operator_core::api::{LossPolicy, Reason};
+use operator_core::api::{DeletionPolicy, LossPolicy, Reason};
 use operator_core::credentials::SecretFault;
 use operator_core::graph::{ReadOutcome, RegistrationState};
 use operator_core::model::Requeue;
@@ -34,6 +36,23 @@ fn observe(world: &mut World) -> Vec<Step> {
         Some(Step::Settle(Requeue::Observe(_)))
     ));
     steps
+}
+
+/// The two observations that make a loss which is mended at once.
+fn lose_and_recover(world: &mut World) {
+    world.resource.spec.loss_policy = LossPolicy::Register;
+    world.reading = reading(RegistrationState::NotRegistered);
+    observe(world);
+    let plan = world.plan.expect("a plan");
+    world.wait(until(plan.at, world.now) + secs(1));
+    assert_eq!(
+        world.pass().last(),
+        Some(&Step::Settle(Requeue::After(Duration::ZERO)))
+    );
+    assert_eq!(
+        world.shown(),
+        "Registered=False Failed=True Reconciling RegistrationLost"
+    );
 }
 
 fn lost() -> World {
@@ -253,14 +272,7 @@ fn a_requested_call_for_a_lost_number_that_fails_stands_until_a_new_value() {
 #[test]
 fn loss_policy_register_registers_once_in_24_hours() {
     let mut world = observed();
-    world.resource.spec.loss_policy = LossPolicy::Register;
-    world.reading = reading(RegistrationState::NotRegistered);
-    observe(&mut world);
-    observe(&mut world);
-    assert_eq!(
-        world.shown(),
-        "Registered=False Failed=True Reconciling RegistrationLost"
-    );
+    lose_and_recover(&mut world);
     world.answer(success());
     let steps = world.pass();
     assert_eq!(
@@ -288,11 +300,8 @@ fn loss_policy_register_registers_once_in_24_hours() {
 fn nothing_is_registered_again_that_may_be_of_the_business_app() {
     for on_app in [Some(true), None] {
         let mut world = observed();
-        world.resource.spec.loss_policy = LossPolicy::Register;
         world.details.on_business_app = on_app;
-        world.reading = reading(RegistrationState::NotRegistered);
-        observe(&mut world);
-        observe(&mut world);
+        lose_and_recover(&mut world);
         for _ in 0..20 {
             world.wait(secs(601));
             world.pass();
@@ -305,11 +314,8 @@ fn nothing_is_registered_again_that_may_be_of_the_business_app() {
 #[test]
 fn switched_to_report_a_loss_stalls() {
     let mut world = observed();
-    world.resource.spec.loss_policy = LossPolicy::Register;
     world.details.on_business_app = None;
-    world.reading = reading(RegistrationState::NotRegistered);
-    observe(&mut world);
-    observe(&mut world);
+    lose_and_recover(&mut world);
     world.pass();
     world.resource.spec.loss_policy = LossPolicy::Report;
     world.bump();
@@ -484,4 +490,126 @@ fn an_answer_that_tells_nothing_is_asked_for_again_later() {
         world.pass();
         assert!(world.plan.expect("a plan").at > world.now, "{plan:?}");
     }
+}
+
+/// A recovery that stalls does not end the observation: somebody may register the number by hand.
+#[test]
+fn a_stalled_recovery_is_observed_and_adopted() {
+    let mut world = observed();
+    lose_and_recover(&mut world);
+    world.answer(pin_mismatch());
+    world.pass();
+    assert_eq!(
+        world.shown(),
+        "Registered=False Failed=True Stalled PinMismatch"
+    );
+    let posts = world.posts.len();
+    world.run_for(hours(30));
+    assert!(world.is(conditions::STALLED));
+    world.reading = reading(RegistrationState::Registered);
+    world.run_for(hours(30));
+    assert!(world.is(conditions::REGISTERED), "{:#?}", world.status());
+    assert_eq!(world.posts.len(), posts);
+}
+
+/// Whatever keeps a requested call from being made, the number goes on being observed.
+#[test]
+fn a_number_with_a_request_that_waits_is_observed() {
+    type Change = fn(&mut World);
+    let changes: [(&str, Change); 2] = [
+        ("answered by a read", |world| {
+            world.reading = failed_reading(
+                RegistrationState::Stall(Reason::PermissionDenied),
+                graph_error(403, 10, None),
+            );
+        }),
+        ("a twin", |world| {
+            world.peers.owner = Some("shop/other".to_owned());
+        }),
+    ];
+    for (name, change) in changes {
+        let mut world = observed();
+        change(&mut world);
+        world.annotate("once");
+        world.pass();
+        assert!(world.is(conditions::FAILED), "{name}");
+        world.reading = reading(RegistrationState::NotRegistered);
+        world.run_for(hours(60));
+        assert!(world.status().last_loss_time.is_some(), "{name}");
+    }
+}
+
+/// A PIN that Graph refused stays refused when the number is lost.
+#[test]
+fn a_refused_pin_is_not_sent_again_after_a_loss() {
+    let mut world = observed();
+    world.annotate("once");
+    world.answer(pin_mismatch());
+    world.pass();
+    assert_eq!(world.posts.len(), 2);
+    lose_and_recover(&mut world);
+    world.run_for(hours(30));
+    assert_eq!(world.posts.len(), 2);
+    assert_eq!(
+        world.shown(),
+        "Registered=False Failed=True Stalled PinMismatch"
+    );
+    world.secrets = Ok(digests("token", "another pin"));
+    world.pass();
+    assert_eq!(world.posts.len(), 3);
+}
+
+#[test]
+fn an_adoption_by_observation_comes_after_the_finalizer() {
+    let mut world = lost();
+    world.resource.spec.deletion_policy = DeletionPolicy::Deregister;
+    world.bump();
+    world.pass();
+    world.reading = reading(RegistrationState::Registered);
+    let steps = observe(&mut world);
+    assert!(steps.contains(&Step::Finalizer(true)), "{steps:?}");
+    assert!(world.is(conditions::REGISTERED));
+}
+
+/// Where Secrets are not watched, another token is looked for.
+#[test]
+fn without_a_watch_the_secret_of_a_refused_observation_is_polled() {
+    let mut world = observed();
+    world.policy.secret_poll = Some(secs(60));
+    world.reading = failed_reading(
+        RegistrationState::Stall(Reason::TokenRejected),
+        graph_error(401, 190, Some(463)),
+    );
+    observe(&mut world);
+    let steps = world.pass();
+    let Some(Step::Settle(requeue)) = steps.last() else {
+        panic!("{steps:?}");
+    };
+    let wait = requeue.wait(world.now).expect("a wait");
+    assert!(wait <= secs(600), "{wait:?}");
+    assert!(!steps.contains(&Step::Read), "{steps:?}");
+}
+
+#[test]
+fn an_outage_that_was_told_costs_no_more_writes() {
+    let mut world = observed();
+    let mut told = None;
+    for failure in 1..=40 {
+        let reason = match failure % 3 {
+            0 => Reason::RateLimited,
+            _ => Reason::GraphUnavailable,
+        };
+        world.reading = ReadOutcome {
+            message: format!("trace {failure}"),
+            ..reading(RegistrationState::Wait(reason))
+        };
+        observe(&mut world);
+        let shown = world.status().observation.clone();
+        let shown = shown.and_then(|observation| observation.fault);
+        if told.is_some() {
+            assert_eq!(shown, told, "{failure}");
+        }
+        told = shown;
+    }
+    assert!(told.is_some());
 }

@@ -629,6 +629,30 @@ fn a_lost_answer_is_settled_by_the_read_after_the_window() {
     assert_eq!(world.posts.len(), 5);
 }
 
+/// The same after a server error that Graph sent as JSON: the call may have acted.
+#[test]
+fn a_server_error_is_settled_by_the_read_after_the_window() {
+    for lagging in [false, true] {
+        let mut world = World::new();
+        for _ in 0..5 {
+            world.answer(refused(500, 131_000, None));
+        }
+        while world.posts.len() < 5 {
+            world.run_for(secs(30));
+        }
+        let reads = |steps: Vec<Step>| steps.iter().filter(|step| **step == Step::Read).count();
+        assert_eq!(reads(world.run_for(WINDOW - secs(1))), 4);
+        if lagging {
+            world.reading = reading(RegistrationState::Registered);
+        }
+        assert_eq!(reads(world.run_for(secs(1))), 1);
+        assert_eq!(world.is(conditions::REGISTERED), lagging);
+        // Once is enough.
+        assert_eq!(reads(world.run_for(hours(1) / 2)), 0);
+        assert_eq!(world.posts.len(), 5);
+    }
+}
+
 /// A number whose read fails then is read again soon, and its outcome stays unknown.
 #[test]
 fn reads_that_fail_after_the_window_are_repeated_on_their_own() {

@@ -33,7 +33,7 @@ pub(super) struct Facts<'a> {
     /// The resource's state, with the faults of other clocks corrected.
     pub(super) state: State,
     pub(super) goal: Goal<'a>,
-    /// The ledger's calls of the kind that the goal is about.
+    /// The calls for this resource of the kind that the goal is about.
     own: Vec<LedgerEntry>,
 }
 
@@ -52,6 +52,8 @@ impl<'a> Facts<'a> {
         let mut state = State::parse(&resource.status_or_unseen());
         if state.record.observed_generation < 0 {
             Self::take_over(&mut state, &observed.peers.earlier);
+            // The finalizer tells what a status that was wiped cannot.
+            state.record.may_be_registered |= resource.has_finalizer();
         }
         state.record.attempts = ledger::with_sane_times(&state.record.attempts, now);
         state.record.read_failures = state.record.read_failures.max(0);
@@ -77,6 +79,7 @@ impl<'a> Facts<'a> {
         }
         facts.goal = goal(resource, &facts.state, observed.peers, observed.policy);
         facts.own = ledger::of(&facts.state.record.attempts, facts.operation());
+        facts.own.retain(|attempt| !attempt.earlier);
         facts
     }
 
@@ -122,7 +125,9 @@ impl<'a> Facts<'a> {
             apply::note_reading(&mut state.record, reading, self.version(), self.now);
         }
         let reading = self.observed.reading.map(|reading| reading.state);
+        // For a registered number, one read is a suspicion only.
         if reading == Some(RegistrationState::NotRegistered)
+            && !state.is_registered()
             && self.window_of(Operation::Register).is_none()
         {
             state.record.may_be_registered = false;
@@ -130,9 +135,12 @@ impl<'a> Facts<'a> {
         state
     }
 
-    /// The confirm window of the last call of this kind, while it lasts: a read may show the number as it was before.
+    /// The window after the last call of this kind for the number, while it lasts: a read may show the number as it was before, and
+    /// after a deregister call nobody registers or adopts it.
     pub(super) fn window_of(&self, operation: Operation) -> Option<ConfirmWindow> {
-        let calls = ledger::of(&self.state.record.attempts, operation);
+        let mut calls = self.all_attempts(operation);
+        let unseen = &self.observed.peers.unseen_attempts;
+        calls.extend(ledger::of(unseen, operation));
         let length = self.observed.policy.confirm_window;
         let window = ledger::others_window(&calls, length, self.now);
         window.filter(|window| window.end > self.now)
@@ -177,15 +185,6 @@ impl<'a> Facts<'a> {
     /// This resource's calls of the kind that the goal is about, newest first.
     pub(super) fn attempts(&self) -> &[LedgerEntry] {
         &self.own
-    }
-
-    /// The time after the last deregister call for the number, in which nobody registers or adopts it.
-    pub(super) fn departing(&self) -> Option<ConfirmWindow> {
-        let mut calls = self.all_attempts(Operation::Deregister);
-        let unseen = &self.observed.peers.unseen_attempts;
-        calls.extend(ledger::of(unseen, Operation::Deregister));
-        let length = self.observed.policy.confirm_window;
-        ledger::others_window(&calls, length, self.now)
     }
 
     /// The calls of one kind that Meta counts for the number, as far as they are known.
@@ -382,10 +381,17 @@ impl<'a> Facts<'a> {
             if window.end > self.now {
                 window.read_due(self.observed.last_read, self.now)
             } else {
-                self.is_confirming()
+                self.is_confirming() || self.is_unconfirmed() && !self.was_read_since(window)
             }
         });
         sound && is_due && self.observed.reading.is_none() && !self.waits_to_read()
+    }
+
+    /// Whether this process has read the number since the window ended.
+    fn was_read_since(&self, window: ConfirmWindow) -> bool {
+        self.observed
+            .last_read
+            .is_some_and(|read| read >= window.end)
     }
 
     /// The earliest time of a call after this round's read. While an outcome is confirmed, the stored time is that of a read.
@@ -421,7 +427,9 @@ impl<'a> Facts<'a> {
         let theirs = [&peers.attempts, &peers.unseen_attempts]
             .into_iter()
             .filter_map(|attempts| ledger::others_window(attempts, length, self.now));
-        let departing = self.departing().filter(|_| self.operation().registers());
+        let departing = self
+            .window_of(Operation::Deregister)
+            .filter(|_| self.operation().registers());
         theirs
             .chain(self.own_window())
             .chain(departing)

@@ -17,10 +17,11 @@ use crate::model::decision::{
 use crate::model::definition::TRY_EVERY;
 use crate::model::ledger;
 use crate::model::phase::{Phase, State};
-use crate::model::schedule::{META_WINDOW, later, plus, until, whole_seconds, with_jitter};
+use crate::model::schedule::{META_WINDOW, later, plus, until, with_jitter};
 use crate::model::twins::declares;
 
-/// How long a deletion waits for a missing Secret: if a whole namespace is deleted, the Secrets may be deleted first.
+/// How long a deletion waits for a Secret that is missing or may not be read: if a whole namespace is deleted, Secrets and permissions
+/// may be deleted first.
 const SECRET_GRACE: Duration = Duration::from_secs(300);
 
 impl Facts<'_> {
@@ -58,7 +59,8 @@ impl Facts<'_> {
     /// Works toward the deregister call, or releases the resource.
     pub(super) fn deregister(self) -> Decision {
         if let Some(farewell) = self.farewell() {
-            return Decision::Finalize(Finalize::LetGo(farewell));
+            let last_look = self.last_look();
+            return last_look.unwrap_or(Decision::Finalize(Finalize::LetGo(farewell)));
         }
         let digests = match self.observed.inputs {
             Inputs::Unread => return Decision::LoadSecrets,
@@ -96,9 +98,11 @@ impl Facts<'_> {
         if resource.spec.suspend {
             return left("spec.suspend is true");
         }
-        let unseen = self.state.record.observed_generation < 0;
-        if !self.state.record.may_be_registered && !unseen {
-            let why = "it was not registered for this resource";
+        if !self.state.record.may_be_registered && !self.state.is_registered() {
+            let why = match self.state.loss() {
+                Some(_) => "its registration was lost before",
+                None => "it was not registered for this resource",
+            };
             return Some(Farewell::new(FarewellOutcome::Deregistered, why));
         }
         if self.now >= self.deadline() {
@@ -119,6 +123,22 @@ impl Facts<'_> {
             }
             Some(Ok(survey)) if self.is_declared_in(survey) => left("another resource names it"),
             Some(_) | None => None,
+        }
+    }
+
+    /// A read at the end of a deletion that is left to people: one of them may have deregistered the number. Its answer comes too late
+    /// for anything else.
+    fn last_look(&self) -> Option<Decision> {
+        if !self.is_failed() || self.now < self.deadline() {
+            return None;
+        }
+        match (self.observed.inputs, self.observed.reading) {
+            (Inputs::Unread, _) => Some(Decision::LoadSecrets),
+            (Inputs::Ready(_), None) => Some(Decision::Read(ReadFields::All)),
+            (_, Some(reading)) if reading.state == RegistrationState::NotRegistered => {
+                self.departed(reading)
+            }
+            (Inputs::Faulty(_) | Inputs::Ready(_), _) => None,
         }
     }
 
@@ -158,15 +178,15 @@ impl Facts<'_> {
         stall.is_some_and(|stall| stall.reason == Reason::DeregistrationFailed)
     }
 
-    /// Whether a deregister call was made for an earlier resource of this name, which this process remembers or the ledger took over.
+    /// Whether a deregister call for an earlier resource of this name has or may have acted: this process remembers it, or the ledger
+    /// took it over.
     fn was_deregistered_before(&self) -> bool {
-        let deleted = self.deleted();
-        let own = self.attempts().iter();
-        // For this one, none was made before it was deleted.
-        let taken_over = own.filter(|attempt| attempt.start_time.0 < whole_seconds(deleted));
+        let ledger = &self.state.record.attempts;
+        let taken_over = ledger.iter().filter(|attempt| attempt.earlier);
         let mut earlier = taken_over.chain(&self.observed.peers.earlier);
-        earlier
-            .any(|attempt| attempt.counts() && plus(attempt.time(self.now), META_WINDOW) > self.now)
+        earlier.any(|attempt| {
+            attempt.may_have_acted() && plus(attempt.time(self.now), META_WINDOW) > self.now
+        })
     }
 
     fn is_declared_in(&self, survey: &Survey) -> bool {
@@ -181,14 +201,17 @@ impl Facts<'_> {
     /// The wait for a missing Secret is short; for another fault of a Secret it is as long as for anything else.
     fn leave_without_secret(&self, fault: &SecretFault) -> Decision {
         let end = match fault.reason {
-            Reason::SecretNotFound | Reason::SecretKeyMissing => plus(self.deleted(), SECRET_GRACE),
+            // The operator's own permissions in a namespace go with it as well.
+            Reason::SecretNotFound | Reason::SecretKeyMissing | Reason::SecretForbidden => {
+                plus(self.deleted(), SECRET_GRACE)
+            }
             _ => self.deadline(),
         };
         if self.now >= end {
             let farewell = self.left_registered(&fault.message);
             return Decision::Finalize(Finalize::LetGo(farewell));
         }
-        let poll = self.observed.policy.secret_poll;
+        let poll = self.poll_for(fault);
         let wake = poll.map_or(end, |poll| end.min(plus(self.now, poll)));
         self.stay(self.state.clone(), &fault.message, None, wake)
     }
@@ -206,10 +229,11 @@ impl Facts<'_> {
                 end,
             ));
         }
-        if self.is_failed() {
+        let new_token = self.changes(digests).token;
+        if self.is_failed() && !new_token {
             return Some(self.rest_until_the_deadline(&self.state));
         }
-        if self.confirming_read_due() || self.changes(digests).token {
+        if self.confirming_read_due() || new_token && !self.is_failed() {
             return None;
         }
         let (due, message) = self.departure_wait()?;
@@ -228,8 +252,9 @@ impl Facts<'_> {
 
     /// Whether the phase is that of a deregister call.
     fn is_departure(&self) -> bool {
-        let newest = self.state.record.attempts.first();
-        newest.is_some_and(|newest| newest.operation == Operation::Deregister)
+        let mut own = self.state.record.attempts.iter().filter(|a| !a.earlier);
+        own.next()
+            .is_some_and(|newest| newest.operation == Operation::Deregister)
     }
 
     /// What a read decides; `None` if the call may follow.
@@ -288,7 +313,9 @@ impl Facts<'_> {
     fn read_before_departure(&self, reading: &ReadOutcome, digests: &Digests) -> Decision {
         let policy = self.observed.policy;
         let mut state = self.state_with_reading();
-        note_inputs(&mut state, digests);
+        if !self.is_failed() {
+            note_inputs(&mut state, digests);
+        }
         let unclear = !matches!(
             reading.state,
             RegistrationState::Stall(_) | RegistrationState::Wait(_)
@@ -329,6 +356,7 @@ impl Facts<'_> {
         }
         if let Some(reason) = self.refused_departure()
             && reading.state == RegistrationState::Registered
+            && !(self.is_failed() && self.changes(digests).token)
         {
             return Some(self.fail_departure(reason, digests));
         }
@@ -425,7 +453,10 @@ impl Facts<'_> {
             .filter(|entry| entry.operation == Operation::Deregister && !entry.is_open());
         let new: Vec<_> = new
             .filter(|entry| known.iter().all(|k| k.id != entry.id))
-            .cloned()
+            .map(|entry| LedgerEntry {
+                earlier: true,
+                ..entry.clone()
+            })
             .collect();
         known.extend(new);
     }

@@ -13,7 +13,6 @@ use crate::api::{Loss, LossPolicy, Observation, ObservationFault, Operation, Rea
 use crate::credentials::{Digests, SecretFault};
 use crate::graph::{ReadFields, ReadOutcome, RegistrationState};
 use crate::model::decision::{Decision, Inputs, Requeue};
-use crate::model::ledger;
 use crate::model::observe::{
     BUSY, BUSY_FOR, CERTAIN_AFTER, LOSS_WINDOW, NEW_INPUTS_WITHIN, Plan, RETRIES, TOLD_AFTER,
 };
@@ -29,9 +28,14 @@ impl Facts<'_> {
         self.settle(&self.state, Requeue::OnChange)
     }
 
-    /// Reads the number when its time has come.
-    pub(super) fn observe(mut self, interval: Duration) -> Decision {
+    /// Observes a number of which nothing else is wanted.
+    pub(super) fn observe_only(mut self, interval: Duration) -> Decision {
         self.clear_what_is_over();
+        self.observe(interval)
+    }
+
+    /// Reads the number when its time has come.
+    pub(super) fn observe(&self, interval: Duration) -> Decision {
         let plan = self.plan(interval);
         let waits = plan.at > self.now;
         if waits && !self.lacked_inputs() {
@@ -64,11 +68,7 @@ impl Facts<'_> {
         if self.observed.reading.is_some() {
             return None;
         }
-        let window = ledger::others_window(
-            self.attempts(),
-            self.observed.policy.confirm_window,
-            self.now,
-        );
+        let window = self.window_of(Operation::Register);
         let spread = |end: Timestamp| {
             let wait = Duration::try_from(end.duration_since(self.now)).unwrap_or_default();
             later(self.now, with_jitter(wait, self.observed.jitter))
@@ -93,6 +93,10 @@ impl Facts<'_> {
             }
             _ if reading.is_definite() && self.observed.details.is_none() => {
                 Decision::Read(ReadFields::Optional)
+            }
+            RegistrationState::Registered if matches!(self.state.standing, Standing::Lost(_)) => {
+                let adopted = || self.found(reading, digests, interval);
+                self.finalizer().unwrap_or_else(adopted)
             }
             _ if reading.is_definite() => self.found(reading, digests, interval),
             RegistrationState::Stall(reason) => {
@@ -153,6 +157,9 @@ impl Facts<'_> {
                 }
             }
         }
+        if state.loss().is_some_and(|loss| loss.recovering) && self.state.loss().is_none() {
+            return self.settle(&state, Requeue::After(Duration::ZERO));
+        }
         self.observe_at(&state, plan)
     }
 
@@ -183,7 +190,11 @@ impl Facts<'_> {
             recovering: false,
         };
         state.phase = Phase::Idle;
-        state.verdict = None;
+        // A PIN that Graph has refused stays refused.
+        state.verdict = state.verdict.filter(|verdict| verdict.is_about_pin());
+        if reading.state == RegistrationState::NotRegistered {
+            state.record.may_be_registered = false;
+        }
         state.standing = Standing::Lost(self.recovering(loss));
         Timestamp::MAX
     }
@@ -254,13 +265,20 @@ impl Facts<'_> {
             let wait = wait_after_read(reading, in_a_row, policy);
             at = at.min(later(self.now, with_jitter(wait, jitter)));
         }
-        let plan = Plan { at, failures };
+        let plan = Plan {
+            at,
+            failures,
+            ..plan
+        };
         if failures >= TOLD_AFTER {
+            let known = self.observation_fault().cloned();
             let fault = ObservationFault {
                 reason,
                 message: reading.message.clone(),
                 token_digest: None,
             };
+            // The first answer of an outage stands for it: others, with new trace IDs, are not worth a write each.
+            let fault = known.filter(|_| !self.lacked_inputs()).unwrap_or(fault);
             state.record.observation = Some(Observation { fault: Some(fault) });
         }
         self.observe_at(&state, plan)
@@ -295,7 +313,8 @@ impl Facts<'_> {
     }
 
     fn observe_at(&self, state: &State, plan: Plan) -> Decision {
-        self.settle(state, Requeue::Observe(plan))
+        let poll = self.secret_poll().filter(|_| self.lacked_inputs());
+        self.settle(state, Requeue::Observe(Plan { poll, ..plan }))
     }
 
     /// What this process has planned; a shorter interval or a suspected loss may bring it forward.
@@ -318,15 +337,19 @@ impl Facts<'_> {
 
     /// Whether the last observation failed for its token, or because of a missing Secret: there may be another one by now.
     fn lacked_inputs(&self) -> bool {
-        let observation = self.state.record.observation.as_ref();
-        let fault = observation.and_then(|observation| observation.fault.as_ref());
+        let fault = self.observation_fault();
         fault.is_some_and(|fault| fault.token_digest.is_some() || fault.reason.is_secret_fault())
+    }
+
+    /// Why the last observation had no usable answer, as far as people were told.
+    fn observation_fault(&self) -> Option<&ObservationFault> {
+        let observation = self.state.record.observation.as_ref()?;
+        observation.fault.as_ref()
     }
 
     /// The digest of the token that the last observation was refused with.
     fn refused_token(&self) -> Option<&String> {
-        let observation = self.state.record.observation.as_ref()?;
-        observation.fault.as_ref()?.token_digest.as_ref()
+        self.observation_fault()?.token_digest.as_ref()
     }
 
     /// Clears what no longer matters for a number that was registered: holds, and waits and answers of a requested call.

@@ -15,7 +15,8 @@ use crate::model::apply::{self, CallResult, note_read_trace};
 use crate::model::decision::{Claim, Decision, OpenClaim, Requeue};
 use crate::model::definition::TRY_EVERY;
 use crate::model::ledger;
-use crate::model::phase::{Phase, State};
+use crate::model::observe::Plan;
+use crate::model::phase::{Phase, Standing, State};
 use crate::model::render::render;
 use crate::model::schedule::{ConfirmWindow, later, spread, until, with_jitter};
 use crate::model::twins::UNSEEN;
@@ -84,7 +85,8 @@ impl Facts<'_> {
             true => Requeue::After(UNSEEN),
             false => Requeue::OnChange,
         };
-        self.settle(&self.state, requeue)
+        let state = self.state.clone();
+        self.rest_in(state, requeue)
     }
 
     /// A Secret is missing or wrong: no call can be made.
@@ -94,12 +96,15 @@ impl Facts<'_> {
             message: fault.message.clone(),
             until: None,
         });
-        let requeue = match (fault.reason, self.poll()) {
-            // No watch event announces a permission that was granted.
-            (Reason::SecretForbidden, Requeue::OnChange) => Requeue::After(FORBIDDEN_POLL),
-            (_, poll) => poll,
-        };
-        self.settle(&self.state, requeue)
+        let poll = self.poll_for(fault);
+        self.settle(&self.state, poll.map_or(Requeue::OnChange, Requeue::After))
+    }
+
+    /// When to look at a faulty Secret again, where no watch tells of its change.
+    pub(super) fn poll_for(&self, fault: &SecretFault) -> Option<Duration> {
+        // No watch event announces a permission that was granted.
+        let forbidden = (fault.reason == Reason::SecretForbidden).then_some(FORBIDDEN_POLL);
+        self.secret_poll().or(forbidden)
     }
 
     /// The API server drops fields that the next decision would rely on: no claim is written.
@@ -115,18 +120,49 @@ impl Facts<'_> {
         self.settle(&state, Requeue::After(TRY_EVERY))
     }
 
-    /// Stays stalled while the inputs of a call have not changed. A new request lifts a stall, until a read rules out that call as well.
-    pub(super) fn stay_stalled(&self, digests: &Digests) -> Option<Decision> {
-        let reason = match self.request() {
-            Some(_) => self.answered()?,
-            None => self.refused()?,
+    /// Stays stalled.
+    pub(super) fn stay_stalled(self, stalled: State) -> Decision {
+        let poll = self.poll();
+        self.rest_in(stalled, poll)
+    }
+
+    /// Rests in this state until something changes. A number that was registered is observed all the same.
+    fn rest_in(mut self, state: State, requeue: Requeue) -> Decision {
+        let policy = self.observed.policy;
+        let interval = policy.observe_interval(self.observed.resource);
+        let Some(interval) = interval.filter(|_| state.standing != Standing::Unregistered) else {
+            return self.settle(&state, requeue);
         };
-        if self.is_lifted(digests) {
+        self.state = state;
+        match self.observe(interval) {
+            Decision::Settle(status, Requeue::Observe(plan)) => {
+                let poll = requeue.wait(self.now).or(plan.poll);
+                Decision::Settle(status, Requeue::Observe(Plan { poll, ..plan }))
+            }
+            other => other,
+        }
+    }
+
+    /// The state of a resource that stays stalled, as the inputs of a call have not changed. A new request lifts a stall, until a read
+    /// stands against it as well.
+    pub(super) fn stalled_still(&self, digests: &Digests) -> Option<State> {
+        let changes = self.changes(digests);
+        let (reason, lifted) = match self.request() {
+            Some(_) => {
+                let reason = self.answered()?;
+                (reason, reason != Reason::BusinessAppNumber && changes.any())
+            }
+            None => (self.refused()?, self.is_lifted(digests)),
+        };
+        if lifted {
             return None;
         }
         let mut state = self.state.clone();
         state.hold = None;
-        let (changes, stall) = (self.changes(digests), self.state.stall());
+        let stall = self.state.stall();
+        // The token that a read was refused with is another one now; the PIN that Graph refused is not.
+        let pin = self.state.verdict.filter(|verdict| verdict.is_about_pin());
+        let reason = pin.filter(|_| changes.token).unwrap_or(reason);
         if changes.any() || stall.is_none_or(|stall| stall.reason != reason) {
             note_inputs(&mut state, digests);
             let unsure = changes.token && self.is_locked_by_pin();
@@ -136,7 +172,7 @@ impl Facts<'_> {
                 ..Stall::new(reason, self.last_error_text())
             });
         }
-        Some(self.settle(&state, self.poll()))
+        Some(state)
     }
 
     /// Waits for the token, which met a rate limit in another call; a resource whose own wait ends later keeps that. The status tells
@@ -193,7 +229,8 @@ impl Facts<'_> {
         digests: &Digests,
     ) -> Decision {
         let mut state = self.state_with_reading();
-        if reading.error.is_some() || !self.refuses(digests) {
+        let wrong_pin = self.is_locked_by_pin() && self.refuses(digests);
+        if !wrong_pin && (reading.error.is_some() || !self.refuses(digests)) {
             state.verdict = reading.error.as_ref().map(|_| reason);
             state.record.last_error.clone_from(&reading.error);
         }
@@ -331,10 +368,13 @@ impl Facts<'_> {
 
     /// Polls for a resource that waits for a Secret, where Secrets are not watched.
     fn poll(&self) -> Requeue {
-        match self.observed.policy.secret_poll {
-            Some(poll) => Requeue::After(spread(poll, self.observed.jitter)),
-            None => Requeue::OnChange,
-        }
+        self.secret_poll().map_or(Requeue::OnChange, Requeue::After)
+    }
+
+    /// The wait until Secrets are read again, where they are not watched.
+    pub(super) fn secret_poll(&self) -> Option<Duration> {
+        let poll = self.observed.policy.secret_poll?;
+        Some(spread(poll, self.observed.jitter))
     }
 
     /// Keeps the wait, and comes in time for the next planned read.
