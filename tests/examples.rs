@@ -83,7 +83,7 @@ async fn the_simulator_is_taken_and_reads_what_it_is_given() {
     let numbers = bed.api::<ConfigMap>().get(&source.name).await;
     let numbers = numbers.expect("kustomize gives both the same name").data;
     let numbers = numbers_from_yaml(&numbers.unwrap_or_default()[file]);
-    assert_eq!(numbers.expect("numbers").len(), 8);
+    assert_eq!(numbers.expect("numbers").len(), 10);
 
     // The operator finds it by the name of the Service.
     let service = bed.api::<Service>().get(SIMULATOR).await;
@@ -148,10 +148,36 @@ fn commands() -> Vec<String> {
     let (_, section) = readme.split_once("## Next steps").expect("the section");
     let lines = section.lines().take_while(|line| !line.starts_with("## "));
     let commands = lines.filter_map(|line| line.strip_prefix("$ "));
+    let changes = [" apply ", " patch ", " replace ", " delete "];
     commands
-        .filter(|command| command.starts_with("kubectl apply") || command.contains(" patch "))
+        .filter(|command| changes.iter().any(|verb| command.contains(verb)))
         .map(str::to_owned)
         .collect()
+}
+
+/// Tells the simulator what `kubectl replace --raw PATH --filename FILE` would tell it through the API server's proxy, if that is what
+/// the command does. Here it is behind no Service.
+async fn tell_simulator(bed: &Bed, command: &str) -> bool {
+    let Some(rest) = command.strip_prefix("kubectl replace --raw ") else {
+        return false;
+    };
+    let (proxied, file) = rest.split_once(" --filename ").expect("a file");
+    let (_, of_simulator) = proxied.split_once("/proxy/").expect("the proxy");
+    let url = format!(
+        "{}/{}",
+        bed.simulator.base_url(),
+        of_simulator.trim_matches('"')
+    );
+    let answer = reqwest::Client::new()
+        .put(url)
+        .body(text(file))
+        .send()
+        .await;
+    assert!(
+        answer.expect("an answer").status().is_success(),
+        "{command}"
+    );
+    true
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -177,14 +203,17 @@ async fn the_numbers_end_as_the_readme_says() {
     let _operator = Operator::start_in(&bed.kubeconfig, &environment, &args).await;
     kubectl(&bed, &["apply", "-k"], "examples/manifests");
     let mut wanted = promised();
-    assert_eq!(wanted.len(), 8);
+    assert_eq!(wanted.len(), 10);
     until_found(&bed, &wanted).await;
 
     // What the README goes on with, as a shell runs it.
     let kubectl = bed.control_plane.kubectl();
     let commands = commands();
-    assert_eq!(commands.len(), 3, "{commands:?}");
+    assert_eq!(commands.len(), 5, "{commands:?}");
     for command in commands {
+        if tell_simulator(&bed, &command).await {
+            continue;
+        }
         let alias = format!(
             "kubectl() {{ '{}' --namespace '{}' \"$@\"; }}; {command}",
             kubectl.get_program().display(),
@@ -204,8 +233,11 @@ async fn the_numbers_end_as_the_readme_says() {
     for name in ["late-secret", "wrong-pin", "suspended"] {
         wanted.insert(name.to_owned(), "RegistrationSucceeded".to_owned());
     }
+    wanted.insert("lost-number".to_owned(), "RegistrationLost".to_owned());
+    wanted.remove("leaving-number");
     until_found(&bed, &wanted).await;
     let totals = bed.simulator.totals().counts;
+    assert_eq!(totals.deregister_calls, 1);
     assert_eq!(totals.register_calls_while_registered, 0);
     assert!(bed.simulator.violations().is_empty());
 }

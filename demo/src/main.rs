@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use crate::cluster::Cluster;
 use crate::operator::Operator;
-use crate::scenario::{FAILED, LATE_SECRET, RIGHT_PIN, SCENARIOS};
+use crate::scenario::{FAILED, LATE_SECRET, LEAVING, LOST, RIGHT_PIN, SCENARIOS};
 use crate::table::{Live, Table};
 use crate::verdict::Verdict;
 
@@ -47,6 +47,14 @@ struct Args {
     /// Stay up at the end, to try kubectl, until Ctrl-C
     #[arg(long)]
     keep: bool,
+}
+
+/// What happens to a resource while the table is watched.
+#[derive(Clone, Copy)]
+enum Turn {
+    SecretComes,
+    NumberIsLost,
+    ResourceIsDeleted,
 }
 
 /// What runs while the demo is shown; the operator goes before what it talks to.
@@ -112,6 +120,37 @@ async fn demo(args: &Args) -> Result<bool, Failure> {
     Ok(good)
 }
 
+// === impl Turn ===
+
+impl Turn {
+    const ALL: [Self; 3] = [
+        Self::SecretComes,
+        Self::NumberIsLost,
+        Self::ResourceIsDeleted,
+    ];
+
+    /// Whether the resource that it is about has come so far.
+    fn is_due(self, table: &Table) -> bool {
+        let (name, reason) = match self {
+            Self::SecretComes => (LATE_SECRET, "SecretNotFound"),
+            Self::NumberIsLost => (LOST, "RegistrationSucceeded"),
+            Self::ResourceIsDeleted => (LEAVING, "RegistrationSucceeded"),
+        };
+        table
+            .object(name)
+            .and_then(|number| conditions::find(number.status.as_ref()?, conditions::READY))
+            .is_some_and(|ready| ready.reason == reason)
+    }
+
+    fn tells(self) -> &'static str {
+        match self {
+            Self::SecretComes => "kubectl apply -f examples/manifests/later",
+            Self::NumberIsLost => "Meta takes lost-number off the Cloud API",
+            Self::ResourceIsDeleted => "kubectl delete wapn leaving-number",
+        }
+    }
+}
+
 // === impl Stage ===
 
 impl Stage {
@@ -175,7 +214,7 @@ impl Stage {
     /// Shows the table until everything has settled and stayed so, or the time is over.
     async fn watch(&mut self) -> Result<Table, Failure> {
         let mut live = Live::new();
-        let mut secret_is_late = true;
+        let mut turns: Vec<Turn> = Turn::ALL.to_vec();
         let mut settled: Option<Instant> = None;
         let deadline = Instant::now() + SETTLED_WITHIN;
         loop {
@@ -191,14 +230,23 @@ impl Stage {
                 println!("\nNot everything has settled within {SETTLED_WITHIN:?}.");
                 return Ok(table);
             }
-            if secret_is_late && waits_for_secret(&table) {
-                self.cluster
-                    .kubectl(&["apply", "-f"], Some("examples/manifests/later"))?;
-                secret_is_late = false;
+            if let Some(next) = turns.iter().position(|turn| turn.is_due(&table)) {
+                let turn = turns.remove(next);
+                live.note(turn.tells())?;
+                self.take(turn)?;
             }
             settled = is_settled(&table).then(|| settled.unwrap_or_else(Instant::now));
             tokio::time::sleep(POLL).await;
         }
+    }
+
+    fn take(&self, turn: Turn) -> Result<(), Failure> {
+        let (args, path): (&[&str], _) = match turn {
+            Turn::SecretComes => (&["apply", "-f"], Some("examples/manifests/later")),
+            Turn::NumberIsLost => return scenario::lose(&self.simulator),
+            Turn::ResourceIsDeleted => (&["delete", "wapn", LEAVING, "--wait=false"], None),
+        };
+        self.cluster.kubectl(args, path).map(drop)
     }
 
     fn below(&self, settled_for: Option<Duration>) -> String {
@@ -216,12 +264,8 @@ impl Stage {
 
     fn describe_failed(&self, table: &Table) -> Result<(), Failure> {
         let described = self.cluster.kubectl(&["describe", "wapn", FAILED], None)?;
-        let row = table
-            .rows
-            .iter()
-            .find(|row| row.object.metadata.name.as_deref() == Some(FAILED));
-        if let Some(row) = row {
-            verdict::print_failed(&row.object, &described);
+        if let Some(failed) = table.object(FAILED) {
+            verdict::print_failed(failed, &described);
         }
         Ok(())
     }
@@ -254,24 +298,9 @@ fn step(text: &str) {
     println!("\n==> {text}");
 }
 
-fn waits_for_secret(table: &Table) -> bool {
-    table.rows.iter().any(|row| {
-        row.object.metadata.name.as_deref() == Some(LATE_SECRET)
-            && row
-                .object
-                .status
-                .as_ref()
-                .and_then(|status| conditions::find(status, conditions::READY))
-                .is_some_and(|ready| ready.reason == "SecretNotFound")
-    })
-}
-
-/// Whether every resource stands as it must in the end.
+/// Whether every resource is as it must be in the end.
 fn is_settled(table: &Table) -> bool {
-    SCENARIOS.iter().all(|scenario| {
-        table.rows.iter().any(|row| {
-            row.object.metadata.name.as_deref() == Some(scenario.name)
-                && scenario.has_ended(&row.object)
-        })
-    })
+    SCENARIOS
+        .iter()
+        .all(|scenario| scenario.has_ended(table.object(scenario.name)))
 }

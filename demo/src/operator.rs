@@ -14,10 +14,11 @@ use crate::Failure;
 const BINARY: &str = "whatsapp-operator";
 
 /// Short waits, so that everything settles while people watch.
-const FLAGS: [&str; 7] = [
+const FLAGS: [&str; 8] = [
     "--retry-base=1s",
     "--retry-cap=5s",
     "--confirm-window=3s",
+    "--observe-interval=3s",
     "--graph-timeout=5s",
     "--bind-address=127.0.0.1:0",
     "--log-format=text",

@@ -106,6 +106,14 @@ impl Table {
             .collect()
     }
 
+    /// The resource of this name.
+    pub fn object(&self, name: &str) -> Option<&WhatsAppPhoneNumber> {
+        let objects = self.rows.iter().map(|row| &row.object);
+        objects
+            .into_iter()
+            .find(|object| object.metadata.name.as_deref() == Some(name))
+    }
+
     fn columns(&self) -> impl Iterator<Item = &Column> {
         self.column_definitions.iter()
     }
@@ -138,6 +146,17 @@ impl Live {
         } else {
             self.print_changes(&table.cells())
         }
+    }
+
+    /// Tells of something that happens now, above what comes next.
+    pub fn note(&mut self, text: &str) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        if self.lines_drawn > 0 {
+            write!(out, "\x1b[{}A\x1b[J", self.lines_drawn)?;
+            self.lines_drawn = 0;
+        }
+        writeln!(out, "--> {text}")?;
+        out.flush()
     }
 
     fn draw(&mut self, cells: &Cells, below: &str) -> io::Result<()> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use operator_core::api::WhatsAppPhoneNumber;
 use operator_core::api::conditions;
 
-use crate::scenario::{SCENARIOS, Scenario, found};
+use crate::scenario::{SCENARIOS, Scenario};
 use crate::table::{Cells, Table, lines};
 use testkit::simulator::Simulator;
 
@@ -15,6 +15,7 @@ pub struct Verdict {
     violations: usize,
     calls_while_registered: usize,
     reads: usize,
+    deregisters: usize,
 }
 
 struct Outcome {
@@ -34,13 +35,15 @@ impl Verdict {
             .iter()
             .filter_map(|row| Some((row.object.metadata.name.as_deref()?, &row.object)))
             .collect();
-        let outcome = |scenario| Outcome::of(scenario, resources.get(scenario.name), simulator);
+        let resource = |scenario: &Scenario| resources.get(scenario.name).copied();
+        let outcome = |scenario| Outcome::of(scenario, resource(scenario), simulator);
         let totals = simulator.totals();
         Self {
             rows: SCENARIOS.iter().map(outcome).collect(),
             violations: totals.violations,
             calls_while_registered: totals.counts.register_calls_while_registered,
             reads: totals.counts.reads,
+            deregisters: totals.counts.deregister_calls,
         }
     }
 
@@ -68,9 +71,9 @@ impl Verdict {
         }
         let posts: usize = self.rows.iter().map(|row| row.posts).sum();
         println!(
-            "\nGraph counted {posts} register calls and {} reads, {} register calls for a number that was registered, \
-             {} requests that its contract does not allow.",
-            self.reads, self.calls_while_registered, self.violations
+            "\nGraph counted {posts} register calls, {} deregister call and {} reads, {} register calls for a number that was \
+             registered, {} requests that its contract does not allow.",
+            self.deregisters, self.reads, self.calls_while_registered, self.violations
         );
     }
 }
@@ -80,22 +83,17 @@ impl Verdict {
 impl Outcome {
     fn of(
         scenario: &'static Scenario,
-        resource: Option<&&WhatsAppPhoneNumber>,
+        resource: Option<&WhatsAppPhoneNumber>,
         simulator: &Simulator,
     ) -> Self {
-        let posts = simulator
-            .number(scenario.phone_number_id)
-            .counts
-            .register_calls;
-        let ended = resource.is_some_and(|resource| scenario.has_ended(resource));
+        let counts = simulator.number(scenario.phone_number_id).counts;
+        let calls = (counts.register_calls, counts.deregister_calls);
+        let expected = (scenario.posts, scenario.deregisters());
         Self {
             scenario,
-            posts,
-            found: resource.map_or_else(
-                || "no such resource".to_owned(),
-                |resource| found(resource, &scenario.ends),
-            ),
-            as_expected: ended && posts == scenario.posts,
+            posts: counts.register_calls,
+            found: scenario.ends.found(resource),
+            as_expected: scenario.has_ended(resource) && calls == expected,
         }
     }
 
