@@ -11,9 +11,17 @@ use testkit::simulator::NumberConfig;
 use testkit::world::prune;
 
 /// Takes a field out of every status that is written, until it is told to stop.
-struct Outdated {
+pub struct Outdated {
     field: &'static str,
     lasts: AtomicBool,
+}
+
+impl Outdated {
+    /// Without this field.
+    pub fn of(field: &'static str) -> Arc<Self> {
+        let lasts = AtomicBool::new(true);
+        Arc::new(Self { field, lasts })
+    }
 }
 
 impl Conduct for Outdated {
@@ -31,10 +39,7 @@ async fn a_request_that_is_not_kept_makes_no_call_until_the_definition_is_upgrad
     let bed = Bed::new().await;
     bed.secrets().await;
     bed.simulator.set("5000", NumberConfig::registered());
-    let outdated = Arc::new(Outdated {
-        field: "lastHandledRegisterRequest",
-        lasts: AtomicBool::new(true),
-    });
+    let outdated = Outdated::of("lastHandledRegisterRequest");
     let gates = bed.gates(Arc::clone(&outdated) as Arc<dyn Conduct>).await;
     bed.declare("support", "5000").await;
     let operator = gates.operator(&bed, &[]).await;

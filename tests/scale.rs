@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use testkit::bed::Bed;
 use testkit::operator::Operator;
 use testkit::simulator::NumberConfig;
-use testkit::{control_plane::ControlPlane, start_with_crd};
+use testkit::{control_plane::ControlPlane, from_environment, start_with_crd};
 
 const NUMBERS: usize = 200;
 
@@ -21,10 +21,7 @@ const KILLS: usize = 5;
 
 /// How long the resting operator is watched. The 60 s: `AT_REST_SECONDS=60 cargo test at_once`.
 fn at_rest() -> Duration {
-    let seconds = std::env::var("AT_REST_SECONDS")
-        .ok()
-        .and_then(|text| text.parse().ok());
-    Duration::from_secs(seconds.unwrap_or(10))
+    Duration::from_secs(from_environment("AT_REST_SECONDS", 10))
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -66,6 +66,8 @@ mod simulator_contract;
 mod spending;
 /// Who cannot call for a number holds nobody up.
 mod strangers;
+/// A rate limit that all numbers of a token share.
+mod token_limit;
 /// What the API server and people wrote.
 mod untrusted_input;
 /// What wakes a resource, and what a resource at rest costs.

@@ -36,3 +36,14 @@ pub mod tools;
 
 #[cfg(feature = "cluster")]
 pub use cluster::{binaries, shared, start, start_with_crd};
+
+/// A number that a variable of the environment sets, such as how large a test is, or this one.
+pub fn from_environment<N: std::str::FromStr>(variable: &str, otherwise: N) -> N {
+    match std::env::var(variable) {
+        Ok(text) => {
+            let number = text.trim().parse();
+            number.unwrap_or_else(|_| panic!("{variable} must be a number, not {text:?}"))
+        }
+        Err(_) => otherwise,
+    }
+}

@@ -4,6 +4,7 @@ use operator_core::api::WhatsAppPhoneNumber;
 use serde_json::{Map, Value, json};
 
 use super::{argo_cd, flux};
+use crate::definition::Outdated;
 use testkit::bed::{Bed, PIN, TOKEN, is};
 use testkit::simulator::{NumberConfig, Step};
 
@@ -156,13 +157,91 @@ async fn after_a_number_is_registered() {
     )
     .await;
     bed.delete("works").await;
-    let health = argo_cd::health(&as_given(&bed.get("works").await));
+    expect_leaving(&bed.get("works").await, "InProgress");
+    bed.patch("works", json!({"metadata": {"finalizers": []}}))
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_number_that_is_lost() {
+    let bed = Bed::new().await;
+    bed.secrets().await;
+    let _operator = bed
+        .operator(&["--observe-interval=1s", "--confirm-window=1s"])
+        .await;
+    for (name, id, policy) in [("told", "9041", "Report"), ("mended", "9042", "Register")] {
+        bed.declare_with(name, id, json!({"lossPolicy": policy}))
+            .await;
+        bed.until_registered(name, "RegistrationSucceeded").await;
+        let lost = NumberConfig::fresh().status("DISCONNECTED");
+        bed.simulator.set(id, lost.script(vec![Step::wait()]));
+    }
+    let number = bed.until_stalled("told", "RegistrationLost").await;
+    expect(&number, "Degraded", "lossPolicy", "Failed");
+
+    // Registered again: on its way until the answer is there.
+    let called = bed.simulator.until("9042", |number| number.held > 0).await;
+    called.expect("the call is under way");
+    let number = bed.get("mended").await;
+    expect(&number, "Progressing", "register", "InProgress");
+    bed.simulator.release("9042");
+    let number = bed
+        .until_registered("mended", "RegistrationSucceeded")
+        .await;
+    expect(&number, "Healthy", "", "Current");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_number_that_leaves() {
+    let bed = Bed::new().await;
+    bed.secrets().await;
+    let _operator = bed
+        .operator(&["--confirm-window=1s", "--deregister-deadline=15s"])
+        .await;
+    bed.declare_with("leaves", "9051", json!({"deletionPolicy": "Deregister"}))
+        .await;
+    bed.until_registered("leaves", "RegistrationSucceeded")
+        .await;
+    let steps = vec![Step::wait().on_deregister()];
+    bed.simulator.script("9051", steps);
+    bed.delete("leaves").await;
+    let called = bed.simulator.until("9051", |number| number.held > 0).await;
+    called.expect("the call is under way");
+    let number = bed.until_waiting("leaves", "Deregistering").await;
+    expect_leaving(&number, "InProgress");
+    bed.simulator.release("9051");
+
+    bed.declare_with("stays", "9052", json!({"deletionPolicy": "Deregister"}))
+        .await;
+    bed.until_registered("stays", "RegistrationSucceeded").await;
+    let refused = vec![Step::error(200).on_deregister()];
+    bed.simulator.script("9052", refused);
+    bed.delete("stays").await;
+    let number = bed.until_stalled("stays", "DeregistrationFailed").await;
+    expect_leaving(&number, "Failed");
+}
+
+/// Argo CD says so of all that is being deleted, before its script runs.
+#[track_caller]
+fn expect_leaving(number: &WhatsAppPhoneNumber, flux: &str) {
+    let health = argo_cd::health(&as_given(number));
     assert_eq!(
         (health.status.as_str(), health.message.as_str()),
         ("Progressing", "Pending deletion")
     );
-    bed.patch("works", json!({"metadata": {"finalizers": []}}))
-        .await;
+    assert_eq!(flux::health(&as_given(number)), flux);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_definition_is_outdated() {
+    let bed = Bed::new().await;
+    bed.secrets().await;
+    let gates = bed.gates(Outdated::of("mayBeRegistered") as _).await;
+    let _operator = gates.operator(&bed, &[]).await;
+    bed.declare("fresh", "9061").await;
+    let number = bed.until_waiting("fresh", "DefinitionOutdated").await;
+    expect(&number, "Progressing", "mayBeRegistered", "InProgress");
+    assert_eq!(bed.posts("9061"), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
