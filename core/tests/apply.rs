@@ -1,6 +1,7 @@
 //! Outcomes that come late, come twice, or find another status than the one they were claimed on.
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use std::time::Duration;
 
@@ -15,7 +16,8 @@ use operator_core::model::phase::State;
 use operator_core::model::render::render;
 use operator_core::model::schedule::plus;
 use testkit::world::{
-    START, attempt, pin_mismatch, policy, rate_limited, refused, success, unknown, unreachable,
+    START, attempt, pin_mismatch, policy, rate_limited, reading, refused, success, unknown,
+    unreachable,
 };
 
 fn at(second: i64) -> Timestamp {
@@ -170,10 +172,157 @@ fn an_unanswered_call_gives_no_verdict_and_takes_none_away() {
         http_status: Some(502),
         ..unknown()
     };
-    for outcome in [unknown(), html, unreachable()] {
+    for verdict in [Some(Reason::PinMismatch), None] {
+        status.verdict = verdict;
+        for outcome in [unknown(), html.clone(), unreachable()] {
+            let after = apply_at(&status, "a", &outcome, 5);
+            assert_eq!(after.last_error, status.last_error);
+            assert_eq!(after.verdict, status.verdict);
+        }
+    }
+}
+
+#[test]
+fn a_fault_that_passes_lifts_no_verdict() {
+    let mut status = claimed(&["a"]);
+    status.last_error = pin_mismatch().error;
+    status.verdict = Some(Reason::PinMismatch);
+    for outcome in [refused(500, 2, None), refused(400, 133_015, None)] {
         let after = apply_at(&status, "a", &outcome, 5);
         assert_eq!(after.last_error, status.last_error);
         assert_eq!(after.verdict, status.verdict);
+    }
+}
+
+#[test]
+fn a_requested_call_that_fails_in_passing_stalls_where_there_is_a_verdict() {
+    let mut status = claimed(&["a"]);
+    status.attempts[0].request = Some("now".to_owned());
+    for (verdict, stalls) in [(None, false), (Some(Reason::PinMismatch), true)] {
+        status.verdict = verdict;
+        let after = apply_at(&status, "a", &refused(400, 2, None), 5);
+        assert_eq!(
+            (after.stall.is_some(), after.wait.is_some()),
+            (stalls, !stalls)
+        );
+    }
+}
+
+#[test]
+fn the_last_of_a_few_tries_stalls() {
+    let mut status = claimed(&["a", "b"]);
+    let locked = refused(400, 133_008, None);
+    let first = apply_at(&claimed(&["b"]), "b", &locked, 5);
+    assert!(first.stall.is_none() && first.wait.is_some());
+    status = apply_at(&status, "a", &locked, 1);
+    let second = apply_at(&status, "b", &locked, 5);
+    assert!(second.stall.is_some() && second.wait.is_none());
+}
+
+#[test]
+fn a_value_is_spent_by_a_call_that_may_have_acted() {
+    let mut not_sent = attempt("a", at(0), Reason::NotSent);
+    not_sent.end.as_mut().unwrap().outcome = AttemptOutcome::NotSent;
+    let table = [
+        (not_sent, false),
+        (attempt("a", at(0), Reason::RateLimited), false),
+        (attempt("a", at(0), Reason::PinMismatch), true),
+        (claimed(&["a"]).attempts.remove(0), true),
+    ];
+    for (entry, spent) in table {
+        assert_eq!(is_spent(&entry), spent, "{entry:?}");
+    }
+}
+
+#[test]
+fn a_read_changes_what_it_has_asked_for() {
+    let number = |said: &str, observed: Option<i64>| {
+        let said = || Some(said.to_owned());
+        PhoneNumberStatus {
+            status: said(),
+            platform_type: said(),
+            code_verification_status: said(),
+            display_phone_number: said(),
+            verified_name: said(),
+            quality_rating: said(),
+            name_status: said(),
+            new_name_status: said(),
+            on_business_app: Some(observed.is_none()),
+            observed_time: observed.map(|second| Time(at(second))),
+        }
+    };
+    let (old, new) = (number("old", Some(1)), number("new", None));
+    let now = Some(Time(at(9)));
+    let table = [
+        (
+            ReadFields::All,
+            PhoneNumberStatus {
+                name_status: old.name_status.clone(),
+                new_name_status: old.new_name_status.clone(),
+                on_business_app: old.on_business_app,
+                observed_time: now.clone(),
+                ..new.clone()
+            },
+        ),
+        (
+            ReadFields::Deciding,
+            PhoneNumberStatus {
+                status: new.status.clone(),
+                platform_type: new.platform_type.clone(),
+                observed_time: now.clone(),
+                ..old.clone()
+            },
+        ),
+        (
+            ReadFields::Optional,
+            PhoneNumberStatus {
+                name_status: new.name_status.clone(),
+                new_name_status: new.new_name_status.clone(),
+                on_business_app: new.on_business_app,
+                observed_time: now,
+                ..old.clone()
+            },
+        ),
+    ];
+    for (fields, expected) in table {
+        let mut record = WhatsAppPhoneNumberStatus {
+            phone_number: Some(old.clone()),
+            ..WhatsAppPhoneNumberStatus::default()
+        };
+        let reading = |found: &PhoneNumberStatus| ReadOutcome {
+            fields,
+            phone_number: Some(found.clone()),
+            ..reading(RegistrationState::Registered)
+        };
+        // What is as it was keeps its time.
+        note_reading(&mut record, &reading(&old), "v23.0", at(9));
+        assert_eq!(record.phone_number, Some(old.clone()), "{fields:?}");
+        note_reading(&mut record, &reading(&new), "v23.0", at(9));
+        assert_eq!(record.phone_number, Some(expected), "{fields:?}");
+    }
+}
+
+#[test]
+fn a_read_gives_its_trace_only_where_no_call_has_given_one() {
+    let traced = reading(RegistrationState::Registered);
+    let blank = ReadOutcome {
+        fbtrace_id: None,
+        ..traced.clone()
+    };
+    let called = vec![attempt("a", at(0), Reason::PinMismatch)];
+    for (attempts, reading, trace) in [
+        (Vec::new(), &traced, "Aread"),
+        (Vec::new(), &blank, "Abefore"),
+        (called.clone(), &traced, "Abefore"),
+        (called, &blank, "Abefore"),
+    ] {
+        let mut record = WhatsAppPhoneNumberStatus {
+            attempts,
+            fbtrace_id: Some("Abefore".to_owned()),
+            ..WhatsAppPhoneNumberStatus::default()
+        };
+        note_read_trace(&mut record, reading);
+        assert_eq!(record.fbtrace_id.as_deref(), Some(trace));
     }
 }
 
@@ -191,6 +340,7 @@ fn the_time_after_the_last_attempt_follows_from_the_ledger_alone() {
         after(72 * 3600)
     );
     assert_eq!(due(Reason::OutcomeUnknown, None), after(120));
+    assert_eq!(due(Reason::RegistrationRejected, Some(200)), after(120));
     assert_eq!(due(Reason::GraphUnavailable, Some(503)), after(120));
     assert_eq!(due(Reason::GraphUnavailable, Some(400)), after(30));
     assert_eq!(due(Reason::PinMismatch, Some(400)), None);

@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use kube_core::ResourceExt as _;
 use operator_core::api::Operation;
 use operator_core::api::{
-    Hold, LedgerEntry, REGISTER_REQUESTED_AT, Reason, Stall, WhatsAppPhoneNumber,
-    WhatsAppPhoneNumberStatus,
+    DataLocalizationRegion, Hold, LedgerEntry, REGISTER_REQUESTED_AT, Reason, Stall,
+    WhatsAppPhoneNumber, WhatsAppPhoneNumberSpec, WhatsAppPhoneNumberStatus,
 };
-use operator_core::model::event::{of_change, of_request};
+use operator_core::model::event::{of_change, of_request, of_spec};
 use operator_core::model::phase::{Phase, State};
 use operator_core::model::render::render;
 use testkit::builders::spec;
@@ -125,4 +125,28 @@ fn an_annotation_that_is_too_long_is_remarked_upon() {
         assert_eq!(of_request(&resource).is_some(), told, "{value}");
         assert_eq!(resource.register_request().is_none(), told, "{value}");
     }
+}
+
+#[test]
+fn fields_that_are_deprecated_are_remarked_upon() {
+    let told = |change: &dyn Fn(&mut WhatsAppPhoneNumberSpec)| {
+        let mut spec = spec();
+        change(&mut spec);
+        let told = of_spec(&spec).into_iter();
+        told.map(|remark| {
+            let field = remark.note.split(' ').next().unwrap_or_default().to_owned();
+            (remark.warning, remark.reason, field)
+        })
+        .collect::<Vec<_>>()
+    };
+    let remark = |field: &str| (true, "DeprecatedField".to_owned(), field.to_owned());
+    assert!(told(&|_| {}).is_empty());
+    let region = |spec: &mut WhatsAppPhoneNumberSpec| {
+        spec.data_localization_region = Some(DataLocalizationRegion::Ch);
+    };
+    let retention = |spec: &mut WhatsAppPhoneNumberSpec| {
+        spec.meta_store_retention_minutes = Some(60);
+    };
+    assert_eq!(told(&region), [remark("spec.dataLocalizationRegion")]);
+    assert_eq!(told(&retention), [remark("spec.metaStoreRetentionMinutes")]);
 }

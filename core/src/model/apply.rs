@@ -323,14 +323,15 @@ fn note_verdict(state: &mut State, result: &CallResult<'_>, attempts: &[LedgerEn
     state.record.last_error.clone_from(&outcome.error);
 }
 
+/// What follows a call where there is a time for it: without one it stalls.
 fn next_after(ended: &Ended, attempts: &[LedgerEntry]) -> Next {
     match ended.disposition() {
-        Disposition::Stall if ended.asks_for_check() => Next::Wait,
-        Disposition::Stall => Next::Stall,
         Disposition::RetryN(limit) if ledger::in_a_row(attempts, ended.reason) >= limit => {
             Next::Stall
         }
-        Disposition::Retry | Disposition::RetryN(_) | Disposition::Done => Next::Wait,
+        Disposition::Retry | Disposition::RetryN(_) | Disposition::Stall | Disposition::Done => {
+            Next::Wait
+        }
         Disposition::Confirm | Disposition::ConfirmThenStall => Next::Confirm,
     }
 }

@@ -7,7 +7,7 @@ use operator_core::api::Reason;
 use operator_core::api::conditions;
 use operator_core::api::conditions::find;
 use operator_core::api::{AttemptOutcome, LedgerEntry, TokenWait, WhatsAppPhoneNumberStatus};
-use operator_core::credentials::Digests;
+use operator_core::credentials::{Digests, SecretFault};
 use operator_core::graph::{ReadOutcome, RegisterOutcome, RegistrationState};
 use operator_core::model::Requeue;
 use operator_core::model::schedule::plus;
@@ -907,6 +907,63 @@ fn a_secret_that_comes_back_during_a_wait_is_seen_at_once() {
     );
     assert_eq!(world.next_in(), Some(hours(1)));
     assert!(world.is_at_rest());
+}
+
+#[test]
+fn during_a_wait_a_secret_that_was_missing_is_looked_at_and_another_is_not() {
+    let mut world = World::after(refused(400, 2, None));
+    world.lose_secret();
+    world.wait(secs(30));
+    world.pass();
+    world.waits_until(plus(world.now, hours(1)));
+    world.secrets = Err(SecretFault {
+        reason: Reason::SecretKeyMissing,
+        message: "the Secret meta has no key token".to_owned(),
+    });
+    world.pass();
+    assert_eq!(
+        world.shown(),
+        "Registered=False Failed=True Reconciling SecretKeyMissing"
+    );
+    // A wait for the token's limit asks for the Secret as well, but only to see whether it is another token.
+    let mut world = World::after(rate_limited(Some(secs(900))));
+    world.lose_secret();
+    let waits = Step::Settle(Requeue::After(secs(900)));
+    assert_eq!(world.pass(), [Step::Secrets, waits]);
+    assert_eq!(
+        world.shown(),
+        "Registered=False Failed=True Reconciling RateLimited"
+    );
+}
+
+#[test]
+fn a_read_that_fails_after_a_change_is_waited_for_until_the_change_is_taken_back() {
+    let mut world = World::after(pin_mismatch());
+    world.secrets = Ok(digests("token", "other"));
+    world.reading = reading(RegistrationState::Wait(Reason::GraphUnavailable));
+    let waits = |seconds| Step::Settle(Requeue::After(secs(seconds)));
+    assert_eq!(world.pass(), [Step::Secrets, Step::Read, waits(30)]);
+    world.wait(secs(10));
+    assert_eq!(world.pass(), [Step::Secrets, waits(20)]);
+    world.secrets = Ok(digests("token", "pin"));
+    let rests = Step::Settle(Requeue::OnChange);
+    assert_eq!(world.pass(), [Step::Secrets, rests]);
+    assert_eq!(
+        world.shown(),
+        "Registered=False Failed=True Stalled PinMismatch"
+    );
+}
+
+#[test]
+fn an_unclear_answer_counts_from_the_end_of_the_confirm_window_on() {
+    let mut world = World::after(unknown());
+    world.reading = reading(RegistrationState::Unclear(None));
+    for (wait, unclear_reads) in [(2, 0), (118, 1)] {
+        world.wait(secs(wait));
+        let steps = world.pass();
+        assert!(steps.contains(&Step::Read) && !steps.contains(&Step::Claim));
+        assert_eq!(world.status().unclear_reads, unclear_reads);
+    }
 }
 
 #[test]
