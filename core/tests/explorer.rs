@@ -2,7 +2,8 @@
 //!
 //! One or two resources of one number, one or two operators without leader election, each with a watch that lags and a
 //! memory that a crash takes; an API server that refuses stale writes and loses answers; Graph that lags, fails and acts
-//! without saying so; time; people who edit, ask, suspend, delete and create; tokens that are rejected from some time on. Between
+//! without saying so, and loses registrations; time; people who edit, ask, suspend, delete and create; tokens that are rejected from some time
+//! on. What people wish for a number that is registered, to observe, recover or deregister it, is the same for all resources. Between
 //! any two steps of a process anything may happen, as often as the [`Budget`] of a configuration allows. The decisions are those of `decide`, `apply_outcome`,
 //! `twins` and `ledger`; `operator` and `memory` mirror the I/O around them. `promises` and `fair` say what must
 //! hold. A promise that is broken is reported with the shortest way to it.
@@ -23,11 +24,11 @@ use jiff::Timestamp;
 
 use bounds::parsed;
 use environment::Action;
-use operator_core::api::conditions;
 use operator_core::api::conditions::reason_of;
+use operator_core::api::{Operation, conditions};
 use operator_core::credentials::Digests;
 use operator_core::graph::{ReadOutcome, RegisterOutcome};
-use operator_core::model::Policy;
+use operator_core::model::{Life, Policy};
 use search::{Model, explore};
 use state::{Budget, Look, NAMES, Operator, Outcome, Seconds, State};
 use testkit::world;
@@ -47,6 +48,26 @@ mod state;
 /// `--attempt-limit`: small, so that it is reached.
 const ATTEMPT_LIMIT: usize = 2;
 
+/// The first second where the number is registered, since long before.
+const BEGINNING: Seconds = 3600;
+
+/// `--observe-interval`, where numbers are observed.
+const INTERVAL: Duration = Duration::from_secs(6 * 3600);
+
+/// `--deregister-deadline`.
+const DEADLINE: Duration = Duration::from_secs(3600);
+
+/// What is wished for every number that is registered.
+#[derive(Clone, Copy, Debug, Default)]
+struct Wishes {
+    /// To read it from time to time.
+    observe: bool,
+    /// To register it again when it is lost: `lossPolicy: Register`.
+    recover: bool,
+    /// To take it off with its resource: `deletionPolicy: Deregister`.
+    deregister: bool,
+}
+
 /// What is explored: who there is, and what may happen.
 #[derive(Clone, Copy)]
 struct Bounds {
@@ -55,6 +76,9 @@ struct Bounds {
     resources: &'static [usize],
     /// Whether the Secret holds the right PIN at the beginning.
     right_pin: bool,
+    /// Whether the number is registered at the beginning, for the first of them.
+    registered: bool,
+    wishes: Wishes,
     budget: Budget,
     /// The most states that are looked at.
     most: usize,
@@ -87,6 +111,24 @@ enum Mutant {
     ActsOnRecreated,
     /// One more call than allowed.
     NoBudget,
+    /// The finalizer is not set before a claim.
+    NoFinalizer,
+    /// The other resources are not listed between the claim and the deregister call.
+    NoLastSurvey,
+    /// No waiting after a deregister call for another resource.
+    NoAftermath,
+    /// The deregister calls for earlier resources of a name are forgotten.
+    EarlierForgotten,
+    /// A deletion waits for as long as it takes.
+    NoDeregisterDeadline,
+    /// It is not noticed that the number is no longer to be taken off with its resource.
+    WishForgotten,
+    /// One read makes a loss.
+    OneAnswer,
+    /// A lost number is taken for a new one.
+    LossForgotten,
+    /// The second loss is taken for the first.
+    FirstLossForgotten,
 }
 
 struct Checker {
@@ -94,8 +136,10 @@ struct Checker {
     bounds: Bounds,
     policy: Policy,
     digests: [Digests; 2],
-    outcomes: Vec<RegisterOutcome>,
+    outcomes: [Vec<RegisterOutcome>; 2],
     readings: [ReadOutcome; 4],
+    /// The optional read.
+    details: ReadOutcome,
     /// States from which all is known to settle.
     settled: RefCell<HashSet<u64>>,
 }
@@ -104,8 +148,19 @@ impl Checker {
     fn new(bounds: Bounds, mutant: Option<Mutant>) -> Self {
         let mut policy = Policy {
             attempt_limit: ATTEMPT_LIMIT,
+            life: Life {
+                observe_interval: match bounds.wishes.observe {
+                    true => INTERVAL,
+                    false => Duration::ZERO,
+                },
+                deregister_deadline: DEADLINE,
+                ..Life::default()
+            },
             ..world::policy()
         };
+        if mutant == Some(Mutant::NoDeregisterDeadline) {
+            policy.life.deregister_deadline = Duration::MAX;
+        }
         policy.attempt_limit += usize::from(mutant == Some(Mutant::NoBudget));
         if mutant == Some(Mutant::NoWindow) {
             policy.confirm_window = Duration::ZERO;
@@ -115,8 +170,9 @@ impl Checker {
             bounds,
             policy,
             digests: answers::digests(),
-            outcomes: answers::outcomes(),
+            outcomes: [Operation::Register, Operation::Deregister].map(answers::outcomes),
             readings: answers::readings(),
+            details: answers::details(),
             settled: RefCell::default(),
         }
     }
@@ -129,8 +185,8 @@ impl Checker {
         &self.digests[usize::from(right_pin)]
     }
 
-    fn outcome(&self, outcome: Outcome) -> &RegisterOutcome {
-        &self.outcomes[outcome as usize]
+    fn outcome(&self, operation: Operation, outcome: Outcome) -> &RegisterOutcome {
+        &self.outcomes[operation as usize][outcome as usize]
     }
 
     fn reading(&self, look: Look) -> &ReadOutcome {
@@ -144,13 +200,24 @@ impl Model for Checker {
 
     fn beginnings(&self) -> Vec<State> {
         let mut server = state::Server::default();
+        let beginning = if self.bounds.registered { BEGINNING } else { 0 };
         for name in self.bounds.resources {
-            server.create(*name, 0);
+            server.create(*name, self.bounds.wishes, beginning);
+        }
+        let mut graph = state::Graph::default();
+        if let Some(name) = self
+            .bounds
+            .resources
+            .first()
+            .filter(|_| self.bounds.registered)
+        {
+            server.register(*name, self.digests(self.bounds.right_pin));
+            graph.since = Some(state::Moment(0));
         }
         let mut state = State {
-            clock: state::Silent(0),
+            clock: state::Silent(beginning),
             server,
-            graph: state::Graph::default(),
+            graph,
             barred: [false; NAMES.len()],
             pin: self.bounds.right_pin,
             operators: vec![Operator::default(); self.bounds.operators],

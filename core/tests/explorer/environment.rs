@@ -1,11 +1,12 @@
 //! What can happen in a state, and what comes of it.
 
 use super::Checker;
-use super::graph::{Effect, effects, looks};
+use super::graph::{Effect, effects, is_lie, looks};
 use super::memory::{bring, sync};
 use super::operator::Fate;
-use super::server::{ask, bump, suspend, terminate};
-use super::state::{Budget, Look, NAMES, Operator, Outcome, Seconds, State, Step, Stored};
+use super::server::{ask, bump, release, suspend, terminate};
+use super::state::{Budget, Look, NAMES, Operator, Seconds, State, Step, Stored};
+use operator_core::api::Operation;
 use operator_core::model::schedule::META_WINDOW;
 use testkit::world::{TTL, WINDOW};
 
@@ -18,6 +19,8 @@ pub(super) enum Action {
     // An operator's next step.
     Look(usize, usize, Look),
     Decide(usize),
+    Finalize(usize, Fate),
+    List(usize, bool),
     Claim(usize, Fate),
     ReadBack(usize, bool),
     Check(usize),
@@ -44,7 +47,9 @@ pub(super) enum Action {
     Create(usize),
     Suspend(usize),
     Bar(usize),
+    Release(usize),
     RegisterElsewhere,
+    Lose,
 }
 
 impl Checker {
@@ -59,10 +64,11 @@ impl Checker {
             all.push(Action::Land);
         }
         if let Some((run, _)) = &state.graph.flying {
-            let effects = effects(run.pin == Some(true), false);
+            let effects = effects(state, run, false);
             all.extend(effects.into_iter().map(Action::Arrive));
         }
-        time_actions(state, self.not_at_rest(state).is_none(), &mut all);
+        let rests = self.not_at_rest(state).is_none();
+        time_actions(state, rests, &mut all);
         people_actions(state, &mut all);
         all
     }
@@ -77,11 +83,11 @@ impl Checker {
             Action::Look(who, name, look) => {
                 let truth = looks(state, name)[0];
                 let due = is_due(&state.operators[who], name, state.now());
-                spend(
-                    &mut state.left,
-                    |left| &mut left.reads,
-                    u8::from(look != truth),
-                );
+                let lie = u8::from(is_lie(state, look));
+                let fault = u8::from(look != truth) - lie;
+                state.history.lies += lie;
+                spend(&mut state.left, |left| &mut left.lies, lie);
+                spend(&mut state.left, |left| &mut left.reads, fault);
                 spend(&mut state.left, |left| &mut left.passes, u8::from(!due));
                 self.look(state, who, name, look);
             }
@@ -92,6 +98,8 @@ impl Checker {
                 state.clock.0 += time;
             }
             Action::Requeue => {
+                let rests = self.not_at_rest(state).is_none();
+                state.left.observations -= u8::from(rests);
                 // A watch that lags for as long as nobody does anything only has the same pass refused again and again.
                 (0..state.operators.len()).for_each(|who| sync(state, who));
                 state.clock.0 = next_wake(state).unwrap_or(state.now());
@@ -123,9 +131,13 @@ impl Checker {
             }
             Action::RegisterElsewhere => {
                 spend(&mut state.left, |left| &mut left.elsewhere, 1);
-                state.graph.since = Some(state.moment());
+                state.change(Operation::Register, None);
             }
-            _ if by_people(state, action) => {}
+            Action::Lose => {
+                spend(&mut state.left, |left| &mut left.losses, 1);
+                state.change(Operation::Deregister, None);
+            }
+            _ if self.by_people(state, action) => {}
             _ => self.step(state, action),
         }
     }
@@ -136,6 +148,19 @@ impl Checker {
             Action::Decide(who) => {
                 if let Step::Looked(run) = take(state, who) {
                     self.hear(state, who, run);
+                }
+            }
+            Action::Finalize(who, fate) => {
+                let fault = u8::from(fate != Fate::Answered);
+                spend(&mut state.left, |left| &mut left.lost, fault);
+                if let Step::Finalizing(run) = take(state, who) {
+                    self.finalize(state, who, run, fate);
+                }
+            }
+            Action::List(who, answered) => {
+                spend(&mut state.left, |left| &mut left.lost, u8::from(!answered));
+                if let Step::Listing(run) = take(state, who) {
+                    self.list(state, who, run, answered);
                 }
             }
             Action::Claim(who, fate) => {
@@ -160,12 +185,10 @@ impl Checker {
                 }
             }
             Action::Call(who, effect) => {
-                spend(
-                    &mut state.left,
-                    |left| &mut left.calls,
-                    u8::from(!effect.is_sound()),
-                );
                 if let Step::Checked(run, checked) = take(state, who) {
+                    let sound = effects(state, &run, false)[0];
+                    let fault = u8::from(effect != sound);
+                    spend(&mut state.left, |left| &mut left.calls, fault);
                     self.send(state, who, run, checked, effect);
                 }
             }
@@ -186,6 +209,8 @@ impl Action {
         match self {
             Self::Look(who, ..)
             | Self::Decide(who)
+            | Self::Finalize(who, _)
+            | Self::List(who, _)
             | Self::Claim(who, _)
             | Self::ReadBack(who, _)
             | Self::Check(who)
@@ -228,51 +253,57 @@ fn take(state: &mut State, who: usize) -> Step {
     std::mem::take(&mut state.operators[who].step)
 }
 
-/// What people do; false where the action is something else.
-fn by_people(state: &mut State, action: Action) -> bool {
-    match action {
-        Action::Edit(name) => {
-            spend(&mut state.left, |left| &mut left.edits, 1);
-            state.server.edit(name, bump);
-        }
-        Action::Request(name) => {
-            spend(&mut state.left, |left| &mut left.requests, 1);
-            state.asked += 1;
-            let value = state.asked;
-            state.server.edit(name, |resource| ask(resource, value));
-        }
-        Action::ChangePin => {
-            spend(&mut state.left, |left| &mut left.pins, 1);
-            state.pin = !state.pin;
-            for operator in &mut state.operators {
-                let cached = operator.cache.each_ref().map(Option::is_some);
-                operator.pending = cached;
+impl Checker {
+    /// What people do; false where the action is something else.
+    fn by_people(&self, state: &mut State, action: Action) -> bool {
+        match action {
+            Action::Edit(name) => {
+                spend(&mut state.left, |left| &mut left.edits, 1);
+                state.server.edit(name, bump);
             }
+            Action::Request(name) => {
+                spend(&mut state.left, |left| &mut left.requests, 1);
+                state.asked += 1;
+                let value = state.asked;
+                state.server.edit(name, |resource| ask(resource, value));
+            }
+            Action::ChangePin => {
+                spend(&mut state.left, |left| &mut left.pins, 1);
+                state.pin = !state.pin;
+                for operator in &mut state.operators {
+                    let cached = operator.cache.each_ref().map(Option::is_some);
+                    operator.pending = cached;
+                }
+            }
+            Action::Delete(name) => {
+                spend(&mut state.left, |left| &mut left.deletions, 1);
+                state.server.delete(name, state.now());
+            }
+            Action::Terminate(name) => {
+                spend(&mut state.left, |left| &mut left.terminations, 1);
+                let now = state.now();
+                state.server.edit(name, |resource| terminate(resource, now));
+            }
+            Action::Suspend(name) => {
+                spend(&mut state.left, |left| &mut left.suspensions, 1);
+                state.server.edit(name, suspend);
+            }
+            Action::Release(name) => {
+                spend(&mut state.left, |left| &mut left.releases, 1);
+                state.server.edit(name, release);
+            }
+            Action::Bar(name) => {
+                spend(&mut state.left, |left| &mut left.bars, 1);
+                state.barred[name] = true;
+            }
+            Action::Create(name) => {
+                spend(&mut state.left, |left| &mut left.creations, 1);
+                state.server.create(name, self.bounds.wishes, state.now());
+            }
+            _ => return false,
         }
-        Action::Delete(name) => {
-            spend(&mut state.left, |left| &mut left.deletions, 1);
-            state.server.delete(name);
-        }
-        Action::Terminate(name) => {
-            spend(&mut state.left, |left| &mut left.terminations, 1);
-            let now = state.now();
-            state.server.edit(name, |resource| terminate(resource, now));
-        }
-        Action::Suspend(name) => {
-            spend(&mut state.left, |left| &mut left.suspensions, 1);
-            state.server.edit(name, suspend);
-        }
-        Action::Bar(name) => {
-            spend(&mut state.left, |left| &mut left.bars, 1);
-            state.barred[name] = true;
-        }
-        Action::Create(name) => {
-            spend(&mut state.left, |left| &mut left.creations, 1);
-            state.server.create(name, state.now());
-        }
-        _ => return false,
+        true
     }
-    true
 }
 
 /// The process ends and starts again: it has forgotten everything, and lists what there is.
@@ -308,6 +339,17 @@ fn operator_actions(state: &State, who: usize, all: &mut Vec<Action>) {
             all.extend(looks.map(|look| Action::Look(who, run.name, look)));
         }
         Step::Looked(_) => all.push(Action::Decide(who)),
+        Step::Finalizing(_) => {
+            all.push(Action::Finalize(who, Fate::Answered));
+            if lossy {
+                let fates = [Fate::Unheard, Fate::Dropped];
+                all.extend(fates.map(|fate| Action::Finalize(who, fate)));
+            }
+        }
+        Step::Listing(_) => {
+            all.push(Action::List(who, true));
+            all.extend(lossy.then_some(Action::List(who, false)));
+        }
         Step::Claiming(_) => {
             all.push(Action::Claim(who, Fate::Answered));
             if lossy {
@@ -321,7 +363,7 @@ fn operator_actions(state: &State, who: usize, all: &mut Vec<Action>) {
         }
         Step::Held(_) => all.push(Action::Check(who)),
         Step::Checked(run, _) => {
-            let effects = effects(run.pin == Some(true), state.left.has(state.left.calls));
+            let effects = effects(state, run, state.left.has(state.left.calls));
             all.extend(effects.into_iter().map(|effect| Action::Call(who, effect)));
             if state.left.has(state.left.crashes) && state.graph.flying.is_none() {
                 all.push(Action::CrashInFlight(who));
@@ -339,13 +381,14 @@ fn operator_actions(state: &State, who: usize, all: &mut Vec<Action>) {
 }
 
 /// Half a claim's time, all of it, the confirm window, 72 hours; and where nothing is to do, until somebody wakes.
-fn time_actions(state: &State, at_rest: bool, all: &mut Vec<Action>) {
+fn time_actions(state: &State, rests: bool, all: &mut Vec<Action>) {
     let times = [TTL / 2, TTL, WINDOW].map(|time| time.as_secs() as Seconds);
     let short = times.into_iter().filter(|_| state.left.ticks > 0);
     all.extend(short.map(Action::Elapse));
     all.extend((state.left.long_ticks > 0).then_some(Action::Elapse(LONG)));
     let mut steps = (0..state.operators.len()).filter_map(|who| sound_step(state, who));
-    if steps.next().is_none() && next_wake(state).is_some() && !at_rest {
+    let passes = !rests || state.left.observations > 0;
+    if steps.next().is_none() && next_wake(state).is_some() && passes {
         all.push(Action::Requeue);
     }
 }
@@ -364,13 +407,16 @@ fn people_actions(state: &State, all: &mut Vec<Action>) {
     let left = &state.left;
     for name in 0..NAMES.len() {
         if let Some(stored) = &state.server.objects[name] {
-            let leaves = stored.resource().metadata.deletion_timestamp.is_some();
+            let leaves = stored.leaves();
             all.extend((left.has(left.suspensions)).then_some(Action::Suspend(name)));
             let stays = left.has(left.terminations) && !leaves;
             all.extend(stays.then_some(Action::Terminate(name)));
             all.extend((left.has(left.edits)).then_some(Action::Edit(name)));
             all.extend((left.has(left.requests)).then_some(Action::Request(name)));
-            all.extend((left.has(left.deletions)).then_some(Action::Delete(name)));
+            let waits = leaves && stored.resource().has_finalizer();
+            let goes = left.has(left.deletions) && !waits;
+            all.extend(goes.then_some(Action::Delete(name)));
+            all.extend((left.has(left.releases)).then_some(Action::Release(name)));
         } else {
             all.extend((left.has(left.creations)).then_some(Action::Create(name)));
         }
@@ -381,6 +427,8 @@ fn people_actions(state: &State, all: &mut Vec<Action>) {
     all.extend((left.has(left.pins)).then_some(Action::ChangePin));
     let elsewhere = left.has(left.elsewhere) && state.graph.since.is_none();
     all.extend(elsewhere.then_some(Action::RegisterElsewhere));
+    let lost = left.has(left.losses) && state.graph.since.is_some();
+    all.extend(lost.then_some(Action::Lose));
 }
 
 /// The step that an operator takes when nothing goes wrong, where one is due.
@@ -395,13 +443,12 @@ pub(super) fn sound_step(state: &State, who: usize) -> Option<Action> {
         }
         Step::Again(run) => Action::Look(who, run.name, looks(state, run.name)[0]),
         Step::Looked(_) => Action::Decide(who),
+        Step::Finalizing(_) => Action::Finalize(who, Fate::Answered),
+        Step::Listing(_) => Action::List(who, true),
         Step::Claiming(_) => Action::Claim(who, Fate::Answered),
         Step::Doubting(..) => Action::ReadBack(who, true),
         Step::Held(_) => Action::Check(who),
-        Step::Checked(run, _) => match run.pin {
-            Some(true) => Action::Call(who, Effect::Acts(Outcome::Success)),
-            _ => Action::Call(who, Effect::Nothing(Outcome::PinMismatch)),
-        },
+        Step::Checked(run, _) => Action::Call(who, effects(state, run, false)[0]),
         Step::Recording(..) => Action::Record(who, true),
     })
 }

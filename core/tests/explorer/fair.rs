@@ -47,7 +47,7 @@ impl Checker {
     fn fair_step(&self, state: &mut State) -> bool {
         self.apply(state, Action::Land);
         if let Some((run, _)) = &state.graph.flying {
-            let effects = super::graph::effects(run.pin == Some(true), false);
+            let effects = super::graph::effects(state, run, false);
             self.apply(state, Action::Arrive(effects[0]));
         }
         for who in 0..state.operators.len() {
@@ -69,7 +69,7 @@ impl Checker {
         true
     }
 
-    /// Registered, or stalled for a reason that stands.
+    /// Registered, or stalled for a reason that stands, or gone.
     pub(super) fn not_at_rest(&self, state: &State) -> Option<String> {
         let digest = &self.digests(state.pin).pin;
         let mut waits = None;
@@ -79,7 +79,7 @@ impl Checker {
             let (status, name) = (stored.status(), NAMES[place]);
             let reason = reason_of(status, conditions::STALLED);
             let stalled = is_true(status, conditions::STALLED);
-            let (suspended, leaves) = kept_from_calling(stored);
+            let (suspended, leaves) = (stored.resource().spec.suspend, stored.leaves());
             let duplicate = reason == Some(Reason::DuplicatePhoneNumber);
             holds_up |=
                 !(duplicate || suspended || leaves || reason == Some(Reason::TokenRejected));
@@ -88,7 +88,14 @@ impl Checker {
             }
             let ready = reason_of(status, conditions::READY);
             let held = suspended && ready == Some(Reason::Suspended);
-            if is_registered(status) || leaves || held {
+            if leaves && stored.resource().has_finalizer() {
+                return Some(format!("{name} is being deleted and does not go"));
+            }
+            if let Some(why) = self.not_found_yet(state, place, stored).filter(|_| !leaves) {
+                return Some(format!("{name} {why}"));
+            }
+            let lost = stalled && status.loss.is_some();
+            if is_registered(status) || lost || leaves || held {
                 continue;
             }
             if !stalled {
@@ -110,9 +117,22 @@ impl Checker {
     }
 }
 
-/// Whether a resource is suspended, and whether it is being deleted.
-fn kept_from_calling(stored: &Stored) -> (bool, bool) {
-    let resource = stored.resource();
-    let leaves = resource.metadata.deletion_timestamp.is_some();
-    (resource.spec.suspend, leaves)
+impl Checker {
+    /// Why an observation has to follow: what the status says of a number that was registered is not so, or it is not sure.
+    fn not_found_yet(&self, state: &State, place: usize, stored: &Stored) -> Option<&'static str> {
+        let (status, resource) = (stored.status(), stored.resource());
+        if !self.bounds.wishes.observe || resource.spec.suspend || state.barred[place] {
+            return None;
+        }
+        let registered = state.graph.since.is_some();
+        if status.loss_suspected_time.is_some() {
+            Some("may be lost")
+        } else if is_registered(status) && !registered {
+            Some("is lost, and nobody finds it")
+        } else if status.loss.is_some() && registered {
+            Some("is registered again, and nobody finds it")
+        } else {
+            None
+        }
+    }
 }

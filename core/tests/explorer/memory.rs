@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::operator::uid_of;
 use super::state::{Memory, Moment, NAMES, Seconds, State, Stored};
-use operator_core::api::{LedgerEntry, WhatsAppPhoneNumber};
+use operator_core::api::{LedgerEntry, Operation, WhatsAppPhoneNumber};
 use operator_core::model::OpenClaim;
 use operator_core::model::ledger;
 use operator_core::model::twins;
@@ -40,16 +40,7 @@ impl Memory {
 
     /// `Memory::remember`.
     pub(super) fn remember(&mut self, attempts: &[LedgerEntry], now: Timestamp) {
-        let known = &mut self.attempts.0;
-        for attempt in attempts {
-            match known.iter_mut().find(|known| known.id == attempt.id) {
-                Some(known) if attempt.is_open() && !known.is_open() => {}
-                Some(known) => known.clone_from(attempt),
-                None => known.push(attempt.clone()),
-            }
-        }
-        known.sort_by_key(|attempt| std::cmp::Reverse(attempt.start_time.0));
-        ledger::prune(known, now);
+        note(&mut self.attempts.0, attempts, now);
     }
 
     /// `Memory::wrote`.
@@ -63,11 +54,31 @@ impl Memory {
         written.is_some_and(|written| version_of(cached) < *written)
     }
 
+    /// `CallHistory::note_gone`.
+    fn note_gone(&mut self, name: usize, last: &Stored, now: Timestamp) {
+        let calls = ledger::of(last.attempts(), Operation::Deregister);
+        note(&mut self.earlier[name].0, &calls, now);
+    }
+
     fn forget(&mut self, uid: u8) {
         self.open_claims.remove(&uid);
+        self.plans.remove(&uid);
         self.reads.remove(&uid);
         self.written.remove(&uid);
     }
+}
+
+/// `CallHistory::note`.
+fn note(known: &mut Vec<LedgerEntry>, attempts: &[LedgerEntry], now: Timestamp) {
+    for attempt in attempts {
+        match known.iter_mut().find(|known| known.id == attempt.id) {
+            Some(known) if attempt.is_open() && !known.is_open() => {}
+            Some(known) => known.clone_from(attempt),
+            None => known.push(attempt.clone()),
+        }
+    }
+    known.sort_by_key(|attempt| std::cmp::Reverse(attempt.start_time.0));
+    ledger::prune(known, now);
 }
 
 /// The watch brings everything that has happened, in order: `ResourceStore::observe`.
@@ -104,6 +115,7 @@ pub(super) fn bring(state: &mut State, who: usize, name: usize, version: Stored)
             metadata.generation,
             metadata.annotations.clone(),
             metadata.deletion_timestamp.is_some(),
+            metadata.finalizers.clone(),
         )
     };
     // The operators' own writes are no reason for a pass.
@@ -124,6 +136,7 @@ fn notice_deletion(state: &mut State, who: usize, name: usize, last: &Stored) {
     let operator = &mut state.operators[who];
     // The watch has brought all versions up to the last one, in order.
     operator.memory.remember(last.attempts(), now);
+    operator.memory.note_gone(name, last, now);
     operator.memory.forget(last.uid());
     operator.cache[name] = None;
     operator.pending[name] = false;

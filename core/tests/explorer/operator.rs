@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::graph::Effect as Arrival;
 use super::server::Refused;
@@ -12,16 +13,18 @@ use super::state::{
     Look, Moment, NAMES, Next, Operator, Outcome, Print, Run, Seconds, State, Step, Stored,
 };
 use super::{Checker, Mutant, time};
-use operator_core::api::Operation;
-use operator_core::api::{Reason, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
+use operator_core::api::{
+    DeletionPolicy, Operation, Reason, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus,
+};
 use operator_core::credentials::Digests;
-use operator_core::model::ledger::holds_claim;
+use operator_core::graph::ReadFields;
+use operator_core::model::ledger::{self, holds_claim};
 use operator_core::model::machine::{
-    Effect, Failure, Input, Note, Process, Purpose, Unavailable, WriteFault,
+    Effect, Failure, Input, Machine, Note, PatchFault, Process, Purpose, Unavailable, WriteFault,
 };
 use operator_core::model::observe::Plan;
 use operator_core::model::{ApplyContext, CallResult, Cooldown, apply_outcome};
-use operator_core::model::{OpenClaim, Peers, Policy, Requeue, Survey};
+use operator_core::model::{FarewellOutcome, OpenClaim, Peers, Policy, Requeue, Survey};
 use testkit::world::TTL;
 
 /// The wait after a reconciliation that failed: `FAILURE_BASE` in `watches`, in whole seconds.
@@ -54,7 +57,11 @@ impl Checker {
                 let Some(cached) = operator.cache[name].clone() else {
                     return;
                 };
-                Box::new(Run::new(name, cached))
+                let machine = Machine::new(self.seen(&cached));
+                Box::new(Run {
+                    machine,
+                    ..Run::new(name, cached)
+                })
             }
         };
         self.go_on(state, who, run, Input::Locked, Some(look));
@@ -93,6 +100,9 @@ impl Checker {
                     run.pin = Some(state.pin);
                     Input::Secrets(Ok(Ok(self.digests(state.pin).clone())))
                 }
+                Effect::ReadNumber(ReadFields::Optional) => {
+                    Input::Reading(Box::new(self.details.clone()))
+                }
                 Effect::ReadNumber(_) => {
                     let Some(mut look) = look.take() else {
                         state.broken = Some("the number is read again in a round".to_owned());
@@ -114,7 +124,10 @@ impl Checker {
                     status,
                     purpose: Purpose::Settle,
                     ..
-                } => self.write(state, &run.view, name, *status),
+                } => {
+                    super::promises::settles(state, who, &run, &status);
+                    self.write(state, &run.view, name, *status)
+                }
                 Effect::Write {
                     ref status,
                     purpose: Purpose::Claim,
@@ -133,17 +146,18 @@ impl Checker {
                     state.operators[who].step = Step::Doubting(run);
                     return;
                 }
-                Effect::Finalizer { .. } | Effect::Call(Operation::Deregister) => {
-                    unreachable!("nothing is deregistered here")
+                Effect::Finalizer { .. } => {
+                    run.next = Next::Perform(effect);
+                    state.operators[who].step = Step::Finalizing(run);
+                    return;
                 }
-                Effect::ListPeers(_) => {
-                    let all = state.server.objects.iter().flatten();
-                    Input::Peers(Ok(Survey {
-                        peers: all.map(|stored| stored.resource().clone()).collect(),
-                        definition_deleted: false,
-                    }))
+                Effect::ListPeers(_) if state.left.has(state.left.lost) => {
+                    state.operators[who].step = Step::Listing(run);
+                    return;
                 }
-                Effect::Call(Operation::Register) => {
+                Effect::ListPeers(_) => Input::Peers(Ok(self.survey(state, &run))),
+                Effect::Call(_) => {
+                    super::promises::checked(state, who, &run);
                     let cached = &state.operators[who].cache[1 - name];
                     if cached.is_none() && state.server.objects[1 - name].is_some() {
                         state.history.unseen.insert(run.uid());
@@ -158,7 +172,7 @@ impl Checker {
                     state.operators[who].step = Step::Recording(run);
                     return;
                 }
-                Effect::End(end) => return self.end(state, who, name, end),
+                Effect::End(end) => return self.end(state, who, &run, end),
             };
         }
     }
@@ -177,14 +191,17 @@ impl Checker {
             claims: state.claims,
             operator: &mut state.operators[who],
             found: None,
+            farewell: None,
         };
         let effect = run.machine.step(input, &mut host);
+        run.farewell = host.farewell.or(run.farewell);
         run.found = host.found.or(run.found.take());
         effect
     }
 
-    fn end(&self, state: &mut State, who: usize, name: usize, end: Result<Requeue, Failure>) {
-        let now = state.now();
+    fn end(&self, state: &mut State, who: usize, run: &Run, end: Result<Requeue, Failure>) {
+        let (now, name) = (state.now(), run.name);
+        super::promises::ends(state, run, end);
         let wake = match end {
             Ok(requeue) => requeue.wait(time(now)).map(|wait| now + seconds(wait)),
             Err(Failure::Gone) => None,
@@ -217,6 +234,69 @@ impl Checker {
                     Refused::NotFound => WriteFault::Gone,
                 }),
         )
+    }
+
+    /// Sets the finalizer, or takes it off.
+    pub(super) fn finalize(&self, state: &mut State, who: usize, mut run: Box<Run>, fate: Fate) {
+        let Next::Perform(Effect::Finalizer { set, .. }) =
+            std::mem::replace(&mut run.next, Next::Nothing)
+        else {
+            return;
+        };
+        let patched = match fate {
+            Fate::Answered | Fate::Unheard => {
+                let patched = state.server.patch_finalizer(run.name, &run.view, set);
+                if patched.is_ok() && run.view.leaves() {
+                    super::promises::lets_go(state, &run);
+                }
+                patched
+            }
+            Fate::Dropped | Fate::Late => Err(Refused::Conflict),
+        };
+        let input = match patched {
+            _ if fate != Fate::Answered => Err(PatchFault::Failed),
+            Ok(after) => {
+                run.view = after.clone().unwrap_or(run.view);
+                Ok(after.map(|after| after.shared()))
+            }
+            Err(Refused::Conflict) => Err(PatchFault::Failed),
+            Err(Refused::NotFound) => Ok(None),
+        };
+        self.go_on(state, who, run, Input::Patched(input), None);
+    }
+
+    /// Lists the other resources of the number.
+    pub(super) fn list(&self, state: &mut State, who: usize, run: Box<Run>, answered: bool) {
+        let survey = self.survey(state, &run);
+        let answer = answered.then_some(survey).ok_or("no answer".to_owned());
+        self.go_on(state, who, run, Input::Peers(answer), None);
+    }
+
+    fn survey(&self, state: &State, run: &Run) -> Survey {
+        let blind = self.is(Mutant::NoLastSurvey) && run.held.is_some();
+        let all = state.server.objects.iter().flatten().filter(|_| !blind);
+        Survey {
+            peers: all.map(|stored| stored.resource().clone()).collect(),
+            definition_deleted: false,
+        }
+    }
+
+    /// What the machine is shown of the version that its watch has brought.
+    fn seen(&self, cached: &Stored) -> Arc<WhatsAppPhoneNumber> {
+        let mut seen = cached.shared();
+        let Some(mutant) = self.mutant else {
+            return seen;
+        };
+        let WhatsAppPhoneNumber { spec, status, .. } = Arc::make_mut(&mut seen);
+        let status = status.get_or_insert_default();
+        match mutant {
+            Mutant::WishForgotten => spec.deletion_policy = DeletionPolicy::Deregister,
+            Mutant::OneAnswer => status.loss_suspected_time = Some(Time(time(0))),
+            Mutant::LossForgotten => (status.loss, status.registration_time) = (None, None),
+            Mutant::FirstLossForgotten => status.last_loss_time = None,
+            _ => {}
+        }
+        seen
     }
 
     /// What the machine is shown of the newest version.
@@ -326,7 +406,8 @@ impl Checker {
     ) {
         let outcome = self.arrive(state, &run, checked, arrival);
         run.outcome = Some(outcome);
-        let called = Input::Called(Box::new(self.outcome(outcome).clone()));
+        let called = self.outcome(run.operation(), outcome).clone();
+        let called = Input::Called(Box::new(called));
         self.go_on(state, who, run, called, None);
     }
 
@@ -362,7 +443,7 @@ impl Checker {
                 state.operators[who].step = Step::Again(run.again());
                 return;
             }
-            Effect::End(end) => return self.end(state, who, name, end),
+            Effect::End(end) => return self.end(state, who, &run, end),
             effect => {
                 state.broken = Some(format!("{effect:?} instead of a record"));
                 return;
@@ -375,9 +456,9 @@ impl Checker {
     fn overwriting(&self, state: &State, run: &Run) -> WhatsAppPhoneNumberStatus {
         let status = run.claim.clone().unwrap_or_default().0;
         let result = CallResult {
-            operation: Operation::Register,
+            operation: run.operation(),
             id: &run.entry().id,
-            outcome: self.outcome(run.outcome.unwrap_or(Outcome::NotSent)),
+            outcome: self.outcome(run.operation(), run.outcome.unwrap_or(Outcome::NotSent)),
             handled_before: run.view.status().last_handled_register_request.as_deref(),
         };
         let context = ApplyContext {
@@ -399,6 +480,7 @@ struct Host<'a> {
     operator: &'a mut Operator,
     /// What the machine has been told at the beginning of a round.
     found: Option<(Peers, OpenClaim)>,
+    farewell: Option<FarewellOutcome>,
 }
 
 impl Process for Host<'_> {
@@ -440,8 +522,18 @@ impl Process for Host<'_> {
             all.retain(|known| known.id != attempt.id);
             all.push(attempt.clone());
         }
+        if self.checker.is(Mutant::NoAftermath) {
+            all = ledger::of(&all, Operation::Register);
+        }
         let others: Vec<_> = other.map(Stored::resource).into_iter().collect();
-        Peers::of(resource, &others, all, self.now())
+        let earlier = match self.checker.is(Mutant::EarlierForgotten) {
+            true => Vec::new(),
+            false => self.operator.memory.earlier[name].0.clone(),
+        };
+        Peers {
+            earlier,
+            ..Peers::of(resource, &others, all, self.now())
+        }
     }
 
     fn has_peers(&self, resource: &WhatsAppPhoneNumber) -> bool {
@@ -466,13 +558,13 @@ impl Process for Host<'_> {
         None
     }
 
-    /// Nothing is observed here.
-    fn plan(&self, _: &WhatsAppPhoneNumber) -> Option<Plan> {
-        None
+    fn plan(&self, resource: &WhatsAppPhoneNumber) -> Option<Plan> {
+        let plan = self.operator.memory.plans.get(&uid_of(resource));
+        plan.map(|Print(plan)| *plan)
     }
 
-    fn finalizer_refused(&self, _: &WhatsAppPhoneNumber) -> bool {
-        false
+    fn finalizer_refused(&self, resource: &WhatsAppPhoneNumber) -> bool {
+        self.checker.is(Mutant::NoFinalizer) && resource.metadata.deletion_timestamp.is_none()
     }
 
     fn busy(&self, _: &str) -> Option<Timestamp> {
@@ -502,15 +594,17 @@ impl Process for Host<'_> {
                 memory.unsent.insert(id.to_owned());
             }
             Note::Call(_, entry) => memory.remember(std::slice::from_ref(entry), time(now)),
+            Note::Planned(resource, plan) => {
+                memory.plans.insert(uid_of(resource), Print(plan));
+            }
+            Note::Farewell(_, farewell) => self.farewell = Some(farewell.outcome),
             Note::Cooldown(_)
             | Note::Unlimited(_)
             | Note::RefusedPin(..)
-            | Note::Planned(..)
             | Note::Busy(..)
             | Note::Dropped(_)
             | Note::Tried(_)
             | Note::FinalizerRefused(_)
-            | Note::Farewell(..)
             | Note::Outcome(..)
             | Note::Unrecorded => {}
         }

@@ -8,9 +8,12 @@ use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use operator_core::api::{LedgerEntry, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
+use operator_core::api::{
+    DeletionPolicy, LedgerEntry, Operation, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus,
+};
 use operator_core::model::machine::{Effect, Input, Machine};
-use operator_core::model::{OpenClaim, Peers};
+use operator_core::model::observe::Plan;
+use operator_core::model::{FarewellOutcome, OpenClaim, Peers};
 use testkit::world::START;
 
 /// Seconds since the beginning.
@@ -87,7 +90,7 @@ pub(super) struct Budget {
     pub(super) crashes: u8,
     /// Writes to the API server that are not answered, and reads that fail.
     pub(super) lost: u8,
-    /// Register calls that are not simply answered.
+    /// Calls that are not simply answered.
     pub(super) calls: u8,
     /// Reads of the number that show what was, or fail.
     pub(super) reads: u8,
@@ -113,6 +116,14 @@ pub(super) struct Budget {
     pub(super) replays: u8,
     /// Registrations by somebody else.
     pub(super) elsewhere: u8,
+    /// Registrations that are lost.
+    pub(super) losses: u8,
+    /// Reads of a registered number that say that it is not.
+    pub(super) lies: u8,
+    /// Changes of `deletionPolicy`.
+    pub(super) releases: u8,
+    /// Observations of a number with which all is well: time passes for them.
+    pub(super) observations: u8,
 }
 
 impl State {
@@ -134,7 +145,7 @@ impl State {
 }
 
 impl Budget {
-    /// All that can happen, so many times each.
+    /// All that can happen to a number that is to be registered, so many times each.
     pub(super) const fn each(times: u8) -> Self {
         Self {
             switches: times,
@@ -156,6 +167,10 @@ impl Budget {
             bars: times,
             replays: times,
             elsewhere: times,
+            losses: 0,
+            lies: 0,
+            releases: 0,
+            observations: 0,
         }
     }
 
@@ -209,14 +224,17 @@ impl Stored {
         let mut hasher = DefaultHasher::new();
         let metadata = &resource.metadata;
         (uid, version, metadata.generation, &metadata.annotations).hash(&mut hasher);
-        let leaves = metadata.deletion_timestamp.is_some();
-        (resource.spec.suspend, leaves).hash(&mut hasher);
+        let deleted = metadata.deletion_timestamp.as_ref();
+        let deregisters = resource.spec.deletion_policy == DeletionPolicy::Deregister;
+        (resource.spec.suspend, deregisters, deleted.is_some()).hash(&mut hasher);
+        metadata.finalizers.hash(&mut hasher);
         let status = resource.status.as_ref().expect("the CRD defaults it");
         let mut times = hash_status(status, &mut hasher);
         // Another one counts as able to call for its first minute.
         let unseen = status.observed_generation < 0;
         let created = metadata.creation_timestamp.as_ref();
         times.extend(created.filter(|_| unseen).map(second));
+        times.extend(deleted.filter(|_| resource.has_finalizer()).map(second));
         Self(Rc::new(Version {
             resource: Arc::new(resource),
             uid,
@@ -241,6 +259,11 @@ impl Stored {
 
     pub(super) fn attempts(&self) -> &[LedgerEntry] {
         self.0.resource.attempts()
+    }
+
+    /// Whether it is being deleted.
+    pub(super) fn leaves(&self) -> bool {
+        self.0.resource.metadata.deletion_timestamp.is_some()
     }
 
     pub(super) fn uid(&self) -> u8 {
@@ -268,7 +291,9 @@ impl Hash for Stored {
 pub(super) struct Graph {
     /// Since when the number is registered.
     pub(super) since: Option<Moment>,
-    /// The claim whose call did that; none, where it was somebody else.
+    /// Since when it no longer is.
+    pub(super) gone: Option<Moment>,
+    /// The claim whose call did the last of that; none, where it was somebody else.
     pub(super) by: Option<String>,
     /// A call whose process is gone, and that may yet arrive.
     pub(super) flying: Option<(Box<Run>, Moment)>,
@@ -294,6 +319,10 @@ pub(super) struct Operator {
 #[derive(Clone, Hash, Default)]
 pub(super) struct Memory {
     pub(super) attempts: Print<Vec<LedgerEntry>>,
+    /// By the place of a name: the deregister calls for its earlier resources.
+    pub(super) earlier: [Print<Vec<LedgerEntry>>; NAMES.len()],
+    /// By UID: when its number is observed next.
+    pub(super) plans: BTreeMap<u8, Print<Plan>>,
     /// By UID: the open claim, and since when it was seen.
     pub(super) open_claims: BTreeMap<u8, (String, Moment)>,
     pub(super) unsent: BTreeSet<String>,
@@ -310,6 +339,10 @@ pub(super) enum Step {
     Again(Box<Run>),
     /// The Secrets and the number were read.
     Looked(Box<Run>),
+    /// The finalizer is to be set or taken off.
+    Finalizing(Box<Run>),
+    /// The other resources of the number are to be listed.
+    Listing(Box<Run>),
     /// The claim is decided on and not written.
     Claiming(Box<Run>),
     /// The claim's write was not answered with success.
@@ -342,6 +375,8 @@ pub(super) struct Run {
     /// The version with the claim in it.
     pub(super) held: Option<Stored>,
     pub(super) outcome: Option<Outcome>,
+    /// What is told of the number when the finalizer comes off.
+    pub(super) farewell: Option<FarewellOutcome>,
     /// The newest version that the machine was shown, where that is not the one decided on.
     pub(super) newest: Option<Stored>,
     pub(super) next: Next,
@@ -379,6 +414,7 @@ impl Run {
             started: Moment(0),
             held: None,
             outcome: None,
+            farewell: None,
             newest: None,
             next: Next::Nothing,
         }
@@ -404,6 +440,10 @@ impl Run {
         self.entry().request.is_some()
     }
 
+    pub(super) fn operation(&self) -> Operation {
+        self.entry().operation
+    }
+
     pub(super) fn uid(&self) -> u8 {
         self.view.uid()
     }
@@ -418,6 +458,8 @@ pub(super) enum Outcome {
     Fault,
     /// 200 without success.
     Rejected,
+    /// 400: Graph says the same of a number that is not registered and of one that it keeps.
+    Refused,
     NoAnswer,
     Unreachable,
     NotSent,
@@ -448,6 +490,10 @@ impl Hash for Run {
 pub(super) struct History {
     /// The calls that reached Graph.
     pub(super) calls: Vec<Called>,
+    /// By UID: when its registration was found lost, the last two times.
+    pub(super) losses: BTreeMap<u8, [Option<Moment>; 2]>,
+    /// How many reads have lied.
+    pub(super) lies: u8,
     /// By UID: the digest of the inputs with which Graph's verdict stalled the resource.
     pub(super) stalled: BTreeMap<u8, String>,
     /// The UIDs of deleted resources whose ledgers a process may have forgotten by a restart.
@@ -461,6 +507,9 @@ pub(super) struct History {
 #[derive(Clone, Hash)]
 pub(super) struct Called {
     pub(super) id: String,
+    /// Whether it is a register call, not a deregister call.
+    pub(super) registers: bool,
+    pub(super) name: usize,
     pub(super) uid: u8,
     pub(super) at: Moment,
     pub(super) outcome: Outcome,
@@ -469,6 +518,8 @@ pub(super) struct Called {
     pub(super) late: bool,
     /// It was under way for so long that the read at the end of the window may not show it: Graph lags.
     pub(super) shows_late: bool,
+    /// It came after its claim may have counted as abandoned, so that what follows from the ledger ends earlier than it should.
+    pub(super) outlived: bool,
 }
 
 // --- hashing what comes from outside ---
@@ -480,6 +531,13 @@ pub(super) struct Print<T>(pub(super) T);
 impl Hash for Print<Vec<LedgerEntry>> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         hash_all(hash_attempts(&self.0, state), state);
+    }
+}
+
+impl Hash for Print<Plan> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.failures.hash(state);
+        hash_second(self.0.at.as_second() - START, state);
     }
 }
 
@@ -511,6 +569,16 @@ fn hash_status<H: Hasher>(status: &WhatsAppPhoneNumberStatus, state: &mut H) -> 
     hold.map(|h| (h.reason, h.until.is_some())).hash(state);
     times.extend(hold.and_then(|h| h.until.as_ref()).map(second));
     status.registration.is_some().hash(state);
+    let loss = status.loss.as_ref();
+    loss.map(|loss| (loss.reason, loss.repeated, loss.recovering))
+        .hash(state);
+    let losses = [&status.loss_suspected_time, &status.last_loss_time];
+    losses.map(Option::is_some).hash(state);
+    times.extend(losses.into_iter().flatten().map(second));
+    let observation = status.observation.as_ref();
+    let fault = observation.map(|observation| observation.fault.as_ref());
+    let fault = fault.map(|fault| fault.map(|fault| (fault.reason, &fault.token_digest)));
+    (fault, status.may_be_registered).hash(state);
     (&status.token_digest, &status.pin_digest).hash(state);
     status.last_handled_register_request.hash(state);
     times
@@ -520,7 +588,8 @@ fn hash_attempts<H: Hasher>(attempts: &[LedgerEntry], state: &mut H) -> Vec<i64>
     let mut times = Vec::new();
     attempts.len().hash(state);
     for attempt in attempts {
-        (&attempt.id, attempt.is_open()).hash(state);
+        let kind = (attempt.operation.registers(), attempt.earlier);
+        (&attempt.id, kind, attempt.is_open()).hash(state);
         let end = attempt.end.as_ref();
         end.map(|end| (&end.reason, end.http_status)).hash(state);
         attempt.count.hash(state);
