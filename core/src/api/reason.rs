@@ -163,7 +163,7 @@ pub enum Disposition {
 }
 
 impl Reason {
-    /// The consequence of a call that ended with this reason.
+    /// The consequence of a register call that ended with this reason; [`Operation::disposition`](super::Operation) has that of any call.
     pub const fn disposition(self) -> Disposition {
         match self {
             Self::RegistrationSucceeded | Self::AlreadyRegistered | Self::OutcomeConfirmed => {

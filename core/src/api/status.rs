@@ -42,7 +42,7 @@ pub struct WhatsAppPhoneNumberStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss_suspected_time: Option<Time>,
 
-    /// The time of the last loss: spec.lossPolicy Register registers a number once in 24 hours.
+    /// The time of the last loss. After a second one within 24 hours, spec.lossPolicy Register does not apply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_loss_time: Option<Time>,
 

@@ -4,7 +4,8 @@
 //! thing that is missing (the Secrets, a read of the number). [`Observed`] holds what is known so far. What costs nothing comes
 //! first, the call last.
 //!
-//! `facts` is what is known, and the times that follow from it; `settle` builds the status that ends a round.
+//! `facts` is what is known, and the times that follow from it; `settle` builds the status that ends a round. `observe` is about a
+//! number that was registered, `leave` about a resource that is being deleted.
 
 mod facts;
 mod leave;
@@ -106,7 +107,8 @@ impl Facts<'_> {
             .unwrap_or_else(|| self.claim(operation, digests))
     }
 
-    /// Waits until the earliest time of a call; in the confirm window the number is read in between.
+    /// Waits until the earliest time of a call; in the confirm window the number is read in between. `None` if the time has come, if a
+    /// change of the inputs ended the wait, and if a read or a stall has to be dealt with first.
     fn wait_for_its_time(&self) -> Option<Decision> {
         let due = self.earliest_call().filter(|due| *due > self.now)?;
         if self.request().is_none() && self.refused().is_some() {

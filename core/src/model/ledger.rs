@@ -1,4 +1,4 @@
-//! The ledger of register calls in `status.attempts`: which entries count, how much of Meta's budget is left, and what an
+//! The ledger of register and deregister calls in `status.attempts`: which entries count, how much of Meta's budget is left, and what an
 //! open entry (a claim) means.
 
 use std::time::Duration;

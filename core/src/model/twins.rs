@@ -19,7 +19,7 @@ pub struct Peers {
     pub owner: Option<String>,
     /// Whether the operator has not looked at that one yet: it may never do anything.
     pub owner_is_unseen: bool,
-    /// The register calls for other resources of the number, including deleted ones that this process remembers, and
+    /// The calls for other resources of the number, including deleted ones that this process remembers, and
     /// those for this resource that its status has lost.
     pub attempts: Vec<LedgerEntry>,
     /// Those for other resources whose token was not shown the number before. Who may not see it spends none of its budget, so only

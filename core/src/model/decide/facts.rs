@@ -40,7 +40,8 @@ pub(super) struct Facts<'a> {
 /// Which of a call's inputs have changed since the last attempt.
 #[derive(Clone, Copy)]
 pub(super) struct Changes {
-    /// Another token, under which the old digest says nothing about the PIN.
+    /// Another token. The digests of the others are keyed by the token, so these have changed as well: the old ones say nothing about
+    /// the PIN.
     pub(super) token: bool,
     pub(super) pin: bool,
     pub(super) others: bool,
@@ -203,7 +204,9 @@ impl<'a> Facts<'a> {
 
     // === What became of the last call ===
 
-    /// Whether the last call for this resource has an unclear outcome that no read has settled.
+    /// Whether the last call for this resource may have acted, and nothing has settled that: its answer was lost, or is a server error.
+    /// After a lost answer the outcome is unknown ([`Self::is_confirming`]); a server error counts as a failure until a read says
+    /// otherwise.
     pub(super) fn is_unconfirmed(&self) -> bool {
         self.unsettled().is_some_and(LedgerEntry::is_unclear)
     }
