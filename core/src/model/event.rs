@@ -40,8 +40,8 @@ pub fn of_change(
     let Summary {
         reason, message, ..
     } = changed?;
-    if reason == Reason::Registering {
-        return None; // The outcome follows.
+    if matches!(reason, Reason::Registering | Reason::Deregistered) {
+        return None; // The outcome follows, or the farewell.
     }
     let mut attempts = before.attempts.iter().zip(&after.attempts);
     let called = attempts.any(|(b, a)| b.id == a.id && b != a);

@@ -144,6 +144,24 @@ fn a_registered_number_is_deregistered_once() {
 }
 
 #[test]
+fn a_number_is_shown_on_its_way_out_whatever_becomes_of_the_call() {
+    let outcomes = [
+        unknown(),
+        refused(500, 2, None),
+        refused(400, 200, None),
+        rate_limited(None),
+        unreachable(),
+    ];
+    for outcome in outcomes {
+        let mut world = deleted();
+        world.answer(outcome.clone());
+        assert!(world.pass().contains(&Step::Claim));
+        let ready = find(world.status(), conditions::READY).expect("a condition");
+        assert_eq!(ready.reason, "Deregistering", "{outcome:?}");
+    }
+}
+
+#[test]
 fn who_wants_none_gets_none() {
     type Change = fn(&mut World);
     let changes: [(&str, Change); 8] = [
