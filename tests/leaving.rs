@@ -29,10 +29,6 @@ async fn registered(bed: &Bed, name: &str, id: &str) {
     assert!(known.has_finalizer());
 }
 
-async fn until_gone(bed: &Bed, name: &str) {
-    until(bed, name, |number| number.is_none()).await;
-}
-
 /// Waits until the resource is as wanted.
 async fn until(bed: &Bed, name: &str, wanted: impl Fn(Option<&WhatsAppPhoneNumber>) -> bool) {
     let waiting = await_condition(bed.numbers(), name, wanted);
@@ -52,7 +48,7 @@ async fn a_deleted_number_is_taken_off_once() {
     let operator = bed.operator(SOON).await;
     registered(&bed, "leaving", "4201").await;
     bed.delete("leaving").await;
-    until_gone(&bed, "leaving").await;
+    bed.until_gone("leaving").await;
     assert_eq!((deregisters(&bed, "4201"), bed.posts("4201")), (1, 1));
     assert!(!bed.simulator.number("4201").state.registered);
     let event = bed.until_event("leaving", "Deregistered").await;
@@ -77,7 +73,7 @@ async fn a_number_with_retain_goes_without_a_call() {
         |number: Option<&WhatsAppPhoneNumber>| number.is_some_and(|n| !n.has_finalizer());
     until(&bed, "kept", released).await;
     bed.delete("kept").await;
-    until_gone(&bed, "kept").await;
+    bed.until_gone("kept").await;
     assert_eq!(deregisters(&bed, "4202"), 0);
 }
 
@@ -90,7 +86,7 @@ async fn a_number_that_another_resource_names_stays() {
     bed.declare("second", "4203").await;
     bed.until_stalled("second", "DuplicatePhoneNumber").await;
     bed.delete("first").await;
-    until_gone(&bed, "first").await;
+    bed.until_gone("first").await;
     bed.until_registered("second", "AlreadyRegistered").await;
     assert_eq!((deregisters(&bed, "4203"), bed.posts("4203")), (0, 1));
     bed.until_event("first", "LeftRegistered").await;
@@ -116,7 +112,7 @@ async fn a_number_that_a_resource_of_another_shard_names_stays() {
         .until_metric("phone_numbers", |known| known == 1.0)
         .await;
     bed.delete("here").await;
-    until_gone(&bed, "here").await;
+    bed.until_gone("here").await;
     assert_eq!(deregisters(&bed, "4204"), 0);
 }
 
@@ -155,8 +151,8 @@ async fn a_lost_answer_and_a_crash_lead_to_no_second_call_that_is_not_needed() {
     let _operator = bed
         .operator(&[SOON[0], SOON[1], "--graph-timeout=1s"])
         .await;
-    until_gone(&bed, "silent").await;
-    until_gone(&bed, "crashed").await;
+    bed.until_gone("silent").await;
+    bed.until_gone("crashed").await;
     assert_eq!(
         (deregisters(&bed, "4206"), deregisters(&bed, "4207")),
         (1, 1)
@@ -178,7 +174,7 @@ async fn a_refusal_is_left_to_people_until_the_deadline() {
         is(status, conditions::STALLED, "True", "DeregistrationFailed")
     };
     bed.until("refused", "failed", failed).await;
-    until_gone(&bed, "refused").await;
+    bed.until_gone("refused").await;
     assert_eq!(deregisters(&bed, "4208"), 1);
     bed.until_event("refused", "LeftRegistered").await;
 }
@@ -194,7 +190,7 @@ async fn turned_off_nothing_is_called_and_what_is_there_comes_off() {
         .operator(&[SOON[0], SOON[1], "--deregistration=false"])
         .await;
     bed.delete("off").await;
-    until_gone(&bed, "off").await;
+    bed.until_gone("off").await;
     let policy = json!({"deletionPolicy": "Deregister"});
     bed.declare_with("never", "4210", policy).await;
     bed.until_registered("never", "RegistrationSucceeded").await;
@@ -215,7 +211,7 @@ async fn replaced_by_force_a_number_is_taken_off_once() {
     bed.until_registered("forced", "AlreadyRegistered").await;
     for round in 0..3 {
         bed.delete("forced").await;
-        until_gone(&bed, "forced").await;
+        bed.until_gone("forced").await;
         assert_eq!(deregisters(&bed, "4211"), 1, "round {round}");
         // Somebody has it registered by hand meanwhile; five minutes would be too long for a test.
         bed.simulator.set("4211", NumberConfig::registered());
@@ -284,7 +280,7 @@ async fn a_list_that_is_refused_makes_no_call() {
     bed.until("unlisted", "waiting", waits).await;
     assert_eq!(deregisters(&bed, "4212"), 0);
     conduct.0.store(false, SeqCst);
-    until_gone(&bed, "unlisted").await;
+    bed.until_gone("unlisted").await;
     assert_eq!(deregisters(&bed, "4212"), 1);
 }
 
@@ -312,7 +308,7 @@ async fn a_namespace_that_is_deleted_leaves_nothing_unsaid() {
         .delete_collection(&all.0, &first)
         .await
         .expect("deleted");
-    until_gone(&bed, "number-0").await;
+    bed.until_gone("number-0").await;
     bed.api::<k8s_openapi::api::core::v1::Secret>()
         .delete("whatsapp", &all.0)
         .await
@@ -322,7 +318,7 @@ async fn a_namespace_that_is_deleted_leaves_nothing_unsaid() {
         .await
         .expect("deleted");
     for name in &names {
-        until_gone(&bed, name).await;
+        bed.until_gone(name).await;
     }
     // Each is told of once, as what became of it.
     let mut called = 0;

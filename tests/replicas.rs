@@ -4,6 +4,7 @@
 mod gone;
 mod leaderless;
 mod lost_leader;
+mod observed;
 mod paused;
 mod renamed;
 mod stops;

@@ -230,6 +230,16 @@ impl Bed {
         }
     }
 
+    /// Waits until a number's resource is gone.
+    pub async fn until_gone(&self, name: &str) {
+        let gone = |object: Option<&WhatsAppPhoneNumber>| object.is_none();
+        let waiting = await_condition(self.numbers(), name, gone);
+        match tokio::time::timeout(DEADLINE, waiting).await {
+            Ok(Ok(_)) => {}
+            _ => panic!("{name} is not gone: {}", self.story(name).await),
+        }
+    }
+
     /// Waits until a number is registered for this reason.
     pub async fn until_registered(&self, name: &str, reason: &str) -> WhatsAppPhoneNumber {
         self.until(name, &format!("Registered, {reason}"), |status| {

@@ -1,5 +1,6 @@
 //! An operator that is stopped in the middle of a call for longer than its claim and its Lease hold, and goes on when
-//! another one has settled the number. With a leader election and, the worst case, without.
+//! another one has settled the number. With a leader election and, the worst case, without. For a deregister call it is also
+//! killed there, or runs on without its Lease.
 //!
 //! The times: with `--graph-timeout=2s` a claim holds for 4 s and may be sent on for 2 s; the confirm window is 3 s.
 
@@ -8,7 +9,9 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use operator_core::api::AttemptOutcome::{self, Failed, NotSent, Succeeded, Unknown};
+use operator_core::api::Operation::{self, Deregister, Register};
 use operator_core::api::conditions::find;
+use serde_json::json;
 
 use super::stops::{Stop, Stops};
 use super::witness::Witness;
@@ -43,6 +46,25 @@ enum At {
     BeforeRecord,
     /// The same with an answer that says that the PIN is wrong.
     BeforeRecordOfFailure,
+}
+
+/// What happens to the first operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// It is stopped, and goes on when the other one has settled the number.
+    Paused,
+    Killed,
+    /// It loses its Lease, and runs on.
+    Deposed,
+}
+
+/// One call, and what happens in the middle of it.
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    operation: Operation,
+    at: At,
+    fate: Fate,
+    elects: bool,
 }
 
 /// What is left when both have done what they do.
@@ -84,20 +106,12 @@ impl At {
         Left { calls, outcomes }
     }
 
-    fn times(self) -> [&'static str; 2] {
+    fn script(self) -> Option<Step> {
         match self {
-            Self::BeforeSend => SHORT_TIMES,
-            Self::Slow => ["--graph-timeout=30s", "--confirm-window=1s"],
-            _ => TIMES,
-        }
-    }
-
-    fn script(self) -> Vec<Step> {
-        match self {
-            Self::BeforeActing | Self::Slow => vec![Step::wait()],
-            Self::AfterActing => vec![Step::wait_after()],
-            Self::BeforeRecordOfFailure => vec![Step::error(133_005)],
-            _ => Vec::new(),
+            Self::BeforeActing | Self::Slow => Some(Step::wait()),
+            Self::AfterActing => Some(Step::wait_after()),
+            Self::BeforeRecordOfFailure => Some(Step::error(133_005)),
+            _ => None,
         }
     }
 
@@ -115,11 +129,79 @@ impl At {
     }
 }
 
+impl Case {
+    /// A register call of an operator that is stopped in it.
+    const fn new(at: At, elects: bool) -> Self {
+        Self {
+            operation: Register,
+            at,
+            fate: Fate::Paused,
+            elects,
+        }
+    }
+
+    /// A deregister call of a leader.
+    const fn leaving(at: At, fate: Fate) -> Self {
+        Self {
+            operation: Deregister,
+            at,
+            fate,
+            elects: true,
+        }
+    }
+
+    fn times(self) -> [&'static str; 2] {
+        match (self.fate, self.at) {
+            // It is alive: its claim is waited for.
+            (Fate::Deposed, _) | (_, At::Slow) => ["--graph-timeout=30s", "--confirm-window=1s"],
+            (Fate::Paused, At::BeforeSend) => SHORT_TIMES,
+            _ if self.operation == Deregister => ["--graph-timeout=3s", "--confirm-window=1s"],
+            _ => TIMES,
+        }
+    }
+
+    /// Brings the number to the call that is to be held. What it takes before is not held.
+    async fn begin(self, bed: &Bed, hold: impl Fn()) {
+        let script = self.at.script().into_iter();
+        if self.operation == Register {
+            let config = NumberConfig::fresh().script(script.collect());
+            bed.simulator.set(ID, config);
+            hold();
+            bed.declare("paused", ID).await;
+            return;
+        }
+        bed.simulator.set(ID, NumberConfig::registered());
+        let policy = json!({"deletionPolicy": "Deregister"});
+        bed.declare_with("paused", ID, policy).await;
+        bed.until_registered("paused", "AlreadyRegistered").await;
+        bed.simulator
+            .script(ID, script.map(Step::on_deregister).collect());
+        hold();
+        bed.delete("paused").await;
+    }
+
+    /// Waits until the other operator has settled the number.
+    async fn until_settled(self, bed: &Bed) {
+        match self.operation {
+            Register => drop(until_any_registered(bed, "paused").await),
+            Deregister => bed.until_gone("paused").await,
+        }
+    }
+
+    /// How many calls there may be.
+    fn calls(self) -> usize {
+        match self.fate {
+            Fate::Deposed => 1,
+            Fate::Paused | Fate::Killed => self.at.left().calls,
+        }
+    }
+}
+
 /// A bed, and an operator whose call is held somewhere.
 struct Scene {
+    case: Case,
     bed: Bed,
     flags: Vec<String>,
-    times: [&'static str; 2],
     stops: Arc<Stops>,
     witness: Witness,
     first: Operator,
@@ -129,27 +211,31 @@ struct Scene {
 }
 
 impl Scene {
-    /// One that elects a leader if wanted, whose first operator stands at a stop of its gates or of the simulator.
-    async fn new(at: At, elects: bool) -> Self {
-        let (stop, times) = (at.stop(), at.times());
+    /// One whose first operator stands at a stop of its gates or of the simulator.
+    async fn new(case: Case) -> Self {
+        let (stop, times) = (case.at.stop(), case.times());
         let bed = Bed::new().await;
         bed.secrets().await;
-        bed.simulator
-            .set(ID, NumberConfig::fresh().script(at.script()));
         let stops = Stops::new();
         let gates = bed.gates(Arc::clone(&stops) as _).await;
-        let flags = if elects { election(&bed) } else { Vec::new() };
+        let flags = if case.elects {
+            election(&bed)
+        } else {
+            Vec::new()
+        };
         let first = gates.operator(&bed, &with(&flags, &times)).await;
         first.until_logged(LEADS).await;
-        let standby = match elects {
+        let standby = match case.elects {
             true => Some(bed.operator(&with(&flags, &times)).await),
             false => None,
         };
-        if let Some((stop, about)) = stop {
-            stops.hold(stop, about);
-        }
         let witness = Witness::of(&bed);
-        bed.declare("paused", ID).await;
+        let hold = || {
+            if let Some((stop, about)) = stop {
+                stops.hold(stop, about);
+            }
+        };
+        case.begin(&bed, hold).await;
         match stop {
             Some((_, about)) => stops.until_held(about).await,
             None => {
@@ -158,9 +244,9 @@ impl Scene {
             }
         }
         Self {
+            case,
             bed,
             flags,
-            times,
             stops,
             witness,
             first,
@@ -169,17 +255,23 @@ impl Scene {
         }
     }
 
-    /// Stops the first operator; another one takes over.
+    /// The first operator meets its fate; another one takes over.
     async fn take_over(&mut self) -> Operator {
-        self.first.signal("STOP");
-        match self.standby.take() {
-            Some(standby) => {
-                free_lease(&self.bed).await;
-                standby.until_logged(LEADS).await;
-                standby
-            }
-            None => self.bed.operator(&with(&self.flags, &self.times)).await,
+        match self.case.fate {
+            Fate::Paused => self.first.signal("STOP"),
+            Fate::Killed => self.first.signal("KILL"),
+            Fate::Deposed => {}
         }
+        let Some(standby) = self.standby.take() else {
+            let flags = with(&self.flags, &self.case.times());
+            return self.bed.operator(&flags).await;
+        };
+        free_lease(&self.bed).await;
+        standby.until_logged(LEADS).await;
+        if self.case.fate == Fate::Deposed {
+            self.first.until_logged(LOST).await;
+        }
+        standby
     }
 
     /// Lets everything go that is still held.
@@ -191,6 +283,9 @@ impl Scene {
 
     /// Lets the first operator go on, and end when it has done what it was at.
     async fn resume(&self) {
+        if self.case.fate == Fate::Killed {
+            return;
+        }
         self.first.signal("CONT");
         if !self.flags.is_empty() {
             self.first.until_logged(LOST).await;
@@ -201,29 +296,32 @@ impl Scene {
     }
 }
 
-async fn paused(at: At, elects: bool) {
-    let mut scene = Scene::new(at, elects).await;
+/// Lets both do what they do; returns the scene and what is to be told of it.
+async fn play(case: Case) -> (Scene, String) {
+    let mut scene = Scene::new(case).await;
     let second = scene.take_over().await;
-    if matches!(at, At::BeforeClaim | At::BeforeSend) {
-        // What it waits for comes while it is stopped; it acts on it when it wakes up.
+    if case.fate == Fate::Deposed || matches!(case.at, At::BeforeClaim | At::BeforeSend) {
+        // What it waits for comes now; where it is stopped, it acts on it when it wakes up.
         scene.release();
     }
-    until_any_registered(&scene.bed, "paused").await;
+    case.until_settled(&scene.bed).await;
     scene.release();
     scene.resume().await;
     let (status, log) = second.terminate().await;
     assert_eq!(status, "0", "{log}");
     let report = scene.bed.simulator.number(ID);
-    let left = at.left();
+    let story = format!("{case:?}: {report:#?}\n{}\n{log}", scene.first.log());
+    (scene, story)
+}
+
+async fn registering(at: At, elects: bool) {
+    let (scene, story) = play(Case::new(at, elects)).await;
+    let (counts, left) = (scene.bed.simulator.number(ID).counts, at.left());
     let status = until_any_registered(&scene.bed, "paused").await;
-    let story = format!(
-        "{at:?}, election: {elects}: {report:#?}\n{status:#?}\n{}",
-        scene.first.log()
-    );
-    assert_eq!(report.counts.register_calls, left.calls, "{story}");
-    assert_eq!(report.counts.register_calls_while_registered, 0, "{story}");
+    assert_eq!(counts.register_calls, left.calls, "{story}");
+    assert_eq!(counts.register_calls_while_registered, 0, "{story}");
     let found: Vec<_> = outcomes(&status).into_iter().flatten().collect();
-    assert!(left.outcomes.contains(&found), "{found:?}: {story}");
+    assert!(left.outcomes.contains(&found), "{status:#?}: {story}");
     let failed = find(&status, "Failed").is_some_and(|failed| failed.status == "True");
     assert!(!failed, "what is late says nothing of the number: {story}");
     scene.witness.assert_none_flipped();
@@ -231,16 +329,39 @@ async fn paused(at: At, elects: bool) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_that_was_paused_in_a_call_makes_no_second_one() {
-    let elected = At::ALL.map(|at| paused(at, true));
-    let at_will = At::ALL.map(|at| paused(at, false));
+    let elected = At::ALL.map(|at| registering(at, true));
+    let at_will = At::ALL.map(|at| registering(at, false));
     tokio::join!(join_all(elected), join_all(at_will));
+}
+
+async fn leaving(at: At, fate: Fate) {
+    let case = Case::leaving(at, fate);
+    let (scene, story) = play(case).await;
+    let counts = scene.bed.simulator.number(ID).counts;
+    assert_eq!(counts.deregister_calls, case.calls(), "{story}");
+    assert_eq!(counts.deregister_acted, 1, "{story}");
+    assert_eq!(counts.register_calls, 0, "{story}");
+    scene.witness.assert_none_flipped();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_was_paused_in_a_deregister_call_leaves_one_that_acts() {
+    join_all(At::ALL.map(|at| leaving(at, Fate::Paused))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_falls_in_a_deregister_call_leaves_one_that_acts() {
+    let places = [At::BeforeSend, At::BeforeActing, At::AfterActing];
+    let killed = places.map(|at| leaving(at, Fate::Killed));
+    let deposed = places.map(|at| leaving(at, Fate::Deposed));
+    tokio::join!(join_all(killed), join_all(deposed));
 }
 
 /// An operator that is only slow is alive: its claim is waited for, far beyond the confirm window.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_call_of_another_operator_is_left_alone() {
-    let scene = Scene::new(At::Slow, false).await;
-    let second = scene.bed.operator(&scene.times).await;
+    let scene = Scene::new(Case::new(At::Slow, false)).await;
+    let second = scene.bed.operator(&scene.case.times()).await;
     // Time itself is what this is about: three times the window.
     tokio::time::sleep(Duration::from_secs(3)).await;
     scene.release();
@@ -265,7 +386,7 @@ async fn only_a_pause_between_the_last_check_and_the_send_that_is_longer_than_al
 /// and the confirm window; so the other operator has made its call when this one arrives. Meta takes no token that would
 /// tell the two apart.
 async fn paused_for_longer() {
-    let mut scene = Scene::new(At::OnTheWay, false).await;
+    let mut scene = Scene::new(Case::new(At::OnTheWay, false)).await;
     let _second = scene.take_over().await;
     until_any_registered(&scene.bed, "paused").await;
     scene.release();
@@ -288,7 +409,7 @@ async fn paused_for_longer() {
 
 /// The same, but the call arrives before claim and window are over: the other operator reads that it has.
 async fn paused_for_less() {
-    let mut scene = Scene::new(At::OnTheWay, false).await;
+    let mut scene = Scene::new(Case::new(At::OnTheWay, false)).await;
     let _second = scene.take_over().await;
     scene.bed.until_waiting("paused", "OutcomeUnknown").await;
     scene.release();
@@ -304,7 +425,7 @@ async fn paused_for_less() {
 /// What holds the call up on the way is not enough for that limit: a process that runs gives the call up when
 /// `--graph-timeout` is over, and closes the connection that it would have come by.
 async fn held_up_on_the_way() {
-    let scene = Scene::new(At::OnTheWay, false).await;
+    let scene = Scene::new(Case::new(At::OnTheWay, false)).await;
     scene.bed.until_waiting("paused", "OutcomeUnknown").await;
     assert_eq!(scene.bed.posts(ID), 0);
     scene.release();

@@ -130,6 +130,12 @@ impl Stops {
         );
     }
 
+    /// How many requests of a kind were answered like this.
+    pub fn answered(&self, kind: Kind, status: u16) -> usize {
+        let state = self.state.borrow();
+        state.answered.get(&(kind, status)).copied().unwrap_or(0)
+    }
+
     /// Holds the request if it is the one.
     async fn stand(&self, stop: Stop, about: &str) {
         let mut place = None;
@@ -152,7 +158,10 @@ impl Stops {
 impl Conduct for Stops {
     fn before<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Before> {
         async {
-            let graph = matches!(request.kind, Kind::GraphRead | Kind::GraphRegister);
+            let graph = matches!(
+                request.kind,
+                Kind::GraphRead | Kind::GraphRegister | Kind::GraphDeregister
+            );
             let lost = match self.state.borrow().outage {
                 Outage::None => false,
                 Outage::Lease => request.kind == Kind::Lease,

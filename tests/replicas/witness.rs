@@ -1,4 +1,4 @@
-//! Sees every version of the numbers of a bed: what was registered once stays so in each of them.
+//! Sees every version of the numbers of a bed: what was registered once stays so in each of them, until it is deleted.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -56,7 +56,7 @@ impl Seen {
         let uid = number.uid().unwrap_or_default();
         if number.status.as_ref().is_some_and(is_registered) {
             self.registered.insert(uid);
-        } else if self.registered.contains(&uid) {
+        } else if self.registered.contains(&uid) && number.metadata.deletion_timestamp.is_none() {
             let status = serde_json::to_string(&number.status).unwrap_or_default();
             self.flipped
                 .push(format!("{}: {status}", number.name_any()));
