@@ -106,7 +106,7 @@ fn sum_up(outcomes: &[Outcome], began: Instant) {
         *tally.entry(*fault).or_insert(0) += count;
     }
     println!(
-        "{} schedules, {} requests, {} register calls, {} faults {tally:?}, {} with violations, {:.0} s",
+        "{} schedules, {} requests, {} calls, {} faults {tally:?}, {} with violations, {:.0} s",
         outcomes.len(),
         outcomes
             .iter()

@@ -1,7 +1,8 @@
 //! A Graph that does everything it should not, and the real operator on the real API server.
 //!
-//! Three parts. `numbers`: 500 numbers, each with a script drawn at random from every behaviour of the simulator, and
-//! the calls of each compared with what docs/design/protocol.md allows (`oracle`), answer by answer (`meaning`). `budget`: numbers whose
+//! Four parts. `numbers`: numbers to register, each with a script drawn at random from every behaviour of the simulator, and
+//! the calls of each compared with what docs/design/protocol.md allows (`oracle`), answer by answer (`meaning`). `life`: the same for
+//! numbers that are registered and then observed (`observed`), or taken off (`leaving`). `budget`: numbers whose
 //! Graph never gets well, over more than two of Meta's windows of simulated time. `unreachable`: connections that do
 //! not come about.
 //!
@@ -22,8 +23,11 @@ use testkit::simulator::Shown;
 mod budget;
 mod draw;
 mod ending;
+mod leaving;
+mod life;
 mod meaning;
 mod numbers;
+mod observed;
 mod oracle;
 mod scenario;
 mod trace;

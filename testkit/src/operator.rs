@@ -5,6 +5,8 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use jiff::Timestamp;
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::control_plane::{Program, program_dir};
@@ -15,10 +17,45 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// How often a process is asked how it is.
 const POLL: Duration = Duration::from_millis(20);
 
+/// What an operator has logged of a number whose resource goes, the last that it says of it.
+#[derive(Clone, Debug)]
+pub struct Farewell {
+    pub time: Timestamp,
+    /// The qualified name.
+    pub resource: String,
+    /// The phone number ID.
+    pub number: String,
+    pub reason: String,
+}
+
 /// A running operator; dropping it kills it.
 #[derive(Debug)]
 pub struct Operator {
     program: Program,
+}
+
+impl Farewell {
+    /// All of them in a log, oldest first.
+    pub fn all(log: &str) -> impl Iterator<Item = Self> {
+        log.lines().filter_map(Self::of)
+    }
+
+    fn of(line: &str) -> Option<Self> {
+        let reasons = ["Deregistered", "LeftRegistered", "DeregistrationInDoubt"];
+        // Most lines are others.
+        reasons.iter().find(|reason| line.contains(*reason))?;
+        let line: Value = serde_json::from_str(line).ok()?;
+        let text = |name: &str| line[name].as_str().map(str::to_owned);
+        let farewell = Self {
+            time: text("timestamp")?.parse().ok()?,
+            resource: text("resource")?,
+            number: text("number")?,
+            reason: text("reason")?,
+        };
+        reasons
+            .contains(&farewell.reason.as_str())
+            .then_some(farewell)
+    }
 }
 
 impl Drop for Operator {

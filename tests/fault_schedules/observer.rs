@@ -1,5 +1,5 @@
-//! What an independent observer sees: every version of every resource, straight from the API server, and every register
-//! call on its way to Graph, with the claims that were open then.
+//! What an independent observer sees: every version of every resource, straight from the API server, and every call on
+//! its way to Graph that acts, with the claims that were open then.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -9,7 +9,7 @@ use futures::future::{BoxFuture, FutureExt};
 use futures::{StreamExt, TryStreamExt};
 use kube::api::{ListParams, WatchEvent, WatchParams};
 use kube::{Api, ResourceExt};
-use operator_core::api::{LedgerEntry, WhatsAppPhoneNumber};
+use operator_core::api::{Operation, WhatsAppPhoneNumber};
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
@@ -29,14 +29,17 @@ pub struct Version {
     pub object: WhatsAppPhoneNumber,
 }
 
-/// A register call that went on to Graph.
+/// A call that went on to Graph and was not a read.
 #[derive(Clone, Debug)]
 pub struct Post {
+    pub operation: Operation,
     /// When it passed.
     pub at: Instant,
     pub number: String,
-    /// The open claims of the number's resources at that time: the UID of each and the claim's ID.
+    /// The open claims of the number's resources at that time, of such a call: the UID of each and the claim's ID.
     pub claims: Vec<(String, String)>,
+    /// The UIDs of the number's resources that were not being deleted at that time.
+    pub declared: Vec<String>,
 }
 
 /// Everything that was seen.
@@ -54,7 +57,7 @@ pub struct Seen {
 pub struct Observer {
     api: Api<WhatsAppPhoneNumber>,
     seen: Mutex<Seen>,
-    newest: watch::Sender<u64>,
+    changes: watch::Sender<()>,
 }
 
 /// Faults, with an observer behind them.
@@ -76,7 +79,7 @@ impl Observer {
         let observer = Arc::new(Self {
             api,
             seen: Mutex::default(),
-            newest: watch::Sender::new(0),
+            changes: watch::Sender::new(()),
         });
         let task = tokio::spawn(Arc::clone(&observer).watch(version));
         (observer, AbortOnDropHandle::new(task))
@@ -102,18 +105,21 @@ impl Observer {
                     deleted,
                     object,
                 });
-                self.newest
-                    .send_replace(version.parse().expect("a version"));
+                self.changes.send_replace(());
             }
         }
     }
 
-    /// Waits until a version has been seen.
-    pub async fn until(&self, version: &str) {
-        let version: u64 = version.parse().expect("a version");
-        let mut newest = self.newest.subscribe();
+    /// Waits until the end of each of these resources has been seen.
+    pub async fn until_gone(&self, resources: &[WhatsAppPhoneNumber]) {
+        let is_gone = |resource: &WhatsAppPhoneNumber| {
+            let versions = &self.seen().versions;
+            let mut ends = versions.iter().filter(|version| version.deleted);
+            ends.any(|end| end.object.uid() == resource.uid())
+        };
+        let mut changes = self.changes.subscribe();
         // Cannot fail: the sender is here.
-        let _ = newest.wait_for(|newest| *newest >= version).await;
+        let _ = changes.wait_for(|()| resources.iter().all(is_gone)).await;
     }
 
     /// Everything so far.
@@ -127,20 +133,24 @@ impl Observer {
         seen.actions.push((Instant::now(), action.clone()));
     }
 
-    /// Takes note of a register call that is about to pass.
-    async fn post(&self, number: &str) {
+    /// Takes note of a call that is about to pass.
+    async fn post(&self, operation: Operation, number: &str) {
         let params = ListParams::default().fields(&format!("spec.phoneNumberID={number}"));
         let list = self
             .api
             .list(&params)
             .await
             .expect("the number's resources");
-        let claims = list.items.iter().flat_map(open_claims).collect();
-        self.seen().posts.push(Post {
+        let named = list.items.iter();
+        let declared = named.clone().filter(|r| !is_leaving(r));
+        let post = Post {
+            operation,
             at: Instant::now(),
             number: number.to_owned(),
-            claims,
-        });
+            claims: named.flat_map(|r| open_claims(r, operation)).collect(),
+            declared: declared.filter_map(ResourceExt::uid).collect(),
+        };
+        self.seen().posts.push(post);
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -148,17 +158,17 @@ impl Observer {
     }
 }
 
-/// The open claims of a resource: its UID and the claim's ID.
-pub fn open_claims(resource: &WhatsAppPhoneNumber) -> Vec<(String, String)> {
+/// The open claims of a resource for such a call: its UID and the claim's ID.
+pub fn open_claims(resource: &WhatsAppPhoneNumber, operation: Operation) -> Vec<(String, String)> {
     let uid = resource.uid().unwrap_or_default();
-    let open = attempts(resource).iter().filter(|a| a.is_open());
-    open.map(|a| (uid.clone(), a.id.clone())).collect()
+    let claims = resource.attempts().iter();
+    let open = claims.filter(|claim| claim.is_open() && claim.operation == operation);
+    open.map(|claim| (uid.clone(), claim.id.clone())).collect()
 }
 
-/// A resource's ledger.
-pub fn attempts(resource: &WhatsAppPhoneNumber) -> &[LedgerEntry] {
-    let status = resource.status.as_ref();
-    status.map(|s| s.attempts.as_slice()).unwrap_or_default()
+/// Whether a resource is being deleted.
+pub fn is_leaving(resource: &WhatsAppPhoneNumber) -> bool {
+    resource.metadata.deletion_timestamp.is_some()
 }
 
 impl Conduct for Observed {
@@ -166,8 +176,13 @@ impl Conduct for Observed {
         let passage = async {
             self.observer.seen().requests += 1;
             let before = self.faults.before(request).await;
-            if (before, request.kind) == (Before::Pass, Kind::GraphRegister) {
-                self.observer.post(&request.about).await;
+            let operation = match request.kind {
+                Kind::GraphRegister => Some(Operation::Register),
+                Kind::GraphDeregister => Some(Operation::Deregister),
+                _ => None,
+            };
+            if let Some(operation) = operation.filter(|_| before == Before::Pass) {
+                self.observer.post(operation, &request.about).await;
             }
             before
         };

@@ -5,25 +5,34 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use k8s_openapi::api::events::v1::Event;
 use kube::ResourceExt;
 use operator_core::api::Reason;
 use operator_core::api::conditions;
 use operator_core::api::conditions::{is_registered, is_true, reason_of};
-use operator_core::api::{AttemptOutcome, LedgerEntry, REGISTER_REQUESTED_AT, WhatsAppPhoneNumber};
+use operator_core::api::{
+    AttemptOutcome, DeletionPolicy, LedgerEntry, LossPolicy, Operation, REGISTER_REQUESTED_AT,
+    WhatsAppPhoneNumber,
+};
 use serde_json::json;
 
-use super::observer::{Post, Seen, Version, open_claims};
-use super::plan::{Action, Number, Plan, pin, token};
-use testkit::simulator::NumberReport;
+use super::observer::{Post, Seen, Version, is_leaving, open_claims};
+use super::plan::{Action, DEREGISTER_DEADLINE, Number, Plan, pin, token};
+use testkit::operator::Farewell;
+use testkit::simulator::{self, NumberReport};
 
 /// Everything that is known of a schedule that has ended.
 pub struct Evidence {
     pub seen: Seen,
     /// The simulator's account of each number of the plan, in its order.
     pub reports: Vec<NumberReport>,
-    /// The resources as they are at the end.
+    /// The resources when all had come to rest, before people deleted them.
     pub last: Vec<WhatsAppPhoneNumber>,
+    /// The IDs of the numbers that Graph had registered then.
+    pub registered: BTreeSet<String>,
+    /// When that was.
+    pub rested: Instant,
     pub logs: Vec<String>,
     pub events: Vec<Event>,
     /// Whether an operator died: then an answer may be on the way to nobody beside the next call.
@@ -32,14 +41,14 @@ pub struct Evidence {
     pub faults_ended: Instant,
 }
 
-/// The automatic calls that the operator allows itself: `--attempt-limit`.
-const ATTEMPT_LIMIT: usize = 8;
+/// What calls there are but reads.
+const OPERATIONS: [Operation; 2] = [Operation::Register, Operation::Deregister];
 
 /// How long before a call its inputs may have been read: a change of them from then on is worth another call.
 const INPUTS_READ_BEFORE: Duration = Duration::from_secs(3);
 
 /// What a status says of a claim whose process is gone (`core/src/model/decide/settle.rs`).
-const LEFT: &str = "process that claimed the register call is gone";
+const LEFT: &str = "call is gone and recorded no outcome";
 
 /// How far ahead a time is that counts as rest.
 pub const REST: Duration = Duration::from_secs(20);
@@ -95,17 +104,24 @@ impl Judge<'_> {
     fn violations(&self) -> Vec<String> {
         let checks = [
             Self::no_call_for_a_registered_number,
+            Self::no_deregister_call_for_a_declared_number,
             Self::one_claim_one_call,
             Self::one_request_one_call,
             Self::the_budget_is_kept,
             Self::no_call_with_an_older_definition,
             Self::stalled_until_something_changes,
+            Self::a_refused_deregister_call_is_the_last,
             Self::a_success_is_never_lost,
             Self::what_was_answered_is_recorded,
             Self::nobody_leaves_a_claim_behind,
             Self::everything_settles,
             Self::secrets_stay_inside,
             Self::exactly_one_call,
+            Self::no_register_call_that_nobody_asked_for,
+            Self::no_deregister_call_that_nobody_asked_for,
+            Self::the_finalizer_is_where_it_is_wanted,
+            Self::the_last_deletion_takes_a_number_off,
+            Self::whoever_goes_says_so,
         ];
         checks.iter().flat_map(|check| check(self)).collect()
     }
@@ -116,7 +132,7 @@ impl Judge<'_> {
         let excess = self.numbers().filter_map(|(number, report)| {
             let calls = report.counts.register_calls_while_registered;
             let requested = self
-                .posts(number)
+                .posts(number, Operation::Register)
                 .filter(|post| self.is_requested(post))
                 .count();
             (calls > requested + self.forgotten(number)).then(|| {
@@ -129,43 +145,74 @@ impl Judge<'_> {
         excess.collect()
     }
 
+    /// I1': "It asks the API server for other resources of the number before the claim, and again between the claim and the call"
+    /// ("Observing and leaving"): one that came before the claim and is not being deleted is found.
+    fn no_deregister_call_for_a_declared_number(&self) -> Vec<String> {
+        let wrong = self.decided(Operation::Deregister, |post, claim| {
+            let (own, claimed) = (claim.object.uid(), number_of(claim));
+            let others = post
+                .declared
+                .iter()
+                .filter(|uid| Some(*uid) != own.as_ref());
+            let by_uid = self.by_uid();
+            let mut created = others.filter_map(|uid| by_uid.get(uid)?.first().copied());
+            created.any(|first| number_of(first) < claimed)
+        });
+        wrong
+            .map(|post| format!("I1': a deregister call for a declared number: {post:?}"))
+            .collect()
+    }
+
     /// I2: "A claim leads to at most one POST, by the process that wrote it." ("The claim") "One process never has two calls for
     /// one number at a time" ("What makes it try again")
     fn one_claim_one_call(&self) -> Vec<String> {
         let mut wrong = Vec::new();
         for (number, report) in self.numbers() {
-            let mut used = BTreeSet::new();
-            for post in self.posts(number) {
-                let free = self
-                    .claims(post)
-                    .into_iter()
-                    .find(|(_, id)| !used.contains(id));
-                match free {
-                    Some((_, id)) => {
-                        used.insert(id);
-                    }
-                    None => wrong.push(format!(
-                        "I2: {}: a call without a claim of its own: {post:?}",
-                        number.id
-                    )),
-                }
-            }
-            let (calls, passed) = (report.counts.register_calls, self.posts(number).count());
-            if calls != passed {
-                wrong.push(format!("I2: {}: {calls} calls, {passed} seen", number.id));
-            }
-            let sent = self.sent_claims(number);
-            if calls > sent.len() {
-                wrong.push(format!(
-                    "I2: {}: {calls} calls for {} claims that did not end as not sent",
-                    number.id,
-                    sent.len()
-                ));
+            for operation in OPERATIONS {
+                wrong.extend(self.calls_without_a_claim(number, report, operation));
             }
             let alone = self.plan.operators == 1 && !self.crashed && !self.plan.graph_fails;
             if alone && report.counts.max_concurrent > 1 {
                 wrong.push(format!("I2: {}: two calls at a time", number.id));
             }
+        }
+        wrong
+    }
+
+    fn calls_without_a_claim(
+        &self,
+        number: &Number,
+        report: &NumberReport,
+        operation: Operation,
+    ) -> Vec<String> {
+        let (mut wrong, mut used) = (Vec::new(), BTreeSet::new());
+        for post in self.posts(number, operation) {
+            let claims = self.claims(post).into_iter().map(|(_, id)| id);
+            let free = claims.filter(|id| !used.contains(id)).next();
+            let without = || {
+                format!(
+                    "I2: {}: a call without a claim of its own: {post:?}",
+                    number.id
+                )
+            };
+            match free {
+                Some(id) => drop(used.insert(id)),
+                None => wrong.push(without()),
+            }
+        }
+        let (calls, passed) = (
+            calls(report, operation),
+            self.posts(number, operation).count(),
+        );
+        if calls != passed {
+            wrong.push(format!("I2: {}: {calls} calls, {passed} seen", number.id));
+        }
+        let sent = self.sent_claims(number, operation).len();
+        if calls > sent {
+            wrong.push(format!(
+                "I2: {}: {calls} calls for {sent} claims that did not end as not sent",
+                number.id
+            ));
         }
         wrong
     }
@@ -192,19 +239,24 @@ impl Judge<'_> {
             .collect()
     }
 
-    /// I3: "No more than --attempt-limit automatic attempts per number in 72 h" ("Schedule and budget"), "never an 11th"
+    /// I3: "No more than --attempt-limit automatic attempts per number in 72 h" ("Schedule and budget"), "never an 11th"; deregister
+    /// calls have "a separate budget of ten" ("Observing and leaving").
     fn the_budget_is_kept(&self) -> Vec<String> {
-        let excess = self.numbers().filter_map(|(number, report)| {
+        let kinds = self
+            .numbers()
+            .flat_map(|known| OPERATIONS.map(|operation| (known, operation)));
+        let excess = kinds.filter_map(|((number, report), operation)| {
             let requested = self
-                .posts(number)
+                .posts(number, operation)
                 .filter(|post| self.is_requested(post))
                 .count();
-            let calls = report.counts.register_calls;
-            let limit = (ATTEMPT_LIMIT + requested).min(10);
+            let calls = calls(report, operation);
+            let limit = (self.plan.attempt_limit + requested).min(10);
             // Each time that a ledger is forgotten, its calls are.
-            (calls > limit * (1 + self.forgotten(number))).then(|| {
+            let ledgers = 1 + self.forgotten(number) + self.replaced(number, operation);
+            (calls > limit * ledgers).then(|| {
                 format!(
-                    "I3: {}: {calls} calls, {requested} of them requested",
+                    "I3: {}: {calls} {operation:?} calls, {requested} of them requested",
                     number.id
                 )
             })
@@ -231,7 +283,7 @@ impl Judge<'_> {
         let mut wrong = Vec::new();
         for (number, _) in self.numbers() {
             let mut before: Option<&Post> = None;
-            for post in self.posts(number) {
+            for post in self.posts(number, Operation::Register) {
                 let stalled = self.is_stalled_at(number, post);
                 let since = before.and_then(|before| before.at.checked_sub(INPUTS_READ_BEFORE));
                 let changed = self.seen.actions.iter().any(|(at, action)| {
@@ -262,8 +314,21 @@ impl Judge<'_> {
         wrong
     }
 
+    /// I4: "a refusal is settled by a read" ("Observing and leaving"): where that shows the number as registered, it is for people to go
+    /// on.
+    fn a_refused_deregister_call_is_the_last(&self) -> Vec<String> {
+        let wrong = self.decided(Operation::Deregister, |_, claim| {
+            let calls = claim.object.attempts().iter();
+            let mut deregisters = calls.filter(|call| call.operation == Operation::Deregister);
+            deregisters.any(|call| call.known_reason().is_some_and(ends_deregister_calls))
+        });
+        let wrong = wrong.map(|post| format!("I4: a deregister call after a refusal: {post:?}"));
+        wrong.collect()
+    }
+
     /// "conditions follow the newest entry, and a success is never overwritten by an older or failed result" ("The claim");
-    /// "After Registered: only the annotation." ("What makes it try again")
+    /// "After Registered: only the annotation." ("What makes it try again") "Only definite answers count." ("Observing and leaving") A
+    /// sound Graph says only of a number that was taken off that it is not registered.
     fn a_success_is_never_lost(&self) -> Vec<String> {
         let mut wrong = Vec::new();
         for versions in self.by_uid().values() {
@@ -276,7 +341,8 @@ impl Judge<'_> {
                 if is_wiped(after) {
                     continue; // By somebody else; what the operator makes of it must hold again.
                 }
-                if is_registered(was) && !is_registered(is) {
+                let over = is_leaving(after) || is.loss.is_some() && self.may_be_lost(pair[1]);
+                if is_registered(was) && !is_registered(is) && !over {
                     wrong.push(format!("I4: {name}: registered, and then not: {is:?}"));
                 }
                 if was.registration_time.is_some() && is.registration_time.is_none() {
@@ -303,18 +369,19 @@ impl Judge<'_> {
         let mut wrong = Vec::new();
         for post in &self.seen.posts {
             let [(uid, id)] = self.claims(post).try_into().unwrap_or_default();
-            let Some(last) = self
-                .last
-                .iter()
-                .find(|last| last.uid().as_ref() == Some(&uid))
-            else {
+            let mut last = self.last.iter();
+            let Some(last) = (match post.operation {
+                Operation::Register => last.find(|last| last.uid().as_ref() == Some(&uid)),
+                Operation::Deregister => self.newest(&uid),
+            }) else {
                 continue;
             };
             if self.was_wiped(&uid, &id) {
                 continue; // The entry is gone; that the number is registered is the other checks' matter.
             }
             let entry = last.attempts().iter().find(|attempt| attempt.id == id);
-            let certain = !self.plan.graph_fails && !self.is_requested(post);
+            let registers = post.operation == Operation::Register;
+            let certain = registers && !self.plan.graph_fails && !self.is_requested(post);
             let hold = last.status.as_ref().and_then(|status| status.hold.as_ref());
             let yields = hold.is_some_and(|hold| hold.reason == Reason::DuplicatePhoneNumber);
             let recorded = match entry.and_then(|entry| entry.outcome()) {
@@ -360,7 +427,8 @@ impl Judge<'_> {
                 resource.status
             ))
         });
-        let restless = restless(&self.last).map(|why| format!("I5: {why}"));
+        let restless = restless(&self.last).or(misled(self.plan, &self.last, &self.registered));
+        let restless = restless.map(|why| format!("I5: {why}"));
         restless.into_iter().chain(unsettled).collect()
     }
 
@@ -394,30 +462,187 @@ impl Judge<'_> {
     }
 
     /// With a sound Graph it is known how many calls a number takes: one, "whatever happens to the API server or the
-    /// process", none where it was registered before; and one more for each value of the annotation.
+    /// process", none where it was registered before; one more for each value of the annotation; and at most one more for each time
+    /// that it was taken off.
     fn exactly_one_call(&self) -> Vec<String> {
         if self.plan.graph_fails {
             return Vec::new();
         }
-        let wrong = self.numbers().filter_map(|(number, report)| {
-            let posts: Vec<&Post> = self.posts(number).collect();
+        let wrong = self.numbers().filter_map(|(number, _)| {
+            let posts: Vec<&Post> = self.posts(number, Operation::Register).collect();
             let asked = posts.iter().filter(|post| self.is_requested(post)).count();
             let own = posts.len() - asked;
             // A suspended one may be the one that goes ahead: "else oldest" ("What makes it try again").
             let of_number = |r: &&WhatsAppPhoneNumber| r.spec.phone_number_id == number.id;
             let mut all = self.last.iter().filter(of_number).peekable();
-            let most = 1 + self.forgotten(number);
             let wanted = all.peek().is_some() && all.all(|resource| !resource.spec.suspend);
-            let right = match (number.registered_before, wanted && asked == 0) {
-                (true, _) => own == 0,
-                (false, true) => {
-                    (1..=most).contains(&own) && report.state.registered || self.is_given_up(number)
-                }
-                (false, false) => own <= most,
+            let taken_off = self.taken_off_before(number, self.rested);
+            let (least, most) = match (number.registered_before, taken_off) {
+                (true, 0) => (0, 0),
+                (true, taken_off) => (0, taken_off + self.forgotten(number)),
+                (false, taken_off) => (1, 1 + taken_off + self.forgotten(number)),
+            };
+            let right = if wanted && asked == 0 && taken_off == 0 {
+                let registered = self.registered.contains(&number.id);
+                (least..=most).contains(&own) && registered || self.is_given_up(number)
+            } else {
+                own <= most
             };
             (!right).then(|| format!("I2: {}: {own} calls, {asked} requested", number.id))
         });
         wrong.collect()
+    }
+
+    /// I7: "No call follows a loss automatically unless `lossPolicy` is `Register`." ("Observing and leaving")
+    fn no_register_call_that_nobody_asked_for(&self) -> Vec<String> {
+        let wrong = self.decided(Operation::Register, |post, claim| {
+            let known = self
+                .before(claim)
+                .and_then(|before| before.object.status.as_ref());
+            let was_registered = known.is_some_and(|status| status.registration_time.is_some());
+            let recovers = claim.object.spec.loss_policy == LossPolicy::Register;
+            let status = claim.object.status.as_ref();
+            let loss = status.and_then(|status| status.loss.as_ref());
+            let mends = recovers && loss.is_some_and(|loss| !loss.repeated);
+            was_registered && !mends && !self.is_requested(post)
+        });
+        let wrong = wrong.map(|post| format!("I7: nobody asked for a register call: {post:?}"));
+        wrong
+            .chain(self.a_number_that_is_left_alone_stays_so())
+            .collect()
+    }
+
+    /// I7: with `Report`, without an annotation and with each status kept, not one register call follows once a number was registered,
+    /// for whichever resource.
+    fn a_number_that_is_left_alone_stays_so(&self) -> Vec<String> {
+        let wrong = self.numbers().filter_map(|(number, _)| {
+            let disturbs = |(_, action): &(Instant, Action)| match action {
+                Action::Delete(n)
+                | Action::Request(n, _)
+                | Action::Suspend(n, _)
+                | Action::Label(n, _)
+                | Action::Wipe(n) => self.names(*n, number),
+                _ => false,
+            };
+            let of_number = |version: &&Version| version.object.spec.phone_number_id == number.id;
+            let versions: Vec<&Version> = self.seen.versions.iter().filter(of_number).collect();
+            let reports =
+                |version: &&Version| version.object.spec.loss_policy == LossPolicy::Report;
+            if !versions.iter().all(reports) || self.seen.actions.iter().any(disturbs) {
+                return None;
+            }
+            let registered =
+                |version: &&&Version| version.object.status.as_ref().is_some_and(is_registered);
+            let since = versions.iter().find(registered)?.seen;
+            let mut posts = self.posts(number, Operation::Register);
+            let post = posts.find(|post| (since..self.rested).contains(&post.at))?;
+            Some(format!(
+                "I7: {}: registered once, and called for: {post:?}",
+                number.id
+            ))
+        });
+        wrong.collect()
+    }
+
+    /// I7: a deregister call is for the deletion of a resource that has the finalizer, asks for the call and is not suspended.
+    fn no_deregister_call_that_nobody_asked_for(&self) -> Vec<String> {
+        let wrong = self.decided(Operation::Deregister, |_, claim| {
+            let (resource, spec) = (&claim.object, &claim.object.spec);
+            let wanted = spec.deletion_policy == DeletionPolicy::Deregister && !spec.suspend;
+            !(wanted && is_leaving(resource) && resource.has_finalizer())
+        });
+        wrong
+            .map(|post| format!("I7: nobody asked for a deregister call: {post:?}"))
+            .collect()
+    }
+
+    /// "With `deletionPolicy: Deregister`, the resource has a finalizer before it has its first claim" ("Observing and leaving"), and with
+    /// `Retain` it has none.
+    fn the_finalizer_is_where_it_is_wanted(&self) -> Vec<String> {
+        let wrong = self.last.iter().filter(|resource| {
+            let wanted = resource.spec.deletion_policy == DeletionPolicy::Deregister;
+            let registered = resource.status.as_ref().is_some_and(is_registered);
+            match resource.has_finalizer() {
+                true => !wanted,
+                false => wanted && registered,
+            }
+        });
+        wrong
+            .map(|resource| format!("I5: the finalizer of {resource:?}"))
+            .collect()
+    }
+
+    /// With a sound Graph and API server it is known what the last deletion does to a number with one resource: one deregister call
+    /// where that asks for it, and else nothing. A machine can be too busy for it.
+    fn the_last_deletion_takes_a_number_off(&self) -> Vec<String> {
+        if self.plan.graph_fails {
+            return Vec::new();
+        }
+        let wrong = self.numbers().filter_map(|(number, report)| {
+            let of_number = |r: &&WhatsAppPhoneNumber| r.spec.phone_number_id == number.id;
+            let last: Vec<_> = self.last.iter().filter(of_number).collect();
+            let [last] = last.as_slice() else { return None };
+            let (before, after): (Vec<&Post>, Vec<&Post>) = self
+                .posts(number, Operation::Deregister)
+                .partition(|post| post.at < self.rested);
+            if !before.is_empty() {
+                return None; // For one resource after the other of one name only the first call is made in 72 hours.
+            }
+            let asked =
+                last.spec.deletion_policy == DeletionPolicy::Deregister && !last.spec.suspend;
+            let was_registered = self.registered.contains(&number.id);
+            let expected = usize::from(asked && was_registered);
+            let stays = was_registered && expected == 0;
+            let right = after.len() == expected && report.state.registered == stays;
+            let too_busy = after.len() <= expected && self.met_the_deadline(last);
+            (!right && !too_busy).then(|| {
+                let (id, name, made) = (&number.id, last.name_any(), after.len());
+                format!("I7: {id}: {made} deregister calls for {name}, {expected} asked for")
+            })
+        });
+        wrong.collect()
+    }
+
+    /// Whoever goes without its finalizer has told what becomes of the number; and none is called off that is not.
+    fn whoever_goes_says_so(&self) -> Vec<String> {
+        let told: Vec<Farewell> = self.farewells().collect();
+        let silent = self.by_uid().into_values().filter_map(|versions| {
+            let held =
+                |version: &&Version| is_leaving(&version.object) && version.object.has_finalizer();
+            let end = versions
+                .last()
+                .filter(|end| end.deleted && versions.iter().any(held))?;
+            let (name, deleted) = (
+                end.object.qualified_name(),
+                end.object.metadata.deletion_timestamp.as_ref()?.0,
+            );
+            let of_this = |told: &Farewell| told.resource == name && told.time >= deleted;
+            (!told.iter().any(of_this)).then(|| format!("I5: {name}: it went, and nobody said so"))
+        });
+        let lies = told
+            .iter()
+            .filter(|told| !self.plan.graph_fails && told.reason == "Deregistered");
+        let lies = lies.filter(|told| self.was_registered_at(&told.number, told.time));
+        let lies = lies.map(|told| format!("I5: the number is registered: {told:?}"));
+        silent.chain(lies).collect()
+    }
+
+    fn farewells(&self) -> impl Iterator<Item = Farewell> {
+        self.logs.iter().flat_map(|log| Farewell::all(log))
+    }
+
+    /// Whether a resource went no earlier than it had to.
+    fn met_the_deadline(&self, resource: &WhatsAppPhoneNumber) -> bool {
+        let uid = resource.uid().unwrap_or_default();
+        let deleted = self
+            .newest(&uid)
+            .and_then(|newest| newest.metadata.deletion_timestamp.as_ref());
+        let (name, deadline) = (
+            resource.qualified_name(),
+            deleted.map(|deleted| deleted.0 + DEREGISTER_DEADLINE),
+        );
+        let mut own = self.farewells().filter(|told| told.resource == name);
+        own.any(|told| Some(told.time) >= deadline)
     }
 
     /// How often a call for a number may be forgotten. "A status that is wiped, or a restart after a deletion, loses it" ("Schedule and
@@ -427,10 +652,7 @@ impl Judge<'_> {
         if !self.crashed && self.plan.operators == 1 {
             return 0;
         }
-        let of_number = |n: &usize| {
-            let named = self.plan.resources.get(*n);
-            named.is_some_and(|named| self.plan.numbers[named.number].id == number.id)
-        };
+        let of_number = |n: &usize| self.names(*n, number);
         let twins = (0..self.plan.resources.len()).filter(of_number).count() > 1;
         let forgets = |(_, action): &&(Instant, Action)| match action {
             Action::Wipe(n) => of_number(n),
@@ -438,6 +660,68 @@ impl Judge<'_> {
             _ => false,
         };
         self.seen.actions.iter().filter(forgets).count()
+    }
+
+    /// How often a resource with such calls may have been deleted and made again, which forgets them in the same way.
+    fn replaced(&self, number: &Number, operation: Operation) -> usize {
+        if operation == Operation::Register || !self.crashed && self.plan.operators == 1 {
+            return 0;
+        }
+        let mut actions = self.seen.actions.iter();
+        let deletes = |(_, action): &&(Instant, Action)| matches!(action, Action::Delete(n) if self.names(*n, number));
+        actions.by_ref().filter(deletes).count()
+    }
+
+    /// Whether a resource of the plan names a number.
+    fn names(&self, resource: usize, number: &Number) -> bool {
+        let named = self.plan.resources.get(resource);
+        named.is_some_and(|named| self.plan.numbers[named.number].id == number.id)
+    }
+
+    /// How often a number may have been taken off before some time, by a deregister call or by somebody else.
+    fn taken_off_before(&self, number: &Number, time: Instant) -> usize {
+        let lost = self.seen.actions.iter().filter(|(at, action)| {
+            let of_number = |n: usize| self.plan.numbers[n].id == number.id;
+            *at < time && matches!(action, Action::Lose(n) if of_number(*n))
+        });
+        let calls = self.posts(number, Operation::Deregister);
+        lost.count() + calls.filter(|post| post.at < time).count()
+    }
+
+    /// Whether Graph may have shown twice that the number of a resource is not registered, before this version of it.
+    fn may_be_lost(&self, version: &Version) -> bool {
+        let id = &version.object.spec.phone_number_id;
+        let mut numbers = self.plan.numbers.iter().filter(|number| number.id == *id);
+        self.plan.graph_fails
+            || numbers.any(|number| self.taken_off_before(number, version.seen) > 0)
+    }
+
+    /// Whether Graph had a number registered at some time.
+    fn was_registered_at(&self, id: &str, time: Timestamp) -> bool {
+        let Some((number, report)) = self.numbers().find(|(number, _)| number.id == id) else {
+            return false;
+        };
+        let calls = report.log.iter().filter_map(|call| {
+            let registers = match call.operation {
+                simulator::Operation::Read => return None,
+                simulator::Operation::Register => true,
+                simulator::Operation::Deregister => false,
+            };
+            Some((call.acted_time?, registers))
+        });
+        let lost = self
+            .seen
+            .actions
+            .iter()
+            .filter_map(|(at, action)| match action {
+                Action::Lose(n) if self.plan.numbers[*n].id == id => {
+                    Some((Timestamp::now() - at.elapsed(), false))
+                }
+                _ => None,
+            });
+        let changes = calls.chain(lost).filter(|(at, _)| *at <= time);
+        let last = changes.max_by_key(|(at, _)| *at);
+        last.map_or(number.registered_before, |(_, registers)| registers)
     }
 
     /// Whether the status was wiped after it had this claim.
@@ -457,18 +741,59 @@ impl Judge<'_> {
             .filter_map(|r| r.status.as_ref());
         let mut reasons = statuses.map(|status| reason_of(status, conditions::READY));
         let spent = reasons.any(|reason| reason == Some(Reason::AttemptBudgetExhausted));
-        spent && self.posts(number).next().is_none()
+        spent && self.posts(number, Operation::Register).next().is_none()
     }
 
     fn numbers(&self) -> impl Iterator<Item = (&Number, &NumberReport)> {
         self.plan.numbers.iter().zip(&self.reports)
     }
 
-    fn posts<'a>(&'a self, number: &'a Number) -> impl Iterator<Item = &'a Post> {
-        self.seen
+    fn posts<'a>(
+        &'a self,
+        number: &'a Number,
+        operation: Operation,
+    ) -> impl Iterator<Item = &'a Post> {
+        let posts = self.seen.posts.iter();
+        posts.filter(move |post| post.number == number.id && post.operation == operation)
+    }
+
+    /// The calls of which something is true with each version that they may have been claimed with.
+    fn decided(
+        &self,
+        operation: Operation,
+        is: impl Fn(&Post, &Version) -> bool,
+    ) -> impl Iterator<Item = &Post> {
+        let posts = self
+            .seen
             .posts
             .iter()
-            .filter(|post| post.number == number.id)
+            .filter(move |post| post.operation == operation);
+        posts.filter(move |post| {
+            let claims = self.claims(post).into_iter();
+            let mut versions = claims.filter_map(|(_, id)| self.claimed(&id)).peekable();
+            versions.peek().is_some() && versions.all(|version| is(post, version))
+        })
+    }
+
+    /// A resource as it was seen last.
+    fn newest(&self, uid: &str) -> Option<&WhatsAppPhoneNumber> {
+        let mut versions = self.seen.versions.iter().rev();
+        let newest = versions.find(|version| version.object.uid().as_deref() == Some(uid));
+        newest.map(|version| &version.object)
+    }
+
+    /// The version that was written with a claim.
+    fn claimed(&self, id: &str) -> Option<&Version> {
+        let mut versions = self.seen.versions.iter();
+        versions.find(|version| version.object.attempts().iter().any(|claim| claim.id == id))
+    }
+
+    /// The version before this one, of the same resource.
+    fn before(&self, version: &Version) -> Option<&Version> {
+        let same = |other: &&Version| other.object.uid() == version.object.uid();
+        let earlier = |other: &&Version| number_of(other) < number_of(version);
+        let mut versions = self.seen.versions.iter().rev();
+        versions.find(|other| same(other) && earlier(other))
     }
 
     /// The claims that a call may have been made by: those that were open when it passed, and those of resources that
@@ -488,7 +813,7 @@ impl Judge<'_> {
             })
         });
         let gone = gone.chain(wiped.map(|(before, _)| before));
-        let gone = gone.flat_map(|version| open_claims(&version.object));
+        let gone = gone.flat_map(|version| open_claims(&version.object, post.operation));
         let mut claims = post.claims.clone();
         let known: Vec<_> = gone.filter(|claim| !claims.contains(claim)).collect();
         claims.extend(known);
@@ -505,15 +830,16 @@ impl Judge<'_> {
         !claims.is_empty() && claims.iter().all(|(_, id)| requested(id))
     }
 
-    /// The claims of a number that did not end as not sent.
-    fn sent_claims(&self, number: &Number) -> BTreeSet<String> {
+    /// The claims of a number for such a call that did not end as not sent.
+    fn sent_claims(&self, number: &Number, operation: Operation) -> BTreeSet<String> {
         let of_number = |v: &&Version| v.object.spec.phone_number_id == number.id;
         let all = self
             .seen
             .versions
             .iter()
             .filter(of_number)
-            .flat_map(|v| v.object.attempts());
+            .flat_map(|v| v.object.attempts())
+            .filter(|attempt| attempt.operation == operation);
         let (mut claims, mut unsent) = (BTreeSet::new(), BTreeSet::new());
         for attempt in all {
             let known = if attempt.counts() {
@@ -588,11 +914,34 @@ pub fn restless(resources: &[WhatsAppPhoneNumber]) -> Option<&'static str> {
     resources.iter().find_map(unsettled)
 }
 
+/// Why a resource does not know of its number what Graph knows; nothing if it does. A faulty Graph misleads.
+pub fn misled(
+    plan: &Plan,
+    resources: &[WhatsAppPhoneNumber],
+    registered: &BTreeSet<String>,
+) -> Option<&'static str> {
+    let mut observed = resources
+        .iter()
+        .filter(|r| !plan.graph_fails && !r.spec.suspend);
+    observed.find_map(|resource| {
+        let status = resource.status.as_ref()?;
+        let known = (is_registered(status), status.loss.is_some());
+        match (known, registered.contains(&resource.spec.phone_number_id)) {
+            ((true, _), false) => Some("it says Registered of a number that is lost"),
+            ((_, true), true) => Some("it says of a registered number that it is lost"),
+            _ => None,
+        }
+    })
+}
+
 /// Why a resource has not come to rest; nothing if it has.
 fn unsettled(resource: &WhatsAppPhoneNumber) -> Option<&'static str> {
     let Some(status) = &resource.status else {
         return Some("no status");
     };
+    if is_leaving(resource) {
+        return Some("it is still being deleted");
+    }
     if Some(status.observed_generation) != resource.metadata.generation {
         return Some("another generation was observed");
     }
@@ -631,6 +980,31 @@ fn is_wiped(resource: &WhatsAppPhoneNumber) -> bool {
     status.is_none_or(|status| status.observed_generation < 0)
 }
 
+/// Whether a deregister call that ended so is not followed by another one: it was carried out, or will not be.
+fn ends_deregister_calls(reason: Reason) -> bool {
+    let passing = [
+        Reason::NotSent,
+        Reason::OutcomeUnknown,
+        Reason::GraphUnavailable,
+        Reason::GraphUnreachable,
+        Reason::RateLimited,
+    ];
+    !passing.contains(&reason)
+}
+
+/// How many calls of a kind a number has got.
+fn calls(report: &NumberReport, operation: Operation) -> usize {
+    match operation {
+        Operation::Register => report.counts.register_calls,
+        Operation::Deregister => report.counts.deregister_calls,
+    }
+}
+
+/// The place of a version among all that the API server has stored.
+fn number_of(version: &Version) -> Option<u64> {
+    version.object.resource_version()?.parse().ok()
+}
+
 fn succeeded(attempt: &LedgerEntry) -> bool {
     attempt.outcome() == Some(AttemptOutcome::Succeeded)
 }
@@ -641,6 +1015,8 @@ fn is_stalled_by_graph(resource: &WhatsAppPhoneNumber) -> bool {
         Reason::InvalidToken,
         Reason::InvalidBackup,
         Reason::DuplicatePhoneNumber,
+        // What it takes to call for such a number is another check's matter.
+        Reason::RegistrationLost,
     ];
     resource.status.as_ref().is_some_and(|status| {
         let reason = reason_of(status, conditions::STALLED);

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use operator_core::model::definition::{dropped, fullest};
 use testkit::gateway::faults::{Fault, Mix};
-use testkit::simulator::{NumberConfig, Step};
+use testkit::simulator::{NumberConfig, Step, Trigger};
 
 /// One schedule.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub struct Plan {
     pub operators: usize,
     pub leader_elect: bool,
     pub graph_timeout: Duration,
+    /// The calls of a kind that an operator makes by itself for a number: where Graph fails, so few that some numbers meet the limit.
+    pub attempt_limit: usize,
     /// Whether the operators go by a label, which people take off resources and put on again.
     pub selects: bool,
     /// The status field that the API server does not know, until its CRD is upgraded and the operators are restarted.
@@ -38,23 +40,33 @@ pub struct Number {
     pub id: String,
     pub registered_before: bool,
     pub script: Vec<Step>,
+    /// What Graph does from then on when a resource of the number is deleted.
+    pub leaving: Vec<Step>,
 }
 
-/// A resource, and the number and Secret that it names.
+/// A resource, the number and Secret that it names, and its policies at first.
 #[derive(Clone, Debug)]
 pub struct Resource {
     pub name: String,
     pub number: usize,
     pub secret: usize,
+    /// `deletionPolicy: Deregister`.
+    pub deregisters: bool,
+    /// `lossPolicy: Register`.
+    pub recovers: bool,
 }
 
-/// What somebody does, at some moment. Resources and Secrets go by their place.
+/// What somebody does, at some moment. Resources, numbers and Secrets go by their place.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     Create(usize),
     Delete(usize),
-    /// A new generation that no call depends on.
+    /// The other `lossPolicy`: a new generation, on which no call depends unless the number was lost.
     Edit(usize),
+    /// Whether it is to be deregistered when it is deleted; also set while it is being deleted.
+    Deregister(usize, bool),
+    /// A number that is registered is taken off the Cloud API, by somebody else.
+    Lose(usize),
     /// The annotation, with this value.
     Request(usize, u32),
     Suspend(usize, bool),
@@ -75,10 +87,16 @@ pub const LABEL: &str = "schedule";
 /// How many resources a schedule has at most.
 const RESOURCES_MAX: usize = 4;
 
+/// `--deregister-deadline`.
+pub const DEREGISTER_DEADLINE: Duration = Duration::from_secs(8);
+
+/// How much longer a deletion may take on a busy machine.
+const BUSY: Duration = Duration::from_secs(15);
+
 /// How many different PINs there are; the first one is what the Secrets begin and end with.
 const PINS: [&str; 2] = ["902741", "583920"];
 
-/// Graph's errors that a register call may meet.
+/// Graph's errors that a call may meet.
 const CODES: [i64; 14] = [
     1, 2, 4, 10, 100, 190, 131_000, 131_031, 133_004, 133_005, 133_006, 133_008, 133_015, 133_016,
 ];
@@ -127,6 +145,11 @@ impl Plan {
             operators,
             leader_elect,
             graph_timeout: Duration::from_secs(rng.random_range(1..3)),
+            attempt_limit: if graph_fails && rng.random_bool(0.5) {
+                2
+            } else {
+                8
+            },
             mix,
         }
     }
@@ -139,6 +162,9 @@ impl Plan {
             "--retry-base=200ms".to_owned(),
             "--retry-cap=1s".to_owned(),
             "--concurrency=4".to_owned(),
+            format!("--attempt-limit={}", self.attempt_limit),
+            "--observe-interval=1s".to_owned(),
+            format!("--deregister-deadline={}s", DEREGISTER_DEADLINE.as_secs()),
         ];
         if self.selects {
             flags.push(format!("--selector={LABEL}=in"));
@@ -154,6 +180,11 @@ impl Plan {
     /// led to, which is that for the Lease or after failed passes.
     pub fn settles_within(&self) -> Duration {
         Duration::from_secs(if self.leader_elect { 150 } else { 90 })
+    }
+
+    /// How long a deletion may take where the API server is sound: the deadline, and `ttlSeconds` of the claim that may be open then.
+    pub fn leaves_within(&self) -> Duration {
+        DEREGISTER_DEADLINE + 2 * self.graph_timeout + BUSY
     }
 }
 
@@ -180,6 +211,7 @@ impl Number {
             id: format!("70{n}"),
             registered_before: rng.random_bool(0.15),
             script: (0..steps).map(|_| step(rng)).collect(),
+            leaving: (0..steps).map(|_| leaving_step(rng)).collect(),
         }
     }
 
@@ -193,6 +225,22 @@ impl Number {
     }
 }
 
+/// One thing that Graph does wrong before a number is taken off, or when it is.
+fn leaving_step(rng: &mut StdRng) -> Step {
+    let step = match rng.random_range(0..10) {
+        0..2 => read_step(rng),
+        2..4 => json!({"step": "error", "code": CODES.choose(rng)}),
+        // As long as calls are allowed.
+        4 | 5 => json!({"step": "server_error", "times": 20}),
+        _ => call_step(rng),
+    };
+    let step: Step = serde_json::from_value(step).expect("a step");
+    match step.operation {
+        Trigger::Register => step.on_deregister(),
+        Trigger::Read | Trigger::Deregister | Trigger::Any => step,
+    }
+}
+
 /// One thing that Graph does wrong. It does not lag: with a confirm window of a second that may cost a call (docs:
 /// "leave `--confirm-window` at 2 min or more"). And reads have no answers that say nothing, such as `{}` or code 1 with
 /// HTTP 400: "Unknown counts as not registered, on budget" (protocol, "Reading the number").
@@ -200,7 +248,7 @@ fn step(rng: &mut StdRng) -> Step {
     let step = match rng.random_range(0..10) {
         0..3 => read_step(rng),
         3..6 => json!({"step": "error", "code": CODES.choose(rng)}),
-        _ => register_step(rng),
+        _ => call_step(rng),
     };
     serde_json::from_value(step).expect("a step")
 }
@@ -224,7 +272,7 @@ fn read_step(rng: &mut StdRng) -> Value {
     step
 }
 
-fn register_step(rng: &mut StdRng) -> Value {
+fn call_step(rng: &mut StdRng) -> Value {
     let steps = [
         json!({"step": "server_error"}),
         json!({"step": "html"}),
@@ -257,6 +305,8 @@ fn resources(rng: &mut StdRng, twins: bool) -> Vec<Resource> {
             name: format!("r{n}"),
             number,
             secret: rng.random_range(0..2),
+            deregisters: rng.random_bool(0.5),
+            recovers: rng.random_bool(0.5),
         }
     });
     resources.collect()
@@ -265,6 +315,7 @@ fn resources(rng: &mut StdRng, twins: bool) -> Vec<Resource> {
 /// A field that a decision relies on.
 fn unknown_field(rng: &mut StdRng) -> String {
     let nested = [
+        "attempts.operation",
         "attempts.request",
         "attempts.seen",
         "attempts.count",
@@ -289,6 +340,7 @@ fn actions(rng: &mut StdRng, resources: &[Resource], selects: bool, wipes: bool)
     let mut actions = Vec::new();
     let (mut there, mut suspended) = (vec![false; resources.len()], vec![false; resources.len()]);
     let mut out = vec![false; resources.len()];
+    let mut leaving = vec![false; resources.len()];
     // A status that another writer changed is looked at once a minute: a second wipe would take that long.
     let mut wiped = vec![!wipes; resources.len()];
     let mut requests = rng
@@ -301,11 +353,15 @@ fn actions(rng: &mut StdRng, resources: &[Resource], selects: bool, wipes: bool)
         actions.push(Action::Create(n));
         *there = true;
     }
-    for _ in 0..rng.random_range(0..9) {
+    for _ in 0..rng.random_range(0..11) {
         let n = rng.random_range(0..resources.len());
         let secret = rng.random_range(0..2);
-        let action = match rng.random_range(0..13) {
+        let action = match rng.random_range(0..18) {
+            0..4 if leaving[n] => Action::Deregister(n, false),
+            4 if leaving[n] && !wiped[n] => Action::Wipe(n),
             _ if !there[n] => Action::Create(n),
+            // Whoever does not look after it does not let it go either.
+            0 | 1 if out[n] => Action::Label(n, true),
             0 | 1 => Action::Delete(n),
             2 | 3 => Action::Edit(n),
             4 => Action::Suspend(n, !suspended[n]),
@@ -317,11 +373,15 @@ fn actions(rng: &mut StdRng, resources: &[Resource], selects: bool, wipes: bool)
             8 => Action::Secret(secret, rng.random_range(1..4)),
             9 | 10 if selects => Action::Label(n, out[n]),
             11 | 12 if !wiped[n] => Action::Wipe(n),
+            13..16 => Action::Lose(resources[n].number),
+            16 => Action::Deregister(n, rng.random_bool(0.5)),
             _ => Action::Edit(n),
         };
         match action {
-            Action::Create(_) => (there[n], suspended[n], out[n]) = (true, false, false),
-            Action::Delete(_) => (there[n], suspended[n]) = (false, false),
+            Action::Create(_) => {
+                (there[n], leaving[n], suspended[n], out[n]) = (true, false, false, false);
+            }
+            Action::Delete(_) => (there[n], leaving[n], suspended[n]) = (false, true, false),
             Action::Suspend(_, now) => suspended[n] = now,
             Action::Label(_, on) => out[n] = !on,
             Action::Wipe(_) => wiped[n] = true,

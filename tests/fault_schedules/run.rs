@@ -1,26 +1,27 @@
 //! One schedule, from its plan to its evidence.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::events::v1::Event;
 use kube::ResourceExt;
-use kube::api::{DeleteParams, ListParams};
-use operator_core::api::WhatsAppPhoneNumber;
-use serde_json::json;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::runtime::wait::await_condition;
+use operator_core::api::{DeletionPolicy, LossPolicy, WhatsAppPhoneNumber};
+use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::observer::{Observed, Observer};
-use super::oracle::{Evidence, restless};
+use super::oracle::{Evidence, misled, restless};
 use super::plan::{Action, LABEL, Plan, pin, token};
 use testkit::bed::{Bed, Gates};
 use testkit::control_plane::ControlPlane;
 use testkit::gateway::faults::{Crash, Fault, Faults};
 use testkit::operator::Operator;
-use testkit::simulator::Counts;
+use testkit::simulator::{Counts, NumberConfig, NumberReport};
 
 /// What came of a schedule.
 pub struct Outcome {
@@ -59,6 +60,9 @@ const BETWEEN_ACTIONS: u64 = 8;
 
 /// How long they wait at most if no request comes.
 const PATIENCE: Duration = Duration::from_millis(300);
+
+/// How long whoever takes a number off waits for it to be registered.
+const LOST_WITHIN: Duration = Duration::from_secs(1);
 
 /// How often the resources are looked at while they settle.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -133,13 +137,14 @@ impl Run {
             fleet.set_out(self).await;
         }
         violations.extend(self.settle().await.err());
+        let (last, registered) = (self.resources().await, self.registered());
+        let rested = Instant::now();
+        match self.leave().await {
+            Ok(()) => self.observer.until_gone(&last).await,
+            Err(why) => violations.push(why),
+        }
         violations.extend(fleet.come_home().await);
         let logs = fleet.logs;
-        let last = self.resources().await;
-        for resource in &last {
-            let version = resource.resource_version().unwrap_or_default();
-            self.observer.until(&version).await;
-        }
         let events = self.bed.api::<Event>().list(&ListParams::default()).await;
         let numbers = self.plan.numbers.iter();
         let evidence = Evidence {
@@ -148,6 +153,8 @@ impl Run {
                 .map(|number| self.bed.simulator.number(&number.id))
                 .collect(),
             last,
+            registered,
+            rested,
             logs,
             events: events.expect("the events").items,
             faults_ended,
@@ -182,23 +189,30 @@ impl Run {
         let secret = |n: &usize| format!("s{n}");
         match action {
             Action::Create(n) => self.create(*n).await,
-            Action::Delete(n) => self.bed.delete(name(n)).await,
+            Action::Delete(n) => {
+                self.graph_changes_its_ways(self.plan.resources[*n].number);
+                self.bed.delete(name(n)).await;
+            }
             Action::Edit(n) => {
-                let policy = self.bed.get(name(n)).await.spec.loss_policy;
-                let policy = match serde_json::to_value(policy) {
-                    Ok(policy) if policy == "Register" => "Report",
-                    _ => "Register",
-                };
-                let patch = json!({"spec": {"lossPolicy": policy}});
+                let recovers = self.bed.get(name(n)).await.spec.loss_policy == LossPolicy::Register;
+                let patch = json!({"spec": {"lossPolicy": loss_policy(!recovers)}});
                 self.bed.patch(name(n), patch).await;
             }
+            Action::Deregister(n, on) => {
+                let patch = json!({"spec": {"deletionPolicy": deletion_policy(*on)}});
+                self.patch_if_there(name(n), patch, None).await;
+            }
+            Action::Lose(number) => self.lose(&self.plan.numbers[*number].id).await,
             Action::Request(n, value) => self.bed.request(name(n), &value.to_string()).await,
             Action::Suspend(n, suspend) => {
                 let patch = json!({"spec": {"suspend": suspend}});
                 self.bed.patch(name(n), patch).await;
             }
             Action::Label(n, on) => self.label(name(n), *on).await,
-            Action::Wipe(n) => self.bed.patch_status(name(n), json!(null)).await,
+            Action::Wipe(n) => {
+                let patch = json!({"status": null});
+                self.patch_if_there(name(n), patch, Some("status")).await;
+            }
             Action::BreakSecret(n) => self.write_secret(&secret(n), &token(0), "12").await,
             Action::Secret(n, generation) => {
                 let (token, pin) = (token(*generation), pin(*generation));
@@ -212,12 +226,23 @@ impl Run {
         }
     }
 
+    /// Creates a resource, once an earlier one of its name is gone.
     async fn create(&self, n: usize) {
         let resource = &self.plan.resources[n];
+        let gone = await_condition(self.bed.numbers(), &resource.name, |r: Option<&_>| {
+            r.is_none()
+        });
+        let gone = tokio::time::timeout(self.plan.settles_within(), gone).await;
+        gone.expect("it goes in time").expect("a watch");
         let secret = format!("s{}", resource.secret);
-        let names = json!({"tokenSecretRef": {"name": secret}, "pinSecretRef": {"name": secret}});
+        let more = json!({
+            "tokenSecretRef": {"name": secret},
+            "pinSecretRef": {"name": secret},
+            "deletionPolicy": deletion_policy(resource.deregisters),
+            "lossPolicy": loss_policy(resource.recovers),
+        });
         let number = &self.plan.numbers[resource.number].id;
-        self.bed.declare_with(&resource.name, number, names).await;
+        self.bed.declare_with(&resource.name, number, more).await;
         if self.plan.selects {
             self.label(&resource.name, true).await;
         }
@@ -235,6 +260,43 @@ impl Run {
         self.bed.secret(name, &data).await;
     }
 
+    /// Merges a patch into a resource that may be gone, or into its status.
+    async fn patch_if_there(&self, name: &str, patch: Value, subresource: Option<&str>) {
+        let (numbers, params) = (self.bed.numbers(), PatchParams::default());
+        let patch = Patch::Merge(patch);
+        let patched = match subresource {
+            Some(subresource) => {
+                let patched = numbers.patch_subresource(subresource, name, &params, &patch);
+                patched.await
+            }
+            None => numbers.patch(name, &params, &patch).await,
+        };
+        match patched {
+            Err(kube::Error::Api(status)) if status.is_not_found() => {}
+            patched => drop(patched.expect("a patch")),
+        }
+    }
+
+    /// Takes a number off once it is registered, if that is soon.
+    async fn lose(&self, number: &str) {
+        let is_registered = |report: &NumberReport| report.state.registered;
+        let simulator = &self.bed.simulator;
+        let registered = simulator.until_within(number, LOST_WITHIN, is_registered);
+        if registered.await.is_ok() {
+            simulator.set(number, NumberConfig::fresh().status("DISCONNECTED"));
+        }
+    }
+
+    /// Graph does from now on what it does to a number that is taken off.
+    fn graph_changes_its_ways(&self, number: usize) {
+        let number = &self.plan.numbers[number];
+        if self.plan.graph_fails {
+            self.bed
+                .simulator
+                .script(&number.id, number.leaving.clone());
+        }
+    }
+
     /// The API server's version of now.
     async fn version(&self) -> u64 {
         let list = self.bed.numbers().list(&ListParams::default()).await;
@@ -242,6 +304,13 @@ impl Run {
         version
             .and_then(|version| version.parse().ok())
             .expect("a version")
+    }
+
+    /// The IDs of the numbers that Graph has registered.
+    fn registered(&self) -> BTreeSet<String> {
+        let all = self.bed.simulator.all().into_iter();
+        let registered = all.filter(|report| report.state.registered);
+        registered.map(|report| report.id).collect()
     }
 
     async fn resources(&self) -> Vec<WhatsAppPhoneNumber> {
@@ -254,7 +323,8 @@ impl Run {
         let deadline = Instant::now() + self.plan.settles_within();
         while Instant::now() < deadline {
             let before = self.resources().await;
-            if restless(&before).is_some() {
+            let misled = || misled(&self.plan, &before, &self.registered());
+            if restless(&before).or_else(misled).is_some() {
                 tokio::time::sleep(LOOK_EVERY).await;
                 continue;
             }
@@ -272,8 +342,50 @@ impl Run {
         Err("I5: nothing has come to rest".to_owned())
     }
 
+    /// Deletes every resource, of each number one after the others. The API server is sound by now, so that each goes in time.
+    async fn leave(&self) -> Result<(), String> {
+        for number in 0..self.plan.numbers.len() {
+            self.graph_changes_its_ways(number);
+        }
+        let named = |r: &WhatsAppPhoneNumber| (r.spec.phone_number_id.clone(), r.name_any());
+        let last: BTreeMap<String, String> = self.resources().await.iter().map(named).collect();
+        let stays = |r: &WhatsAppPhoneNumber| last.values().any(|name| *name == r.name_any());
+        self.delete_all_but(stays).await?;
+        self.delete_all_but(|_| false).await
+    }
+
+    async fn delete_all_but(
+        &self,
+        stays: impl Fn(&WhatsAppPhoneNumber) -> bool,
+    ) -> Result<(), String> {
+        let going = |resources: Vec<WhatsAppPhoneNumber>| -> Vec<String> {
+            let going = resources.iter().filter(|resource| !stays(resource));
+            going.map(ResourceExt::name_any).collect()
+        };
+        for name in going(self.resources().await) {
+            self.bed.delete(&name).await;
+        }
+        let deadline = Instant::now() + self.plan.leaves_within();
+        loop {
+            let left = going(self.resources().await);
+            if left.is_empty() {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(format!("I5: {left:?} do not go"));
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// The calls to Graph so far, but for reads: registered numbers are observed all the time.
     fn calls(&self) -> Counts {
-        self.bed.simulator.totals().counts
+        let counts = self.bed.simulator.totals().counts;
+        Counts {
+            reads: 0,
+            max_concurrent: 0,
+            ..counts
+        }
     }
 
     /// Starts an operator and waits until it runs, not until it has come to anything.
@@ -286,6 +398,22 @@ impl Run {
         let operator = self.gates.launch(&self.bed, &flags);
         operator.until_logged("Started").await;
         operator
+    }
+}
+
+fn deletion_policy(deregisters: bool) -> DeletionPolicy {
+    if deregisters {
+        DeletionPolicy::Deregister
+    } else {
+        DeletionPolicy::Retain
+    }
+}
+
+fn loss_policy(recovers: bool) -> LossPolicy {
+    if recovers {
+        LossPolicy::Register
+    } else {
+        LossPolicy::Report
     }
 }
 

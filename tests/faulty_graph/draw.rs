@@ -86,14 +86,15 @@ fn scenario(seed: u64, place: usize) -> Scenario {
     };
     // Some numbers meet no fault at all.
     if !dice.random_bool(0.06) {
-        scenario.script = script(&mut dice, &scenario);
+        scenario.script = script(&mut dice, &scenario, &[Trigger::Read, Trigger::Register]);
     }
     scenario
 }
 
-fn script(dice: &mut StdRng, scenario: &Scenario) -> Vec<Step> {
+/// Steps for each of these operations.
+pub fn script(dice: &mut StdRng, scenario: &Scenario, operations: &[Trigger]) -> Vec<Step> {
     let mut steps = Vec::new();
-    for operation in [Trigger::Read, Trigger::Register] {
+    for operation in operations.iter().copied() {
         // Each of these keeps the number waiting for seconds: one is enough.
         let mut lingers = false;
         for _ in 0..dice.random_range(0..=STEPS) {
@@ -118,9 +119,9 @@ fn step(dice: &mut StdRng, scenario: &Scenario, operation: Trigger) -> Step {
         let answer = meaning::of_action(action, scenario.late);
         retried || answer.is_some_and(|answer| answer.is_unclear())
     };
-    // Half of the register calls end with what is tried again: else few numbers would get far.
+    // Half of the calls end with what is tried again: else few numbers would get far.
     let again: Vec<&Action> = prototypes.iter().filter(goes_on).collect();
-    let action = match operation == Trigger::Register && dice.random() {
+    let action = match operation != Trigger::Read && dice.random() {
         true => vary(again.choose(dice).expect("an action"), dice, scenario),
         false => vary(prototypes.choose(dice).expect("an action"), dice, scenario),
     };

@@ -43,6 +43,21 @@ pub enum Said {
     },
 }
 
+/// What came of a deregister call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Departure {
+    /// The number is off.
+    Done,
+    /// It may be: a read tells.
+    Unknown,
+    /// Graph will not, or the number is off already: a read tells. Where it is registered, people have to go on.
+    Refused,
+    /// Another call may follow.
+    Again,
+    /// Not in the next 72 hours.
+    Blocked,
+}
+
 /// The reason for each code.
 const CODES: &[(Reason, &[i64])] = &[
     (Reason::TokenRejected, &[0, 102, 104, 190]),
@@ -208,6 +223,27 @@ impl Answer {
             Reason::OutcomeUnknown | Reason::RegistrationRejected
         );
         unknown || server_fault && reason != Reason::RegistrationSucceeded
+    }
+
+    /// What it means as the answer to a deregister call (protocol, "Observing and leaving").
+    pub fn of_deregister(&self) -> Departure {
+        match self.of_register() {
+            Reason::RegistrationSucceeded => Departure::Done,
+            Reason::OutcomeUnknown => Departure::Unknown,
+            Reason::RateLimited | Reason::GraphUnavailable => Departure::Again,
+            Reason::RegistrationBlocked => Departure::Blocked,
+            _ => Departure::Refused,
+        }
+    }
+
+    /// Whether a deregister call that is answered so may have acted.
+    pub fn leaves_doubt(&self) -> bool {
+        let server_fault = matches!(self, Self::Said(500.., _));
+        match self.of_deregister() {
+            Departure::Done => false,
+            Departure::Unknown | Departure::Refused => true,
+            Departure::Again | Departure::Blocked => server_fault,
+        }
     }
 
     /// Whether it is the 422 that is settled by a read: it may mean "registered already".

@@ -7,7 +7,7 @@ use operator_core::api::Reason;
 use operator_core::graph::RegistrationState;
 
 use super::draw;
-use super::meaning::{self, Answer, Said};
+use super::meaning::{self, Answer, Departure, Said};
 use super::scenario::{Scenario, Start};
 use testkit::simulator::{Action, LogEntry, NumberReport, Operation, Script, Step};
 
@@ -15,6 +15,8 @@ use testkit::simulator::{Action, LogEntry, NumberReport, Operation, Script, Step
 #[derive(Clone, Debug)]
 pub struct Call {
     pub operation: Operation,
+    /// Whether it is the read that informs and decides nothing.
+    pub is_optional: bool,
     pub time: Timestamp,
     pub step: Option<Step>,
     pub answer: Answer,
@@ -34,6 +36,7 @@ pub fn of(scenario: &Scenario, report: &NumberReport) -> Vec<Call> {
         });
         Call {
             operation: entry.operation,
+            is_optional: is_optional(entry),
             time: entry.time,
             answer: answer(scenario, entry, step.as_ref()),
             shown_time: entry.acted_time.map(|time| time + lag(step.as_ref())),
@@ -41,6 +44,12 @@ pub fn of(scenario: &Scenario, report: &NumberReport) -> Vec<Call> {
         }
     };
     report.log.iter().map(call).collect()
+}
+
+/// Whether a call is the read that informs and decides nothing.
+pub fn is_optional(entry: &LogEntry) -> bool {
+    let fields = entry.fields.iter().flatten();
+    fields.into_iter().any(|field| field == "is_on_biz_app")
 }
 
 fn lag(step: Option<&Step>) -> Duration {
@@ -105,7 +114,7 @@ fn outcome(line: &str) -> Option<&str> {
             && line.contains(&format!("\"target\":\"whatsapp_operator::{target}\""))
     };
     let read = is("DEBUG", "reconcile::driver");
-    let post = is("INFO", "reconcile::call");
+    let post = is("INFO", "reconcile::host");
     let sent = message.starts_with("no answer from") || message.starts_with("Graph answered HTTP");
     ((read || post) && sent).then_some(message)
 }
@@ -118,9 +127,15 @@ impl Call {
         self.operation == Operation::Register
     }
 
-    /// What a read said; nothing for a register call.
+    /// Whether it is a deregister call.
+    pub fn is_deregister(&self) -> bool {
+        self.operation == Operation::Deregister
+    }
+
+    /// What a read said of the number; nothing for any other call.
     pub fn read_state(&self) -> Option<RegistrationState> {
-        (!self.is_post()).then(|| self.answer.of_read())
+        let decides = self.operation == Operation::Read && !self.is_optional;
+        decides.then(|| self.answer.of_read())
     }
 
     /// How a register call ended; nothing for a read.
@@ -128,10 +143,26 @@ impl Call {
         self.is_post().then(|| self.answer.of_register())
     }
 
+    /// What came of a deregister call; nothing for any other.
+    pub fn departure(&self) -> Option<Departure> {
+        self.is_deregister().then(|| self.answer.of_deregister())
+    }
+
     /// Whether it met a rate limit.
     pub fn is_limited(&self) -> bool {
-        self.reason() == Some(Reason::RateLimited)
-            || self.read_state() == Some(RegistrationState::Wait(Reason::RateLimited))
+        let reason = match self.operation {
+            Operation::Read => self.answer.of_read(),
+            Operation::Register | Operation::Deregister => {
+                RegistrationState::Wait(self.answer.of_register())
+            }
+        };
+        reason == RegistrationState::Wait(Reason::RateLimited)
+    }
+
+    /// Whether its headers say that the token's limit is used up.
+    pub fn is_busy(&self) -> bool {
+        let action = self.step.as_ref().map(|step| &step.action);
+        matches!(action, Some(Action::RateLimited { .. }))
     }
 
     /// For how long the answer asked not to be called.

@@ -119,10 +119,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Whether the API server left a write for a number unanswered or took it late: then the pass is made again.
     fn lost_writes(&self, scenario: &Scenario) -> bool {
-        let lost = |line: &&str| line.contains("no answer from the API server");
-        self.lines_about(scenario).iter().any(lost)
+        lost_writes(self.lines_about(scenario))
     }
 
     fn sharing_token(&self, scenario: &Scenario) -> impl Iterator<Item = &Scenario> {
@@ -224,8 +222,14 @@ impl<'a> Run<'a> {
     }
 }
 
+/// Whether the API server left a write for a number unanswered or took it late: then the pass is made again.
+pub fn lost_writes(lines: &[&str]) -> bool {
+    let lost = |line: &&str| line.contains("no answer from the API server");
+    lines.iter().any(lost)
+}
+
 /// How often each kind of step was met.
-fn steps<'b>(calls: impl Iterator<Item = &'b Call>) -> BTreeMap<String, usize> {
+pub fn steps<'b>(calls: impl Iterator<Item = &'b Call>) -> BTreeMap<String, usize> {
     let mut kinds = BTreeMap::new();
     for step in calls.filter_map(|call| call.step.as_ref()) {
         *kinds.entry(step.action.name()).or_default() += 1;
@@ -233,7 +237,8 @@ fn steps<'b>(calls: impl Iterator<Item = &'b Call>) -> BTreeMap<String, usize> {
     kinds
 }
 
-fn by_number(log: &str) -> BTreeMap<&str, Vec<&str>> {
+/// The lines of a log by the name of their number.
+pub fn by_number(log: &str) -> BTreeMap<&str, Vec<&str>> {
     let mut lines: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for line in log.lines() {
         let rest = line.split_once("\"resource\":\"").map(|(_, rest)| rest);

@@ -80,7 +80,7 @@ const CODES: [u16; 8] = [429, 500, 503, 504, 404, 404, 409, 409];
 /// The first so many of them are not about conflicts.
 const NO_CONFLICTS: usize = 6;
 
-/// No more register calls of a number than this are lost before they act: each costs an attempt.
+/// No more calls of a kind for a number than this are lost before they act: each costs an attempt.
 const LOST_CALLS_MAX: u64 = 3;
 
 /// How often each fault happens.
@@ -369,15 +369,13 @@ fn name(request: &Request) -> String {
 /// How much more often a kind of request has a fault: crashes come where they hurt. Graph itself answers as it does;
 /// only the way there is at fault.
 fn factor(fault: Fault, kind: Kind, nth: u64) -> u32 {
-    let to_graph = matches!(kind, Kind::GraphRead | Kind::GraphRegister);
+    let acts = matches!(kind, Kind::GraphRegister | Kind::GraphDeregister);
     match (fault, kind) {
         (_, Kind::Other) => 0,
-        (Fault::Refuse | Fault::Lie, _) if to_graph => 0,
-        (Fault::LoseRequest, Kind::GraphRegister) if nth > LOST_CALLS_MAX => 0,
-        (
-            Fault::CrashBefore | Fault::CrashAfter,
-            Kind::Claim | Kind::Record | Kind::GraphRegister,
-        ) => 5,
+        (Fault::Refuse | Fault::Lie, _) if acts || kind == Kind::GraphRead => 0,
+        (Fault::LoseRequest, _) if acts && nth > LOST_CALLS_MAX => 0,
+        (Fault::CrashBefore | Fault::CrashAfter, Kind::Claim | Kind::Record | Kind::Finalizer) => 5,
+        (Fault::CrashBefore | Fault::CrashAfter, _) if acts => 5,
         _ => 1,
     }
 }
@@ -388,6 +386,9 @@ fn with_code(fault: Fault, code: u16) -> Fault {
 }
 
 fn code(kind: Kind, rng: &mut StdRng) -> u16 {
-    let writes = matches!(kind, Kind::Claim | Kind::Record | Kind::Status);
+    let writes = matches!(
+        kind,
+        Kind::Claim | Kind::Record | Kind::Status | Kind::Finalizer
+    );
     CODES[rng.random_range(0..if writes { CODES.len() } else { NO_CONFLICTS })]
 }

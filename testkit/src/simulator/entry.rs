@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::config::Defaults;
-use super::contract::{Call, Operation, Target};
+use super::contract::{Call, Operation, Request, Target};
 use super::graph_error::GraphError;
 use super::number::Number;
 use super::plan::Plan;
@@ -64,6 +64,7 @@ impl Entry {
         self.log.push(LogEntry {
             time: now,
             operation: target.operation,
+            fields: None,
             attempt: *count,
             version: target.version.clone(),
             user_agent: user_agent.map(|value| String::from_utf8_lossy(value.as_bytes()).into()),
@@ -103,6 +104,9 @@ impl Entry {
         };
         self.counts.violations += usize::from(call.is_err());
         let call = call.as_ref().map_err(Clone::clone)?;
+        if let (Some(entry), Request::Read(fields)) = (self.log.last_mut(), &call.request) {
+            entry.fields.clone_from(fields);
+        }
         self.number.authenticate(call, defaults)?;
         if !self.number.exists {
             let method = if operation == Operation::Read {

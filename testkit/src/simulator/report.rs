@@ -88,6 +88,8 @@ pub struct LogEntry {
     pub time: Timestamp,
     /// What was asked.
     pub operation: Operation,
+    /// The fields that a read asked for, if it named any.
+    pub fields: Option<Vec<String>>,
     /// Which call of this operation on this number it was, from 1.
     pub attempt: usize,
     /// The Graph version asked for.
