@@ -236,6 +236,7 @@ async fn fates(seed: u64) -> Vec<Before> {
     let mix = Mix::all().longest(Duration::from_millis(11));
     let (faults, _) = Faults::new(seed, mix);
     let request = Request {
+        id: 0,
         kind: Kind::Status,
         about: "same".to_owned(),
         body: serde_json::Value::Null,

@@ -13,7 +13,8 @@ const END: &str = "<!-- every_step: end -->";
 /// What became of the faults at one step.
 pub struct Row {
     pub step: Step,
-    pub outcomes: Vec<Outcome>,
+    /// By the scenario's faults; none for one that is not tried at this step.
+    pub outcomes: Vec<Option<Outcome>>,
 }
 
 /// A table of one scenario.
@@ -30,7 +31,7 @@ pub fn table(scenario: Scenario, whole: &Outcome, rows: &[Row]) -> String {
         let cells: String = row
             .outcomes
             .iter()
-            .map(|o| format!(" {} |", cell(o)))
+            .map(|o| format!(" {} |", o.as_ref().map_or("–".to_owned(), cell)))
             .collect();
         text.push_str(&format!("| {} |{cells}\n", row.step));
     }
@@ -47,7 +48,7 @@ fn title(fault: Fault) -> &'static str {
 }
 
 fn cell(outcome: &Outcome) -> String {
-    format!("{}, `{}`", outcome.calls, outcome.ends)
+    format!("{}, {}", outcome.calls, outcome.ends)
 }
 
 /// Compares the tables with the documentation, or writes them there.

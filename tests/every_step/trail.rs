@@ -15,15 +15,15 @@ use testkit::gateway::{After, Before, Conduct, Kind, Request, Side};
 /// A place between two things that the operator does: each Kubernetes write and each Graph call has some.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Step {
-    kind: Kind,
-    moment: Moment,
+    pub kind: Kind,
+    pub moment: Moment,
     /// Which one of its kind it is, from 1.
     nth: usize,
 }
 
 /// Where in a request a step is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Moment {
+pub enum Moment {
     /// Graph has accepted the connection; nothing was read from it.
     Connected,
     /// The server has not seen the request.
@@ -47,7 +47,11 @@ pub struct Trail {
 #[derive(Default)]
 struct State {
     begun: bool,
+    /// The claims that were answered, also before what counts.
+    claims: usize,
     counts: HashMap<Kind, usize>,
+    /// Which one of its kind a request is, by what it is and its number at its gate.
+    asked: HashMap<(Kind, u64), usize>,
     steps: Vec<Step>,
 }
 
@@ -89,6 +93,11 @@ impl Trail {
         }
     }
 
+    /// How many claims the API server has answered.
+    pub fn claims(&self) -> usize {
+        self.state().claims
+    }
+
     /// The steps so far, in their order; events have none, so they come last.
     pub fn steps(&self) -> Vec<Step> {
         let steps = self.state().steps.clone();
@@ -97,17 +106,18 @@ impl Trail {
         [others, events].concat()
     }
 
-    /// Takes down a step; does the deed if it is the one. Whether the request goes on.
-    async fn pass_by(&self, kind: Kind, moment: Moment) -> bool {
+    /// Takes down a step, of a request by its number; does the deed if it is the one. Whether the request goes on.
+    async fn pass_by(&self, kind: Kind, moment: Moment, id: u64) -> bool {
         let step = {
             let mut state = self.state();
+            let claimed = (kind, moment) == (Kind::Claim, Moment::After);
+            state.claims += usize::from(claimed);
             if !state.begun || !is_step(kind) {
                 return true;
             }
-            let nth = state.counts.entry(kind).or_default();
-            // What was done is what came last.
-            *nth += usize::from(moment != Moment::After);
-            let nth = *nth;
+            let Some(nth) = state.place(kind, moment, id) else {
+                return true;
+            };
             let step = Step { kind, moment, nth };
             state.steps.push(step);
             step
@@ -130,6 +140,19 @@ impl Trail {
     }
 }
 
+impl State {
+    /// Which one of its kind a request is; none if it came before what counts.
+    fn place(&mut self, kind: Kind, moment: Moment, id: u64) -> Option<usize> {
+        if moment == Moment::After {
+            return self.asked.remove(&(kind, id));
+        }
+        let nth = self.counts.entry(kind).or_default();
+        *nth += 1;
+        self.asked.insert((kind, id), *nth);
+        Some(*nth)
+    }
+}
+
 /// Whether a request changes anything outside, or is a call to Graph.
 fn is_step(kind: Kind) -> bool {
     !matches!(
@@ -149,19 +172,26 @@ impl Conduct for Trail {
             return ready(true).boxed();
         }
         // Which call it is for shows when it was read; until then it is the next one.
-        self.pass_by(Kind::GraphCall, Moment::Connected).boxed()
+        self.pass_by(Kind::GraphCall, Moment::Connected, 0).boxed()
     }
 
     fn before<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Before> {
-        let passed = self.pass_by(request.kind, Moment::Before);
+        let passed = self.pass_by(request.kind, Moment::Before, request.id);
         let passed = passed.map(|on| if on { Before::Pass } else { Before::Lose });
         passed.boxed()
     }
 
     fn after<'a>(&'a self, request: &'a Request, _: StatusCode) -> BoxFuture<'a, After> {
-        let passed = self.pass_by(request.kind, Moment::After);
+        let passed = self.pass_by(request.kind, Moment::After, request.id);
         let passed = passed.map(|on| if on { After::Answer } else { After::Lose });
         passed.boxed()
+    }
+}
+
+impl Step {
+    /// Whether it is one of a later read than this one.
+    pub fn is_beyond(&self, read: usize) -> bool {
+        matches!(self.kind, Kind::GraphRead | Kind::GraphCall) && self.nth > read
     }
 }
 
@@ -175,11 +205,16 @@ impl fmt::Display for Step {
             Kind::Event => "event",
             Kind::GraphRead => "read",
             Kind::GraphRegister => "register call",
+            Kind::GraphDeregister => "deregister call",
+            Kind::Finalizer => "finalizer",
             Kind::GraphCall => "call to Graph",
             Kind::ListRivals => "list of the number's resources",
             _ => "request",
         };
-        let call = matches!(kind, Kind::GraphRead | Kind::GraphRegister);
+        let call = matches!(
+            kind,
+            Kind::GraphRead | Kind::GraphRegister | Kind::GraphDeregister | Kind::ListRivals
+        );
         let place = match self.moment {
             Moment::Connected => "connected, not sent",
             Moment::Before if call => "sent, not done",

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use axum::body::Bytes;
@@ -12,6 +13,8 @@ use serde_json::Value;
 /// A request of the operator's.
 #[derive(Clone, Debug)]
 pub struct Request {
+    /// Which one of its gate it is.
+    pub id: u64,
     /// What it is.
     pub kind: Kind,
     /// The name of the object that it is about, or the phone number ID; empty where it is about many.
@@ -66,6 +69,7 @@ impl fmt::Display for Kind {
 /// The claims that were seen, as a later write of the status still holds them.
 #[derive(Default)]
 pub struct Memory {
+    requests: AtomicU64,
     seen: Mutex<Seen>,
 }
 
@@ -110,7 +114,12 @@ impl Memory {
             _ => (Kind::Other, ""),
         };
         let about = about.to_owned();
-        Request { kind, about, body }
+        Request {
+            id: self.requests.fetch_add(1, Ordering::SeqCst),
+            kind,
+            about,
+            body,
+        }
     }
 
     /// What a write of the status is: its entries tell.
