@@ -1,7 +1,7 @@
 //! The end of a resource with `deletionPolicy: Deregister`, on a real API server: deregister calls are counted.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::future::{BoxFuture, FutureExt, ready};
@@ -9,9 +9,9 @@ use futures::{StreamExt, stream};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DeleteParams, ListParams};
 use kube::runtime::wait::await_condition;
-use kube::{Api, CustomResourceExt};
+use kube::{Api, Client, CustomResourceExt};
 use operator_core::api::{WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus, conditions};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use testkit::bed::{Bed, DEADLINE, is};
 use testkit::from_environment;
@@ -351,12 +351,21 @@ async fn the_crd_that_is_deleted_takes_no_number_off() {
     bed.secrets().await;
     let _operator = bed.operator(SOON).await;
     registered(&bed, "swept", "4213").await;
-    let client = control_plane.client().await.expect("a client");
+    delete_definition(bed.client.clone()).await;
+    until_definition_gone(&bed).await;
+    assert_eq!(deregisters(&bed, "4213"), 0);
+}
+
+async fn delete_definition(client: Client) {
     let definitions: Api<CustomResourceDefinition> = Api::all(client);
     definitions
         .delete(WhatsAppPhoneNumber::crd_name(), &DeleteParams::default())
         .await
         .expect("deleted");
+}
+
+async fn until_definition_gone(bed: &Bed) {
+    let definitions: Api<CustomResourceDefinition> = Api::all(bed.client.clone());
     let deadline = Instant::now() + DEADLINE;
     while definitions
         .get_opt(WhatsAppPhoneNumber::crd_name())
@@ -367,5 +376,163 @@ async fn the_crd_that_is_deleted_takes_no_number_off() {
         assert!(Instant::now() < deadline, "the CRD is still there");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    assert_eq!(deregisters(&bed, "4213"), 0);
+}
+
+/// Has something happen just before a request of the operator's is done, once; keeps what became of claims.
+struct Meanwhile {
+    when: fn(&Request) -> bool,
+    happens: Mutex<Option<BoxFuture<'static, ()>>>,
+    outcomes: Mutex<Vec<Value>>,
+}
+
+impl Meanwhile {
+    fn new(
+        when: fn(&Request) -> bool,
+        happens: impl Future<Output = ()> + Send + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            when,
+            happens: Mutex::new(Some(happens.boxed())),
+            outcomes: Mutex::default(),
+        })
+    }
+
+    /// What became of the claims, and whether it has happened.
+    fn outcomes(&self) -> (Vec<Value>, bool) {
+        let left = self.happens.lock().expect("the event").is_some();
+        let outcomes = self.outcomes.lock().expect("the outcomes");
+        (outcomes.clone(), !left)
+    }
+}
+
+impl Conduct for Meanwhile {
+    fn before<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Before> {
+        if request.kind == Kind::Record {
+            let outcome = request.body["status"]["attempts"][0]["outcome"].clone();
+            self.outcomes.lock().expect("the outcomes").push(outcome);
+        }
+        let mut happens = self.happens.lock().expect("the event");
+        let happens = if (self.when)(request) {
+            happens.take()
+        } else {
+            None
+        };
+        async move {
+            if let Some(happens) = happens {
+                happens.await;
+            }
+            Before::Pass
+        }
+        .boxed()
+    }
+}
+
+fn claims_deregister(request: &Request) -> bool {
+    let operation = &request.body["status"]["attempts"][0]["operation"];
+    request.kind == Kind::Claim && operation == "Deregister"
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resource_that_comes_while_the_call_is_claimed_keeps_its_number() {
+    let (bed, second) = (Bed::new().await, Bed::new().await);
+    bed.secrets().await;
+    let namespaces = format!("--watch-namespace={},{}", bed.namespace, second.namespace);
+    let comes = async move {
+        second.declare("coming", "4215").await;
+    };
+    let conduct = Meanwhile::new(claims_deregister, comes);
+    let gates = bed.gates(Arc::clone(&conduct) as _).await;
+    let _operator = gates.operator(&bed, &[SOON[0], SOON[1], &namespaces]).await;
+    registered(&bed, "leaving", "4215").await;
+    bed.delete("leaving").await;
+    until_gone(&bed, "leaving").await;
+    bed.until_event("leaving", "LeftRegistered").await;
+    let outcomes = vec![json!("Succeeded"), json!("NotSent")];
+    assert_eq!(conduct.outcomes(), (outcomes, true));
+    assert_eq!(deregisters(&bed, "4215"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_crd_that_is_deleted_while_the_call_is_claimed_takes_no_number_off() {
+    let control_plane = start_with_crd().await.expect("a control plane");
+    let control_plane: &'static ControlPlane = Box::leak(Box::new(control_plane));
+    let bed = Bed::on(control_plane).await;
+    bed.secrets().await;
+    let conduct = Meanwhile::new(claims_deregister, delete_definition(bed.client.clone()));
+    let gates = bed.gates(Arc::clone(&conduct) as _).await;
+    let _operator = gates.operator(&bed, SOON).await;
+    registered(&bed, "swept", "4216").await;
+    bed.delete("swept").await;
+    until_definition_gone(&bed).await;
+    let outcomes = vec![json!("Succeeded"), json!("NotSent")];
+    assert_eq!(conduct.outcomes(), (outcomes, true));
+    assert_eq!(deregisters(&bed, "4216"), 0);
+}
+
+/// Somebody takes the suspension back while the resource is let go.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_becomes_of_a_number_is_told_only_when_it_has() {
+    let bed = Arc::new(Bed::new().await);
+    bed.secrets().await;
+    let resumed = Arc::clone(&bed);
+    let resumes = async move {
+        let resume = json!({"spec": {"suspend": false}});
+        resumed.patch("resumed", resume).await;
+    };
+    let lets_go = |request: &Request| {
+        let finalizers = &request.body["metadata"]["finalizers"];
+        request.kind == Kind::Finalizer && *finalizers == json!([])
+    };
+    let conduct = Meanwhile::new(lets_go, resumes);
+    let gates = bed.gates(Arc::clone(&conduct) as _).await;
+    let operator = gates.operator(&bed, SOON).await;
+    registered(&bed, "resumed", "4217").await;
+    bed.patch("resumed", json!({"spec": {"suspend": true}}))
+        .await;
+    bed.delete("resumed").await;
+    until_gone(&bed, "resumed").await;
+    assert!(conduct.outcomes().1);
+    assert_eq!(deregisters(&bed, "4217"), 1);
+    bed.until_event("resumed", "Deregistered").await;
+    let told = operator
+        .metric("deregistrations_total{outcome=\"left_registered\"")
+        .await;
+    assert_eq!(told, 0.0);
+    operator
+        .until_metric("deregistrations_total{outcome=\"deregistered\"", |n| {
+            n == 1.0
+        })
+        .await;
+}
+
+/// Refuses patches of the finalizer, as an admission rule does.
+struct NoPatches(u16);
+
+impl Conduct for NoPatches {
+    fn before<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Before> {
+        let refused = request.kind == Kind::Finalizer;
+        ready(if refused {
+            Before::Refuse(self.0)
+        } else {
+            Before::Pass
+        })
+        .boxed()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_number_that_may_have_no_finalizer_is_registered_all_the_same() {
+    for code in [400, 403, 422] {
+        let bed = Bed::new().await;
+        bed.secrets().await;
+        let gates = bed.gates(Arc::new(NoPatches(code))).await;
+        let _operator = gates.operator(&bed, SOON).await;
+        let policy = json!({"deletionPolicy": "Deregister"});
+        bed.declare_with("refused", "4218", policy).await;
+        bed.until_registered("refused", "RegistrationSucceeded")
+            .await;
+        bed.until_event("refused", "DeregisterIgnored").await;
+        assert!(!bed.get("refused").await.has_finalizer(), "{code}");
+        assert_eq!(bed.posts("4218"), 1, "{code}");
+    }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
+use axum::http::StatusCode;
 use futures::future::{BoxFuture, FutureExt, ready};
 use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::Secret;
@@ -15,7 +16,7 @@ use serde_json::json;
 
 use testkit::bed::{Bed, TOKEN, is, message};
 use testkit::from_environment;
-use testkit::gateway::{Before, Conduct, Kind, Request};
+use testkit::gateway::{After, Before, Conduct, Kind, Request};
 use testkit::simulator::{Action, NumberConfig, Step};
 
 /// An interval that a test can wait for; a suspected loss is looked at again after the confirm window.
@@ -79,6 +80,35 @@ async fn until_reads(bed: &Bed, id: &str, reads: usize) {
         .until(id, move |report| report.counts.reads >= reads)
         .await;
     read.expect("it is read that often");
+}
+
+/// Loses the answer to the write that tells of a loss, which is stored.
+struct LosesTheAnswer(AtomicUsize);
+
+impl Conduct for LosesTheAnswer {
+    fn after<'a>(&'a self, request: &'a Request, _: StatusCode) -> BoxFuture<'a, After> {
+        let told = request.kind == Kind::Status && !request.body["status"]["loss"].is_null();
+        let lost = told && self.0.fetch_add(1, SeqCst) == 0;
+        ready(if lost { After::Lose } else { After::Answer }).boxed()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loss_is_told_although_the_answer_to_its_write_is_lost() {
+    let bed = Bed::new().await;
+    bed.secrets().await;
+    let conduct = Arc::new(LosesTheAnswer(AtomicUsize::new(0)));
+    let gates = bed.gates(Arc::clone(&conduct) as _).await;
+    let operator = gates.operator(&bed, OFTEN).await;
+    observed(&bed, "untold", "4020").await;
+    bed.simulator
+        .set("4020", NumberConfig::fresh().status("DISCONNECTED"));
+    bed.until("untold", "lost", lost).await;
+    bed.until_event("untold", "RegistrationLost").await;
+    operator
+        .until_metric("registrations_lost_total", |lost| lost == 1.0)
+        .await;
+    assert!(conduct.0.load(SeqCst) > 0, "no answer was lost");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use operator_core::api::{AttemptOutcome, Operation, Reason, WhatsAppPhoneNumber};
 use operator_core::model::machine::{
-    Effect, Failure, Input, Machine, Purpose, Unavailable, WriteFault,
+    Effect, Failure, Input, Machine, PatchFault, Purpose, Unavailable, WriteFault,
 };
-use operator_core::model::{Requeue, Survey};
+use operator_core::model::{FarewellOutcome, Requeue, Survey};
 use testkit::builders::{registered, resource};
 use testkit::world::*;
 
@@ -92,6 +92,22 @@ impl Run {
         }
     }
 
+    fn expect_read_back(&self) {
+        assert!(
+            matches!(self.effect, Effect::ReadBack { .. }),
+            "{:?}",
+            self.effect
+        );
+    }
+
+    fn expect_finalizer_off(&self) {
+        assert!(
+            matches!(self.effect, Effect::Finalizer { set: false, .. }),
+            "{:?}",
+            self.effect
+        );
+    }
+
     fn expect_end(&self, expected: Result<Requeue, Failure>) {
         match &self.effect {
             Effect::End(end) if *end == expected => {}
@@ -115,6 +131,15 @@ impl Run {
         )
     }
 
+    /// Somebody deletes the resource, which has the finalizer.
+    fn leave(&mut self) {
+        self.world.patch_finalizer_by_hand();
+        self.world.delete();
+        self.stored.metadata.finalizers = self.world.resource.metadata.finalizers.clone();
+        self.stored.metadata.deletion_timestamp =
+            self.world.resource.metadata.deletion_timestamp.clone();
+    }
+
     fn recreate(&mut self) {
         self.stored.metadata.uid = Some("uid-2".to_owned());
     }
@@ -122,6 +147,9 @@ impl Run {
 
 const NOT_SENT: (Option<AttemptOutcome>, Option<Reason>) =
     (Some(AttemptOutcome::NotSent), Some(Reason::NotSent));
+
+/// How long a deletion may wait.
+const DEADLINE: Duration = Duration::from_secs(3_600);
 
 const AFTER_GONE: Result<Requeue, Failure> = Ok(Requeue::After(Duration::from_secs(1)));
 
@@ -153,18 +181,44 @@ fn an_outdated_version_is_refreshed_first() {
 
 #[test]
 fn a_status_that_is_not_stored_fails_the_reconciliation() {
-    for (fault, failure) in [
-        (WriteFault::Conflict, Failure::Effect),
-        (WriteFault::Unclear, Failure::Effect),
-        (WriteFault::Gone, Failure::Gone),
-    ] {
+    let settling = || {
         let mut run = Run::begin(World::new());
         run.tell(Input::Locked);
         run.tell(Input::Secrets(Ok(Err(missing()))));
         run.expect_write(Purpose::Settle);
+        run
+    };
+    for (fault, failure) in [
+        (WriteFault::Conflict, Failure::Effect),
+        (WriteFault::Gone, Failure::Gone),
+    ] {
+        let mut run = settling();
         run.tell(Input::Written(Err(fault)));
         run.expect_end(Err(failure));
     }
+    let in_doubt = || {
+        let mut run = settling();
+        let before = run.stored.clone();
+        drop(run.store());
+        let written = std::mem::replace(&mut run.stored, before);
+        run.tell(Input::Written(Err(WriteFault::Unclear)));
+        run.expect_read_back();
+        (run, written)
+    };
+    // The newest version tells.
+    let (mut run, _) = in_doubt();
+    let newest = run.newest();
+    run.tell(newest);
+    run.expect_end(Err(Failure::Effect));
+    assert_eq!(run.world.found_stored, []);
+    let (mut run, _) = in_doubt();
+    run.tell(Input::Newest(Err(Unavailable)));
+    run.expect_end(Err(Failure::Effect));
+    let (mut run, written) = in_doubt();
+    run.stored = written;
+    let newest = run.newest();
+    assert!(matches!(run.tell(newest), Effect::End(Ok(_))));
+    assert_eq!(run.world.found_stored, [Purpose::Settle]);
     let mut run = Run::begin(World::new());
     run.tell(Input::Locked);
     run.tell(Input::Secrets(Err(Unavailable)));
@@ -183,7 +237,7 @@ fn a_claim_in_doubt_is_settled_by_the_newest_version() {
             // A quarter of the claim's time passes before the answer.
             run.world.uptime += TTL / 4;
             match run.tell(Input::Written(Err(fault))) {
-                Effect::SettleClaim { until } => assert_eq!(*until, TTL / 2),
+                Effect::ReadBack { until } => assert_eq!(*until, TTL / 2),
                 effect => panic!("{effect:?}"),
             }
             (run, claimed)
@@ -193,6 +247,7 @@ fn a_claim_in_doubt_is_settled_by_the_newest_version() {
         run.stored = claimed;
         let newest = run.newest();
         assert!(matches!(run.tell(newest), Effect::Call(_)), "{fault:?}");
+        assert_eq!(run.world.found_stored, [Purpose::Claim]);
         // It is not there.
         let (mut run, _) = doubt();
         let newest = run.newest();
@@ -344,6 +399,105 @@ fn an_outcome_of_a_resource_that_is_gone_is_dropped() {
         run.tell(newest);
         run.expect_end(AFTER_GONE);
     }
+}
+
+/// A resource that is being deleted and goes now, as it is suspended.
+fn letting_go() -> Run {
+    let mut world = World::new();
+    world.patch_finalizer_by_hand();
+    world.resource.spec.suspend = true;
+    world.delete();
+    let mut run = Run::begin(world);
+    run.tell(Input::Locked);
+    run.expect_finalizer_off();
+    run
+}
+
+#[test]
+fn what_becomes_of_a_number_is_told_once_its_resource_goes() {
+    for fault in [PatchFault::Refused, PatchFault::Failed] {
+        let mut run = letting_go();
+        run.tell(Input::Patched(Err(fault)));
+        if fault == PatchFault::Failed {
+            run.expect_read_back();
+            // Somebody may have changed it: what becomes of it is decided anew.
+            let newest = run.newest();
+            run.tell(newest);
+        }
+        run.expect_end(Err(Failure::Effect));
+        assert!(run.world.farewell.is_none(), "{fault:?}");
+    }
+    let mut run = letting_go();
+    let kept = Arc::new(run.stored.clone());
+    run.tell(Input::Patched(Ok(Some(kept))));
+    run.expect_end(Err(Failure::Contended));
+    assert!(run.world.farewell.is_none());
+
+    let mut run = letting_go();
+    run.tell(Input::Patched(Ok(None)));
+    run.expect_end(Ok(Requeue::OnChange));
+    assert!(run.world.farewell.is_some());
+    let in_doubt = || {
+        let mut run = letting_go();
+        run.tell(Input::Patched(Err(PatchFault::Failed)));
+        run
+    };
+    let (mut gone, mut without, mut recreated) = (in_doubt(), in_doubt(), in_doubt());
+    gone.tell(Input::Newest(Ok(None)));
+    without.stored.metadata.finalizers = Some(vec!["somebody.example/else".to_owned()]);
+    recreated.recreate();
+    for run in [&mut without, &mut recreated] {
+        let newest = run.newest();
+        run.tell(newest);
+    }
+    for run in [gone, without, recreated] {
+        run.expect_end(Ok(Requeue::OnChange));
+        assert!(run.world.farewell.is_some());
+    }
+}
+
+/// Where a namespace is deleted, the right to write a status may be gone for good.
+#[test]
+fn past_the_deadline_a_status_that_cannot_be_stored_holds_nothing() {
+    let mut run = Run::begin(World::new()).until_claim().until_call();
+    run.tell(Input::Called(Box::new(success())));
+    run.tell(Input::Written(Err(WriteFault::Unclear)));
+    run.expect_read(100);
+    run.leave();
+    let newest = run.newest();
+    run.tell(newest);
+    run.expect_write(Purpose::Record);
+    run.tell(Input::Written(Err(WriteFault::Unclear)));
+    run.world.wait(DEADLINE);
+    let newest = run.newest();
+    run.tell(newest);
+    run.expect_finalizer_off();
+    run.tell(Input::Patched(Ok(None)));
+    let farewell = run.world.farewell.expect("a farewell");
+    assert_eq!(farewell.outcome, FarewellOutcome::LeftRegistered);
+
+    // The process that claimed the call is gone.
+    let mut run = Run::begin(World::new()).until_claim();
+    drop(run.store());
+    run.world.claims_are_old = true;
+    run.leave();
+    for overdue in [false, true] {
+        run.machine = Machine::new(Arc::new(run.stored.clone()));
+        run.tell(Input::Locked);
+        run.expect_write(Purpose::Settle);
+        run.tell(Input::Written(Err(WriteFault::Unclear)));
+        let newest = run.newest();
+        run.tell(newest);
+        if !overdue {
+            run.expect_end(Err(Failure::Effect));
+            run.world.wait(DEADLINE);
+        }
+    }
+    run.expect_finalizer_off();
+    run.tell(Input::Patched(Ok(None)));
+    let farewell = run.world.farewell.expect("a farewell");
+    // Only a deregister call could have taken it off.
+    assert_eq!(farewell.outcome, FarewellOutcome::LeftRegistered);
 }
 
 #[test]

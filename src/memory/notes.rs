@@ -50,8 +50,6 @@ struct Note {
     plan: Option<Plan>,
     /// When the API server last refused to patch its finalizer.
     finalizer_refused: Option<Instant>,
-    /// Whether it was reported what happens to its number.
-    farewell_told: bool,
     /// The newest version that this process wrote.
     written: Option<u64>,
     /// The number of failed reconciliations in a row.
@@ -173,12 +171,6 @@ impl ObjectNotes {
         let note = notes.by_uid.get(&uid_of(resource));
         let refused = note.and_then(|note| note.finalizer_refused);
         refused.is_some_and(|at| self.clock.instant() - at < PATCH_AGAIN)
-    }
-
-    /// Notes that it is reported what happens to the number of a deleted resource. Returns whether that is new.
-    pub fn note_farewell(&self, resource: &WhatsAppPhoneNumber) -> bool {
-        let mut notes = self.notes();
-        !std::mem::replace(&mut notes.of(&uid_of(resource)).farewell_told, true)
     }
 
     /// Forgets all plans: those from before this process led are overdue, and would all run at once.
@@ -316,11 +308,13 @@ impl Note {
     }
 }
 
-/// The number of Secrets that a change of may lift a stall, or end the wait for a Secret.
+/// The number of Secrets that a change of may lift a stall, end the wait for a Secret, or have the number observed again.
 fn polled_secrets(resource: &WhatsAppPhoneNumber) -> usize {
     let waits = resource.status.as_ref().is_some_and(|status| {
         let hold = status.hold.as_ref();
-        status.stall.is_some() || hold.is_some_and(|hold| hold.reason.is_secret_fault())
+        status.stall.is_some()
+            || hold.is_some_and(|hold| hold.reason.is_secret_fault())
+            || status.observation_waits_for_secret()
     });
     if waits {
         secret_names(&resource.spec).len()
@@ -343,7 +337,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-    use operator_core::api::{Reason, Stall};
+    use operator_core::api::{Observation, ObservationFault, Reason, Stall};
     use operator_core::model::{Policy, Requeue};
     use testkit::builders::{claimed, resource};
     use testkit::world::{self, Step, World};
@@ -391,6 +385,16 @@ mod tests {
         assert_eq!(notes.polled_secrets(), 2);
         notes.forget("b");
         assert_eq!(notes.polled_secrets(), 0);
+        let mut unobserved = with_uid("c", None);
+        unobserved.status.get_or_insert_default().observation = Some(Observation {
+            fault: Some(ObservationFault {
+                reason: Reason::SecretNotFound,
+                message: String::new(),
+                token_digest: None,
+            }),
+        });
+        notes.note_seen(&unobserved);
+        assert_eq!(notes.polled_secrets(), 2);
     }
 
     /// What is counted, the policy that follows from it and the decisions of each resource, together: the API server has 300 of them

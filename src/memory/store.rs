@@ -151,18 +151,18 @@ impl ResourceStore {
         woken.collect()
     }
 
-    /// The resources of a watch that are not registered, to be reconciled: what they wait for may be there.
-    pub fn wake_unregistered(&self, watch: usize) -> Vec<Wake> {
+    /// The resources of a watch that are not registered, or cannot be observed with the Secrets that they had, to be reconciled: what they
+    /// wait for may be there.
+    pub fn wake_waiting(&self, watch: usize) -> Vec<Wake> {
         let stored = self.stores.get(watch).map(Store::state);
-        let unregistered = stored.into_iter().flatten().filter(|object| {
-            let status = object
-                .0
-                .as_ref()
-                .ok()
-                .map(WhatsAppPhoneNumber::status_or_unseen);
-            status.is_some_and(|status| status.registration.is_none())
+        let waiting = stored.into_iter().flatten().filter(|object| {
+            let resource = object.0.as_ref().ok();
+            let status = resource.map(WhatsAppPhoneNumber::status_or_unseen);
+            status.is_some_and(|status| {
+                status.registration.is_none() || status.observation_waits_for_secret()
+            })
         });
-        unregistered
+        waiting
             .map(|object| Wake::now(watch, key_of(object.as_ref())))
             .collect()
     }
@@ -402,7 +402,8 @@ mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use kube::runtime::reflector::{self, store::Writer};
 
-    use testkit::builders::{claimed, resource, spec};
+    use operator_core::api::{Observation, ObservationFault, Reason};
+    use testkit::builders::{claimed, registered, resource, spec};
 
     use super::*;
 
@@ -473,6 +474,34 @@ mod tests {
         assert_eq!(
             list(&mut watched, &[recreated, second]),
             ["first", "second"]
+        );
+    }
+
+    #[test]
+    fn who_may_wait_for_a_secret_is_woken() {
+        let refused = |name: &str, fault: Option<&str>| {
+            let mut resource = registered(resource(name, 1));
+            let status = resource.status.get_or_insert_default();
+            status.observation = Some(Observation {
+                fault: fault.map(|token| ObservationFault {
+                    reason: Reason::TokenRejected,
+                    message: String::new(),
+                    token_digest: Some(token.to_owned()),
+                }),
+            });
+            resource
+        };
+        let resources = [
+            resource("new", 1),
+            refused("refused", Some("sha256")),
+            refused("observed", None),
+        ];
+        let (index, ..) = after(&resources);
+        let woken = index.wake_waiting(0).into_iter();
+        let woken: BTreeSet<_> = woken.map(|wake| wake.key.name).collect();
+        assert_eq!(
+            woken,
+            BTreeSet::from(["new".to_owned(), "refused".to_owned()])
         );
     }
 

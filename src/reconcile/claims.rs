@@ -50,12 +50,16 @@ impl RecordError {
         matches!(source.as_ref(), kube::Error::Api(status) if status.code == 409)
     }
 
-    /// Whether the operator lacks the permission.
-    pub fn is_forbidden(&self) -> bool {
+    /// Whether the API server does not take the request as it is, today and probably tomorrow: a right is missing, or an admission rule
+    /// is against it.
+    pub fn is_refusal(&self) -> bool {
         let Self::Api { source, .. } = self else {
             return false;
         };
-        matches!(source.as_ref(), kube::Error::Api(status) if status.code == 403)
+        let kube::Error::Api(status) = source.as_ref() else {
+            return false;
+        };
+        (400..500).contains(&status.code) && ![404, 409, 429].contains(&status.code)
     }
 
     /// Whether the resource is gone.

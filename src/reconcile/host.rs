@@ -43,7 +43,7 @@ impl Host<'_> {
             resource = resource.qualified_name(),
             "The API server does not let the operator set or take off its finalizer"
         );
-        let why = "the API server does not let the operator set its finalizer (verb patch on whatsappphonenumbers)";
+        let why = "the API server does not let the operator set its finalizer (verb patch on whatsappphonenumbers, or an admission rule)";
         if !resource.has_finalizer() {
             self.0.publish(resource, event::of_ignored_policy(why));
         }
@@ -141,9 +141,12 @@ impl Process for Host<'_> {
             {
                 self.tell_of_refused_finalizer(resource);
             }
-            Note::Farewell(resource, farewell) if self.0.memory.notes.note_farewell(resource) => {
-                self.0.tell_of_farewell(resource, farewell);
-            }
+            Note::Stored {
+                before,
+                after,
+                purpose,
+            } => self.0.tell(before, after, purpose),
+            Note::Farewell(resource, farewell) => self.0.tell_of_farewell(resource, farewell),
             Note::Outcome(operation, outcome) => {
                 if operation.registers() {
                     self.0.metrics.registration_attempt(outcome.reason);

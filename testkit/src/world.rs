@@ -118,6 +118,8 @@ pub struct World {
     finalizer_refused: bool,
     /// What became of the number when the resource went.
     pub farewell: Option<Farewell>,
+    /// Why statuses were written that are stored although the answer did not say so.
+    pub found_stored: Vec<Purpose>,
     /// The claims that were written and not recorded, with the handled value before.
     pub lost: Vec<(String, Option<String>)>,
     /// Whether other resources of the number are known.
@@ -179,6 +181,7 @@ impl World {
             known_peers: false,
             stale: false,
             claims_are_old: false,
+            found_stored: Vec::new(),
             seen: None,
             unsent: BTreeSet::new(),
             claims: 0,
@@ -299,7 +302,7 @@ impl World {
                         None => break,
                     }
                 }
-                Effect::SettleClaim { .. } => Input::Newest(match self.fate {
+                Effect::ReadBack { .. } => Input::Newest(match self.fate {
                     Some(Fate::Conflict) => Ok(Some(Arc::new(self.resource.clone()))),
                     _ => Err(Unavailable),
                 }),
@@ -311,6 +314,7 @@ impl World {
                     steps.push(Step::Finalizer(set));
                     let patched = self.patch_finalizer(set);
                     if matches!(patched, Ok(None)) {
+                        machine.step(Input::Patched(patched), self);
                         return steps;
                     }
                     Input::Patched(patched)
@@ -408,7 +412,7 @@ impl World {
         set: bool,
     ) -> Result<Option<Arc<WhatsAppPhoneNumber>>, PatchFault> {
         if self.patch_refused {
-            return Err(PatchFault::Forbidden);
+            return Err(PatchFault::Refused);
         }
         let finalizers = set.then(|| vec![DEREGISTER_FINALIZER.to_owned()]);
         self.resource.metadata.finalizers = finalizers;
@@ -673,6 +677,7 @@ impl Process for World {
     fn note(&mut self, note: Note<'_>) {
         match note {
             Note::FinalizerRefused(_) => self.finalizer_refused = true,
+            Note::Stored { purpose, .. } => self.found_stored.push(purpose),
             Note::Farewell(_, farewell) => self.farewell = Some(farewell.clone()),
             Note::Read(_) => self.last_read = Some(self.now),
             Note::Unsent(id) => {

@@ -147,6 +147,13 @@ impl WhatsAppPhoneNumberStatus {
             ..Self::default()
         }
     }
+
+    /// Whether the last observation failed for its token, or for want of a Secret: there may be another one by now.
+    pub fn observation_waits_for_secret(&self) -> bool {
+        let observation = self.observation.as_ref();
+        let fault = observation.and_then(|observation| observation.fault.as_ref());
+        fault.is_some_and(|fault| fault.token_digest.is_some() || fault.reason.is_secret_fault())
+    }
 }
 
 /// How a number came to be registered.

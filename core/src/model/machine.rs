@@ -36,6 +36,9 @@ const AFTER_GONE: Duration = Duration::from_secs(1);
 const RECORD_BASE: Duration = Duration::from_millis(100);
 const RECORD_CAP: Duration = Duration::from_secs(5);
 
+/// How long a write that was not answered is looked for, where nothing else says how long.
+const READ_BACK: Duration = Duration::from_secs(30);
+
 /// What the machine asks its driver to do.
 #[derive(Clone, Debug)]
 pub enum Effect {
@@ -43,9 +46,9 @@ pub enum Effect {
     Lock,
     /// After this wait, read the resource from the API server. Answered by [`Input::Newest`].
     ReadResource { wait: Duration },
-    /// Read the resource from the API server, again and again until this time of [`Process::uptime`] if it does not answer.
-    /// Answered by [`Input::Newest`].
-    SettleClaim { until: Duration },
+    /// Read the resource from the API server, again and again until this time of [`Process::uptime`] if it does not answer: that tells
+    /// whether the last write is stored. Answered by [`Input::Newest`].
+    ReadBack { until: Duration },
     /// Read the Secrets. Answered by [`Input::Secrets`].
     LoadSecrets,
     /// Read these fields of the number from Graph. Answered by [`Input::Reading`].
@@ -121,8 +124,8 @@ pub enum WriteFault {
 /// Why a patch of the finalizer is not known to be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PatchFault {
-    /// The operator has no permission for it.
-    Forbidden,
+    /// The API server does not take it: the operator has no permission for it, or an admission rule is against it.
+    Refused,
     /// Another writer came first, it failed, or it was not answered.
     Failed,
 }
@@ -204,7 +207,14 @@ pub enum Note<'a> {
     Tried(&'a [String]),
     /// The API server refuses to patch the finalizer of the resource, or does not keep it.
     FinalizerRefused(&'a WhatsAppPhoneNumber),
-    /// The resource is being deleted and goes now; what becomes of its number.
+    /// This status is stored, after another one, although the answer to its write did not say so.
+    Stored {
+        before: &'a WhatsAppPhoneNumber,
+        after: &'a WhatsAppPhoneNumber,
+        purpose: Purpose,
+    },
+    /// The finalizer of the resource, which is being deleted, is off; what becomes of its number. It is told afterwards, as until then
+    /// the resource may change and something else become of its number; a crash in between loses it, and tells nothing wrong.
     Farewell(&'a WhatsAppPhoneNumber, &'a Farewell),
     /// A claim ended with this outcome, which is not recorded yet.
     Outcome(Operation, &'a RegisterOutcome),
@@ -237,8 +247,12 @@ enum State {
     Deciding(Box<Round>),
     /// The patch of the finalizer.
     Finalizing(Box<Round>, Finalize),
+    /// The newest version, to find out whether the finalizer is off.
+    DoubtingFarewell(Farewell),
     /// The write that ends the round.
     Settling(Requeue),
+    /// The newest version, to find out whether that is stored.
+    DoubtingSettle(Requeue),
     /// The write of the claim.
     Claiming(Box<Call>),
     /// The newest version, to find out whether the claim is stored.
@@ -317,20 +331,27 @@ impl Machine {
                 self.decide(round, process)
             }
             (State::Finalizing(round, finalize), Input::Patched(patched)) => {
-                self.finalized(round, &finalize, patched, process)
+                self.finalized(round, finalize, patched, process)
+            }
+            (State::DoubtingFarewell(farewell), Input::Newest(Ok(newest))) => {
+                self.doubt_farewell(&farewell, newest, process)
             }
             (State::Trying(round), Input::Written(kept)) => self.tried(round, kept, process),
             (State::Settling(requeue), Input::Written(Ok(after))) => {
-                self.check_kept(&after, process);
-                process.note(Note::Written(&after));
-                self.resource = after;
-                self.end(requeue, process)
+                self.settled(after, requeue, process)
+            }
+            (State::Settling(requeue), Input::Written(Err(WriteFault::Unclear))) => {
+                self.state = State::DoubtingSettle(requeue);
+                read_back(process)
+            }
+            (State::DoubtingSettle(requeue), Input::Newest(Ok(Some(newest)))) => {
+                self.doubt_settle(newest, requeue, process)
             }
             (State::Claiming(call), Input::Written(Ok(held))) => self.hold(call, held, process),
             (State::Claiming(call), Input::Written(Err(fault))) => {
                 let until = call.send_before;
                 self.state = State::Doubting(call, fault);
-                Effect::SettleClaim { until }
+                Effect::ReadBack { until }
             }
             (State::Doubting(call, fault), Input::Newest(newest)) => {
                 self.settle_claim(call, fault, newest, process)
@@ -355,13 +376,20 @@ impl Machine {
                     process.note(Note::Unrecorded);
                     return gone();
                 };
+                if is_overdue(&newest, process) {
+                    let status = record.applied_to(&newest.status_or_unseen(), process);
+                    return self.go_on_unstored(newest, status, process);
+                }
                 self.record(record, newest, process)
             }
             (State::Settling(_), Input::Written(Err(WriteFault::Gone))) => {
                 Effect::End(Err(Failure::Gone))
             }
             (State::Deciding(_), Input::Secrets(Err(Unavailable)))
-            | (State::Settling(_), Input::Written(Err(_))) => Effect::End(Err(Failure::Effect)),
+            | (State::Settling(_), Input::Written(Err(_)))
+            | (State::DoubtingSettle(_) | State::DoubtingFarewell(_), Input::Newest(_)) => {
+                Effect::End(Err(Failure::Effect))
+            }
             _ => Effect::End(Err(Failure::Unsettled)),
         }
     }
@@ -461,7 +489,7 @@ impl Machine {
             Decision::LoadSecrets | Decision::Read(_) | Decision::Survey => {
                 Effect::End(Err(Failure::Unsettled))
             }
-            Decision::Finalize(finalize) => self.finalize(round, finalize, process),
+            Decision::Finalize(finalize) => self.finalize(round, finalize),
             Decision::Call(_) if process.tries_definition() => self.try_definition(round, process),
             Decision::Settle(..) if dropped.is_some() && process.tries_definition() => {
                 self.try_definition(round, process)
@@ -478,16 +506,8 @@ impl Machine {
         }
     }
 
-    /// Has the finalizer set or removed. Before the resource is gone, it reports what happens to the number: later nobody can.
-    fn finalize(
-        &mut self,
-        round: Box<Round>,
-        finalize: Finalize,
-        process: &mut impl Process,
-    ) -> Effect {
-        if let Finalize::LetGo(farewell) = &finalize {
-            process.note(Note::Farewell(&self.resource, farewell));
-        }
+    /// Has the finalizer set or removed.
+    fn finalize(&mut self, round: Box<Round>, finalize: Finalize) -> Effect {
         let set = finalize == Finalize::Set;
         self.state = State::Finalizing(round, finalize);
         let on = Arc::clone(&self.resource);
@@ -497,32 +517,67 @@ impl Machine {
     fn finalized(
         &mut self,
         round: Box<Round>,
-        finalize: &Finalize,
+        finalize: Finalize,
         patched: Result<Option<Arc<WhatsAppPhoneNumber>>, PatchFault>,
         process: &mut impl Process,
     ) -> Effect {
-        let after = match (patched, finalize) {
-            (Err(PatchFault::Failed), _) | (Err(PatchFault::Forbidden), Finalize::LetGo(_)) => {
+        let after = match (patched, &finalize) {
+            // A rule of admission has undone the patch.
+            (Ok(Some(after)), Finalize::LetGo(_)) if after.has_finalizer() => {
+                return Effect::End(Err(Failure::Contended));
+            }
+            (Ok(after), Finalize::LetGo(farewell)) => {
+                return self.let_go(farewell, after.as_deref(), process);
+            }
+            (Err(PatchFault::Failed), Finalize::LetGo(farewell)) => {
+                self.state = State::DoubtingFarewell(farewell.clone());
+                return read_back(process);
+            }
+            (Err(PatchFault::Failed), _) | (Err(PatchFault::Refused), Finalize::LetGo(_)) => {
                 return Effect::End(Err(Failure::Effect));
             }
-            (Err(PatchFault::Forbidden), Finalize::Set | Finalize::Clear) => {
+            (Err(PatchFault::Refused), Finalize::Set | Finalize::Clear) => {
                 process.note(Note::FinalizerRefused(&self.resource));
                 return self.decide(round, process);
             }
-            (Ok(None), Finalize::LetGo(_)) => return Effect::End(Ok(Requeue::OnChange)),
             (Ok(None), Finalize::Set | Finalize::Clear) => return gone(),
             (Ok(Some(after)), _) => after,
         };
         process.note(Note::Written(&after));
-        if matches!(finalize, Finalize::LetGo(_)) {
-            return Effect::End(Ok(Requeue::OnChange));
-        }
-        if after.has_finalizer() != (*finalize == Finalize::Set) {
+        if after.has_finalizer() != (finalize == Finalize::Set) {
             // An admission webhook may have undone it.
             process.note(Note::FinalizerRefused(&after));
         }
         self.resource = after;
         self.decide(round, process)
+    }
+
+    /// A patch that was not answered has taken the finalizer off if the newest version is without it.
+    fn doubt_farewell(
+        &self,
+        farewell: &Farewell,
+        newest: Option<Arc<WhatsAppPhoneNumber>>,
+        process: &mut impl Process,
+    ) -> Effect {
+        let newest = newest.filter(|newest| newest.uid() == self.resource.uid());
+        if newest.as_ref().is_some_and(|newest| newest.has_finalizer()) {
+            return Effect::End(Err(Failure::Effect));
+        }
+        self.let_go(farewell, newest.as_deref(), process)
+    }
+
+    /// The resource goes, or stays for the finalizers of others.
+    fn let_go(
+        &self,
+        farewell: &Farewell,
+        after: Option<&WhatsAppPhoneNumber>,
+        process: &mut impl Process,
+    ) -> Effect {
+        if let Some(after) = after {
+            process.note(Note::Written(after));
+        }
+        process.note(Note::Farewell(&self.resource, farewell));
+        Effect::End(Ok(Requeue::OnChange))
     }
 
     fn try_definition(&mut self, round: Box<Round>, process: &impl Process) -> Effect {
@@ -549,6 +604,56 @@ impl Machine {
         }
         self.state = State::Settling(requeue);
         self.write(&Arc::clone(&self.resource), status, Purpose::Settle)
+    }
+
+    fn settled(
+        &mut self,
+        after: Arc<WhatsAppPhoneNumber>,
+        requeue: Requeue,
+        process: &mut impl Process,
+    ) -> Effect {
+        self.check_kept(&after, process);
+        process.note(Note::Written(&after));
+        self.resource = after;
+        self.end(requeue, process)
+    }
+
+    /// A status whose write was not answered is stored if the newest version has it.
+    fn doubt_settle(
+        &mut self,
+        newest: Arc<WhatsAppPhoneNumber>,
+        requeue: Requeue,
+        process: &mut impl Process,
+    ) -> Effect {
+        if newest.uid() != self.resource.uid() {
+            return gone();
+        }
+        if newest.status.as_ref() == Some(&*self.written) {
+            process.note(Note::Stored {
+                before: &self.resource,
+                after: &newest,
+                purpose: Purpose::Settle,
+            });
+            return self.settled(newest, requeue, process);
+        }
+        if is_overdue(&newest, process) {
+            let status = std::mem::take(&mut *self.written);
+            return self.go_on_unstored(newest, status, process);
+        }
+        Effect::End(Err(Failure::Effect))
+    }
+
+    /// Decides on a status that was not stored, for a resource that goes now in any case: where its namespace is deleted, the operator
+    /// may have lost the right to write a status there for good.
+    fn go_on_unstored(
+        &mut self,
+        mut newest: Arc<WhatsAppPhoneNumber>,
+        status: WhatsAppPhoneNumberStatus,
+        process: &mut impl Process,
+    ) -> Effect {
+        Arc::make_mut(&mut newest).status = Some(status);
+        self.resource = newest;
+        self.observe(process)
     }
 
     /// Ends a round, and notes when the number is observed next.
@@ -585,6 +690,11 @@ impl Machine {
         let id = &call.claim.entry.id;
         let newest = match newest {
             Ok(Some(newest)) if holds_claim(&newest, &self.resource, id) => {
+                process.note(Note::Stored {
+                    before: &self.resource,
+                    after: &newest,
+                    purpose: Purpose::Claim,
+                });
                 return self.hold(call, newest, process);
             }
             newest => newest,
@@ -782,6 +892,19 @@ impl Machine {
 /// brings the last ledger of the old one, which counts.
 fn gone() -> Effect {
     Effect::End(Ok(Requeue::After(AFTER_GONE)))
+}
+
+fn read_back(process: &impl Process) -> Effect {
+    let until = process.uptime() + READ_BACK;
+    Effect::ReadBack { until }
+}
+
+/// Whether the deadline of a deletion is over, so that nothing but the finalizer holds the resource.
+fn is_overdue(resource: &WhatsAppPhoneNumber, process: &impl Process) -> bool {
+    let deadline = process.policy().life.deregister_deadline;
+    let deleted = resource.metadata.deletion_timestamp.as_ref();
+    let over = deleted.is_some_and(|deleted| plus(deleted.0, deadline) <= process.now());
+    over && resource.has_finalizer()
 }
 
 // === impl Round ===

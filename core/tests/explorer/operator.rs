@@ -142,7 +142,7 @@ impl Checker {
                     state.operators[who].step = Step::Claiming(run);
                     return;
                 }
-                Effect::SettleClaim { .. } => {
+                Effect::ReadBack { .. } => {
                     state.operators[who].step = Step::Doubting(run);
                     return;
                 }
@@ -605,6 +605,7 @@ impl Process for Host<'_> {
             | Note::Dropped(_)
             | Note::Tried(_)
             | Note::FinalizerRefused(_)
+            | Note::Stored { .. }
             | Note::Outcome(..)
             | Note::Unrecorded => {}
         }

@@ -245,6 +245,7 @@ impl Process {
                     Input::Written(Ok(Arc::new(tried)))
                 }
                 Effect::Write { on, status, .. } => self.put_status(&on, *status, around),
+                Effect::ReadBack { .. } => self.newest(&resource, around),
                 Effect::ListPeers(_) => survey(around),
                 Effect::Finalizer { on, set } => self.patch_finalizer(&on, set, around),
                 Effect::End(end) => return self.end(&resource, end, around),
@@ -350,7 +351,7 @@ impl Process {
                     }
                     written
                 }
-                Effect::SettleClaim { .. } => {
+                Effect::ReadBack { .. } if flight.phase == Phase::Claiming => {
                     flight.phase = Phase::Stored;
                     break flight.next = Some(Next::Hear(self.newest(&resource, around)));
                 }
@@ -380,6 +381,9 @@ impl Process {
                 Effect::ReadResource { .. } => {
                     break flight.next = Some(Next::Hear(self.newest(&resource, around)));
                 }
+                // Past the deadline of a deletion it goes on without the record.
+                Effect::ReadBack { .. } => self.newest(&resource, around),
+                Effect::Finalizer { on, set } => self.patch_finalizer(&on, set, around),
                 Effect::Lock => {
                     if flight.phase == Phase::Answered {
                         flight.is_recorded(&resource, around);
