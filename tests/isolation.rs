@@ -3,10 +3,12 @@
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
-use futures::future::{BoxFuture, FutureExt, ready};
+use futures::future::{BoxFuture, FutureExt, ready, select_all};
+use kube::runtime::wait::await_condition;
+use operator_core::api::WhatsAppPhoneNumber;
 use serde_json::json;
 
-use testkit::bed::{Bed, TOKEN};
+use testkit::bed::{Bed, DEADLINE, TOKEN};
 use testkit::gateway::{Before, Conduct, Kind, Request};
 use testkit::simulator::{NumberConfig, Step};
 
@@ -85,6 +87,44 @@ async fn who_waits_for_a_number_keeps_no_slot() {
         .await;
     bed.until_stalled("twin", "DuplicatePhoneNumber").await;
     assert_eq!(bed.posts("3403"), 1);
+}
+
+/// Graph answers no read of a number that is observed.
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_that_are_observed_hold_up_no_other() {
+    let bed = Bed::new().await;
+    bed.secrets().await;
+    let _operator = bed
+        .operator(&[
+            "--concurrency=1",
+            "--observe-interval=1s",
+            "--confirm-window=1s",
+            "--graph-timeout=15s",
+            "--deregister-deadline=3s",
+        ])
+        .await;
+    let ids = ["3410", "3411", "3412", "3413", "3414", "3415"];
+    for id in ids {
+        let name = format!("observed-{id}");
+        let policy = json!({"deletionPolicy": "Deregister"});
+        bed.declare_with(&name, id, policy).await;
+        bed.until_registered(&name, "RegistrationSucceeded").await;
+    }
+    for id in ids {
+        let held = vec![Step::wait().on_read().times(1_000)];
+        bed.simulator.script(id, held);
+    }
+    let held = ids.map(|id| bed.simulator.until(id, |report| report.held == 1).boxed());
+    let (held, ..) = select_all(held).await;
+    held.expect("a read is held");
+    bed.declare("other", "3416").await;
+    bed.until_registered("other", "RegistrationSucceeded").await;
+    bed.delete("observed-3415").await;
+    let gone = |number: Option<&WhatsAppPhoneNumber>| number.is_none();
+    let gone = await_condition(bed.numbers(), "observed-3415", gone);
+    let gone = tokio::time::timeout(DEADLINE, gone).await;
+    gone.expect("it is gone in time").expect("a watch");
+    assert_eq!(bed.posts("3416"), 1);
 }
 
 /// Answers requests 404, each once, as something in front of the API server may.

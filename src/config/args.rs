@@ -96,7 +96,7 @@ pub struct RunArgs {
         value_parser = BoolishValueParser::new())]
     pub secret_watch: bool,
 
-    /// Number of concurrent reconciliations (1 to 1000)
+    /// Number of concurrent reconciliations (1 to 1000); as many more for numbers that are only observed
     #[arg(long, env = "CONCURRENCY", value_name = "NUMBER", default_value_t = 32, value_parser = number)]
     pub concurrency: u16,
 

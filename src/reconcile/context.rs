@@ -12,7 +12,7 @@ use operator_core::api::{
 use operator_core::model::event::{self, EventDraft};
 use operator_core::model::machine::Purpose;
 use operator_core::model::{Farewell, Policy, Survey};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, info};
@@ -21,15 +21,13 @@ use super::claims::Recorder;
 use super::events::Events;
 use super::graph_client::GraphClient;
 use super::missing::is_missing;
+use super::slots::Slots;
 use crate::config::Scope;
 use crate::memory::{Memory, Pulses, ResourceStore, WatchId, WatchStates};
 use crate::telemetry::metrics::Metrics;
 
 /// How long the list of a number's resources in one namespace may take.
 const LIST_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The permit of one reconciliation to work. It is given up while the reconciliation only waits for another one, or for a faulty API server.
-pub type Slot = OwnedSemaphorePermit;
 
 /// The context that all reconciliations share.
 pub struct Context {
@@ -50,8 +48,7 @@ pub struct Context {
     /// Whether this process is the leader.
     pub leads: watch::Receiver<bool>,
     pub scope: Scope,
-    /// The permits of concurrent reconciliations, over all watches.
-    pub slots: Arc<Semaphore>,
+    pub slots: Slots,
     /// The calls and events that may outlive the reconciliation that started them.
     pub tasks: TaskTracker,
     /// Cancelled when no new work may begin.
@@ -59,11 +56,6 @@ pub struct Context {
 }
 
 impl Context {
-    /// Waits for a free slot. This always succeeds in the end, because nothing closes the semaphore.
-    pub async fn slot(&self) -> Option<Slot> {
-        Arc::clone(&self.slots).acquire_owned().await.ok()
-    }
-
     /// Publishes the event for a change of status, if there is one, without waiting for it. Returns the event.
     fn announce(
         &self,

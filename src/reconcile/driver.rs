@@ -8,7 +8,6 @@ use kube::runtime::controller::Action;
 use operator_core::api::{self, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
 use operator_core::credentials::CallInputs;
 use operator_core::graph::{Call, ReadFields};
-use operator_core::model::ledger::holds_claim;
 use operator_core::model::machine::{
     Effect, Failure, Input, Machine, PatchFault, Process as _, Purpose, Unavailable, WriteFault,
 };
@@ -17,9 +16,10 @@ use thiserror::Error;
 use tracing::{Instrument, debug, info_span, warn};
 
 use super::claims::RecordError;
-use super::context::{Context, Slot};
+use super::context::Context;
 use super::host::Host;
 use super::secrets::{self, SecretError};
+use super::slots::Slot;
 use crate::memory::NumberGuard;
 use crate::telemetry::Chain;
 use crate::telemetry::metrics::{GraphOutcome, Operation, Unrecorded};
@@ -107,8 +107,6 @@ struct Driver {
     /// The lock of the number.
     guard: Option<NumberGuard>,
     inputs: Option<CallInputs>,
-    /// The ID of the claim that was written last.
-    claim: Option<String>,
     /// Why the last effect failed, if it did.
     error: Option<ReconcileError>,
     /// Counts an outcome that is not stored yet.
@@ -123,7 +121,6 @@ impl Driver {
             slot: Some(slot),
             guard: None,
             inputs: None,
-            claim: None,
             error: None,
             unrecorded: None,
         }
@@ -183,15 +180,10 @@ impl Driver {
                 }
                 self.newest(newest)
             }
-            Effect::SettleClaim { until } => {
+            Effect::ReadBack { until } => {
                 let left = until.saturating_sub(Host::of(&self.context).uptime());
                 let resource = self.machine.resource();
                 let newest = self.context.recorder.newest_within(resource, left).await;
-                if let (Ok(newest), Some(claim)) = (&newest, &self.claim)
-                    && holds_claim(newest, resource, claim)
-                {
-                    self.context.tell(resource, newest, Purpose::Claim);
-                }
                 self.newest(newest)
             }
             Effect::LoadSecrets => {
@@ -229,9 +221,6 @@ impl Driver {
         status: WhatsAppPhoneNumberStatus,
         purpose: Purpose,
     ) -> Input {
-        if purpose == Purpose::Claim {
-            self.claim = status.attempts.first().map(|entry| entry.id.clone());
-        }
         let recorder = &self.context.recorder;
         let written = match purpose {
             Purpose::Try => recorder.try_write(on, status).await,
@@ -246,7 +235,10 @@ impl Driver {
     async fn patch_finalizer(&mut self, on: &WhatsAppPhoneNumber, set: bool) -> Input {
         let patched = self.context.recorder.patch_finalizer(on, set).await;
         let fault = match &patched {
-            Err(error) if error.is_forbidden() => PatchFault::Forbidden,
+            Err(error) if error.is_refusal() => {
+                warn!(error = %Chain(error), "The API server does not take a patch of the finalizer");
+                PatchFault::Refused
+            }
             _ => PatchFault::Failed,
         };
         let gone = patched.as_ref().is_err_and(RecordError::is_gone);
@@ -272,7 +264,8 @@ impl Driver {
         };
         self.guard = Some(guard);
         if self.slot.is_none() {
-            self.slot = self.context.slot().await;
+            let resource = self.machine.resource();
+            self.slot = self.context.slots.again(resource).await;
         }
     }
 

@@ -9,9 +9,11 @@ pub mod graph_client;
 mod host;
 mod missing;
 mod secrets;
+mod slots;
 
 pub(crate) use claims::Recorder;
-pub(crate) use context::{Context, Slot};
+pub(crate) use context::Context;
 pub(crate) use driver::ReconcileError;
 pub(crate) use events::Events;
 pub use graph_client::{GraphClient, GraphClientError};
+pub(crate) use slots::{Slot, Slots};

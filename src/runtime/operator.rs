@@ -8,7 +8,6 @@ use kube::api::ListParams;
 use kube::core::response::reason;
 use kube::{Api, Client, Config};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
@@ -21,7 +20,7 @@ use super::leader::Leadership;
 use super::watches::{self, Watch};
 use crate::config::{Scope, Settings};
 use crate::memory::{Clock, Memory, Pulses, ResourceStore, WatchId, WatchStates};
-use crate::reconcile::{Context, Events, GraphClient, GraphClientError, Recorder};
+use crate::reconcile::{Context, Events, GraphClient, GraphClientError, Recorder, Slots};
 use crate::telemetry::Chain;
 use crate::telemetry::metrics::{Metrics, Resources};
 
@@ -191,7 +190,7 @@ fn context(
         watches: Arc::new(WatchStates::new(watched, Clock::default())),
         leads: leadership.receiver(),
         scope,
-        slots: Arc::new(Semaphore::new(usize::from(settings.concurrency))),
+        slots: Slots::new(settings.concurrency),
         tasks: TaskTracker::new(),
         shutdown,
         client: clients.patient,

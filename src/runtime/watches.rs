@@ -30,6 +30,9 @@ const FAILURE_BASE: Duration = Duration::from_millis(200);
 /// The longest wait after a failed reconciliation.
 const FAILURE_CAP: Duration = Duration::from_secs(60);
 
+/// The wait of a number that is to be observed while there is no slot for it, up to twice as long: thousands may wait.
+const NO_SLOT: Duration = Duration::from_secs(5);
+
 /// The annotation in which `kubectl apply` keeps the whole resource.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
@@ -228,7 +231,7 @@ async fn follow_secrets(
         Happened::Event(Event::Init | Event::InitDone) => {}
         // Nothing reports changes, so each failure counts as one: the Secrets are polled.
         Happened::Failure if context.watches.is_down(&id) || context.watches.is_left_out(&id) => {
-            wakes.send(context.store.wake_unregistered(number));
+            wakes.send(context.store.wake_waiting(number));
         }
         Happened::Failure => {}
     };
@@ -241,9 +244,14 @@ fn reconcile_in_slot(
     context: Arc<Context>,
 ) -> BoxFuture<'static, Result<Action, ReconcileError>> {
     let reconciled = async move {
-        let slot = context.slot().await;
-        let Some(slot) = slot.filter(|_| may_work(&context)) else {
+        let slot = context.slots.begin(object.0.as_ref().ok()).await;
+        if !may_work(&context) {
             return Ok(Action::await_change());
+        }
+        let Some(slot) = slot else {
+            return Ok(Action::requeue(
+                NO_SLOT.mul_f64(1.0 + rand::random::<f64>()),
+            ));
         };
         let task = tokio::spawn(reconcile(object, context, slot).in_current_span());
         match AbortOnDropHandle::new(task).await {
