@@ -2,11 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use kube::api::PostParams;
+use k8s_openapi::api::rbac::v1::RoleBinding;
+use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::runtime::wait::await_condition;
+use operator_core::api::WhatsAppPhoneNumber;
 use serde_json::json;
 
 use super::release::{Release, Right};
-use testkit::bed::{Bed, resource};
+use testkit::bed::{Bed, DEADLINE, resource};
 use testkit::control_plane::audit::Request;
 use testkit::simulator::{NumberConfig, Step};
 
@@ -27,7 +30,7 @@ async fn in_some_namespaces_there_is_no_cluster_role() {
         "--set",
         &namespaces,
         "--set",
-        "rbac.aggregateClusterRoles=false,rbac.readCRD=false",
+        "rbac.aggregateClusterRoles=false,rbac.readCRD=false,rbac.letGo=false",
     ];
     let release = Release::install(&bed, &flags);
     let kinds = release.kinds();
@@ -52,6 +55,52 @@ async fn without_the_watch_on_secrets_get_is_enough() {
         .collect();
     assert_eq!(on_secrets, ["get"]);
     does_all_of_its_work(&bed, &release, "6103").await;
+}
+
+/// The namespace controller deletes the operator's RoleBinding together with everything else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_that_is_deleted_keeps_no_number() {
+    let (bed, going) = (Bed::new().await, Bed::new().await);
+    let namespaces = format!("watchNamespaces={{{},{}}}", bed.namespace, going.namespace);
+    let flags = [
+        "--set",
+        &namespaces,
+        "--set",
+        "rbac.aggregateClusterRoles=false,rbac.readCRD=false,deregistration.deadline=5s",
+    ];
+    let release = Release::install(&bed, &flags);
+    going.secrets().await;
+    let _operator = release.start().await;
+    let policy = json!({"deletionPolicy": "Deregister"});
+    going.declare_with("resting", "6104", policy.clone()).await;
+    going
+        .until_registered("resting", "RegistrationSucceeded")
+        .await;
+    let held = NumberConfig::fresh().script(vec![Step::wait()]);
+    bed.simulator.set("6105", held);
+    going.declare_with("called", "6105", policy).await;
+    let held = bed.simulator.until("6105", |report| report.held == 1).await;
+    held.expect("the call is held");
+
+    let all = ListParams::default();
+    let bindings = going.api::<RoleBinding>();
+    let deleted = bindings
+        .delete_collection(&DeleteParams::default(), &all)
+        .await;
+    deleted.expect("no rights any more");
+    bed.simulator.release("6105");
+    for name in ["resting", "called"] {
+        going.delete(name).await;
+    }
+    for name in ["resting", "called"] {
+        let gone = |number: Option<&WhatsAppPhoneNumber>| number.is_none();
+        let gone = await_condition(going.numbers(), name, gone);
+        let gone = tokio::time::timeout(DEADLINE, gone).await;
+        gone.unwrap_or_else(|_| panic!("{name} is still there"))
+            .expect("a watch");
+    }
+    let deregisters = |id| bed.simulator.number(id).counts.deregister_calls;
+    assert_eq!((deregisters("6104"), deregisters("6105")), (0, 0));
 }
 
 /// The whole main job, with what makes the operator use each of its rights.

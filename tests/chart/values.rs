@@ -234,6 +234,10 @@ const WARNED: &[(&str, &str)] = &[
         "deregistration.enabled=true",
         "helm upgrade test CHART --namespace default --reset-then-reuse-values --set deregistration.enabled=false",
     ),
+    (
+        "watchNamespaces={a},rbac.letGo=false",
+        "can stay Terminating",
+    ),
     ("rbac.readCRD=false", "Deleting the CRD takes every number"),
     (
         "metrics.podMonitor.enabled=true,metrics.podMonitor.renderMode=skipIfMissing",

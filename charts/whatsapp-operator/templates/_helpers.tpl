@@ -107,6 +107,31 @@ true
 {{- end -}}
 {{- end -}}
 
+{{- /*
+Whether the operator may let go of numbers in all namespaces although it watches only some: "true", or nothing. Where a namespace is
+deleted, so is the RoleBinding in it.
+*/ -}}
+{{- define "whatsapp-operator.letsGo" -}}
+{{- if and .Values.watchNamespaces .Values.rbac.letGo .Values.deregistration.enabled -}}
+true
+{{- end -}}
+{{- end -}}
+
+{{- /* Whether there is a ClusterRole: "true", or nothing. */ -}}
+{{- define "whatsapp-operator.hasClusterRole" -}}
+{{- if .Values.rbac.create -}}
+{{- if or (not .Values.watchNamespaces) (include "whatsapp-operator.readsCRD" .) (include "whatsapp-operator.letsGo" .) -}}
+true
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "whatsapp-operator.letGoRules" -}}
+- apiGroups: [whatsapp-operator.dev]
+  resources: [whatsappphonenumbers]
+  verbs: [get, patch]
+{{- end -}}
+
 {{- define "whatsapp-operator.crdRules" -}}
 - apiGroups: [apiextensions.k8s.io]
   resources: [customresourcedefinitions]
