@@ -194,8 +194,11 @@ impl Checker {
             farewell: None,
         };
         let effect = run.machine.step(input, &mut host);
-        run.farewell = host.farewell.or(run.farewell);
-        run.found = host.found.or(run.found.take());
+        let (farewell, found) = (host.farewell, host.found);
+        run.found = found.or(run.found.take());
+        if let Some(told) = farewell {
+            super::promises::lets_go(state, run, told);
+        }
         effect
     }
 
@@ -245,11 +248,7 @@ impl Checker {
         };
         let patched = match fate {
             Fate::Answered | Fate::Unheard => {
-                let patched = state.server.patch_finalizer(run.name, &run.view, set);
-                if patched.is_ok() && run.view.leaves() {
-                    super::promises::lets_go(state, &run);
-                }
-                patched
+                state.server.patch_finalizer(run.name, &run.view, set)
             }
             Fate::Dropped | Fate::Late => Err(Refused::Conflict),
         };
@@ -364,7 +363,7 @@ impl Checker {
         state.operators[who].step = Step::Held(run);
     }
 
-    /// The claim's write was not answered with success: the newest version settles it.
+    /// A write was not answered with success: the newest version settles it.
     pub(super) fn read_back(
         &self,
         state: &mut State,
@@ -376,7 +375,8 @@ impl Checker {
             return self.go_on(state, who, run, Input::Newest(Err(Unavailable)), None);
         }
         let newest = state.server.objects[run.name].clone();
-        let holds = newest.as_ref().is_some_and(|newest| {
+        let claimed = newest.as_ref().filter(|_| run.claim.is_some());
+        let holds = claimed.is_some_and(|newest| {
             holds_claim(newest.resource(), run.view.resource(), &run.entry().id)
         });
         if holds {

@@ -310,8 +310,8 @@ pub(super) fn settles(
     });
 }
 
-/// What must hold when the finalizer of a resource comes off that is being deleted: what is told of its number is so.
-pub(super) fn lets_go(state: &mut State, run: &Run) {
+/// What must hold when the finalizer of a resource has come off that was being deleted: what is told of its number is so.
+pub(super) fn lets_go(state: &mut State, run: &Run, told: FarewellOutcome) {
     let (since, by, own) = (state.graph.since, state.graph.by.clone(), run.uid());
     let mut calls = state.history.calls.iter();
     let by_own = calls.find(|call| call.uid == own && Some(&call.id) == by.as_ref());
@@ -323,16 +323,14 @@ pub(super) fn lets_go(state: &mut State, run: &Run) {
         (Some(_), None) => by_own,
         (None, _) => false,
     };
-    let told = run.farewell;
     state.promise(
-        !(registered && told == Some(FarewellOutcome::Deregistered)),
+        !(registered && told == FarewellOutcome::Deregistered),
         || "the number is told to be off, and is registered".to_owned(),
     );
     let off = since.is_none() && by_own;
-    state.promise(
-        !(off && told == Some(FarewellOutcome::LeftRegistered)),
-        || "the number is told to be registered, and was taken off for this resource".to_owned(),
-    );
+    state.promise(!(off && told == FarewellOutcome::LeftRegistered), || {
+        "the number is told to be registered, and was taken off for this resource".to_owned()
+    });
 }
 
 /// I5: no reconciliation leaves the finalizer on a resource whose deletion has taken as long as it may, but for an open claim.

@@ -13,7 +13,7 @@ use operator_core::api::{
 };
 use operator_core::model::machine::{Effect, Input, Machine};
 use operator_core::model::observe::Plan;
-use operator_core::model::{FarewellOutcome, OpenClaim, Peers};
+use operator_core::model::{OpenClaim, Peers};
 use testkit::world::START;
 
 /// Seconds since the beginning.
@@ -375,8 +375,6 @@ pub(super) struct Run {
     /// The version with the claim in it.
     pub(super) held: Option<Stored>,
     pub(super) outcome: Option<Outcome>,
-    /// What is told of the number when the finalizer comes off.
-    pub(super) farewell: Option<FarewellOutcome>,
     /// The newest version that the machine was shown, where that is not the one decided on.
     pub(super) newest: Option<Stored>,
     pub(super) next: Next,
@@ -414,7 +412,6 @@ impl Run {
             started: Moment(0),
             held: None,
             outcome: None,
-            farewell: None,
             newest: None,
             next: Next::Nothing,
         }

@@ -337,8 +337,7 @@ impl Facts<'_> {
 
     /// Whether the last observation failed for its token, or because of a missing Secret: there may be another one by now.
     fn lacked_inputs(&self) -> bool {
-        let fault = self.observation_fault();
-        fault.is_some_and(|fault| fault.token_digest.is_some() || fault.reason.is_secret_fault())
+        self.state.record.observation_waits_for_secret()
     }
 
     /// Why the last observation had no usable answer, as far as people were told.
