@@ -445,7 +445,7 @@ async fn a_resource_that_comes_while_the_call_is_claimed_keeps_its_number() {
     let _operator = gates.operator(&bed, &[SOON[0], SOON[1], &namespaces]).await;
     registered(&bed, "leaving", "4215").await;
     bed.delete("leaving").await;
-    until_gone(&bed, "leaving").await;
+    bed.until_gone("leaving").await;
     bed.until_event("leaving", "LeftRegistered").await;
     let outcomes = vec![json!("Succeeded"), json!("NotSent")];
     assert_eq!(conduct.outcomes(), (outcomes, true));
@@ -490,7 +490,7 @@ async fn what_becomes_of_a_number_is_told_only_when_it_has() {
     bed.patch("resumed", json!({"spec": {"suspend": true}}))
         .await;
     bed.delete("resumed").await;
-    until_gone(&bed, "resumed").await;
+    bed.until_gone("resumed").await;
     assert!(conduct.outcomes().1);
     assert_eq!(deregisters(&bed, "4217"), 1);
     bed.until_event("resumed", "Deregistered").await;
