@@ -13,7 +13,7 @@ use super::{alerts, documents, flags, in_repository, metrics, series, text};
 use testkit::control_plane::{apply_crds, create_namespace};
 
 /// Names in code spans that look like reasons and are something else.
-const OTHER_WORDS: [&str; 20] = [
+const OTHER_WORDS: [&str; 22] = [
     "Succeeded",
     "True",
     "False",
@@ -26,8 +26,10 @@ const OTHER_WORDS: [&str; 20] = [
     "Retain",
     "Deregister",
     "Dockerfile",
+    "Life",
     "NotSent",
     "OutcomeNotRecorded",
+    "Terminating",
     "Kustomization",
     "Unknown",
     "AlwaysAllow",
