@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use axum::http::StatusCode;
-use futures::future::{BoxFuture, FutureExt, ready};
+use futures::future::{BoxFuture, FutureExt, join_all, ready};
 use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -189,13 +189,14 @@ async fn an_expired_token_shows_before_it_is_needed() {
 async fn a_shared_secret_that_is_deleted_and_made_again_flips_nothing() {
     let bed = Bed::new().await;
     bed.secrets().await;
-    let operator = bed.operator(OFTEN).await;
-    let names: Vec<(String, String)> = (0..from_environment("SHARING", 20))
+    let count = from_environment("SHARING", 20);
+    let interval = format!("--observe-interval={}s", 1.max(count / 40));
+    let operator = bed.operator(&[&interval, OFTEN[1]]).await;
+    let names: Vec<(String, String)> = (0..count)
         .map(|n| (format!("sharing-{n}"), format!("46{n:03}")))
         .collect();
-    for (name, id) in &names {
-        observed(&bed, name, id).await;
-    }
+    let declared = names.iter().map(|(name, id)| observed(&bed, name, id));
+    join_all(declared).await;
     let since: Vec<_> = transitions(&bed).await;
     let secrets = bed.api::<Secret>();
     let deleted = secrets.delete("whatsapp", &DeleteParams::default()).await;
@@ -248,7 +249,7 @@ async fn a_faulty_graph_flips_nothing_and_hides_no_loss() {
     let writes = Arc::new(Writes::default());
     let gates = bed.gates(Arc::clone(&writes) as _).await;
     let numbers: Vec<Observed> = Observed::some(from_environment("OBSERVED", 40));
-    let interval = format!("--observe-interval={}s", 2.max(numbers.len() / 80));
+    let interval = format!("--observe-interval={}s", 2.max(numbers.len() / 200));
     let short = [
         &interval,
         "--confirm-window=1s",
@@ -276,10 +277,14 @@ async fn a_faulty_graph_flips_nothing_and_hides_no_loss() {
     for number in numbers.iter().filter(|number| number.is_lost) {
         bed.until(&number.name, "lost", lost).await;
     }
-    for number in &numbers {
-        let faulty = || bed.simulator.number(&number.id);
-        until_reads(&bed, &number.id, faulty().counts.reads + 4).await;
-        assert!(faulty().script.is_empty(), "{:?}", faulty());
+    let report = |number: &Observed| bed.simulator.number(&number.id);
+    let before: Vec<usize> = numbers
+        .iter()
+        .map(|number| report(number).counts.reads)
+        .collect();
+    for (number, before) in numbers.iter().zip(before) {
+        until_reads(&bed, &number.id, before + 4).await;
+        assert!(report(number).script.is_empty(), "{:?}", report(number));
     }
     let losses = "registrations_lost_total";
     operator.until_metric(losses, |lost| lost == 10.0).await;
