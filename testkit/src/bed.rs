@@ -285,19 +285,9 @@ impl Bed {
 
     /// The events about a number.
     pub async fn events(&self, name: &str) -> Vec<Event> {
-        let all = self
-            .api::<Event>()
-            .list(&ListParams::default())
-            .await
-            .expect("the events");
-        let about = |event: &Event| {
-            event
-                .regarding
-                .as_ref()
-                .and_then(|regarding| regarding.name.as_deref())
-                == Some(name)
-        };
-        all.items.into_iter().filter(about).collect()
+        let about = ListParams::default().fields(&format!("regarding.name={name}"));
+        let events = self.api::<Event>().list(&about).await;
+        events.expect("the events").items
     }
 
     /// How many register calls the simulator has seen for a number.
