@@ -30,7 +30,7 @@ async fn in_some_namespaces_there_is_no_cluster_role() {
         "--set",
         &namespaces,
         "--set",
-        "rbac.aggregateClusterRoles=false,rbac.readCRD=false,rbac.letGo=false",
+        "rbac.aggregateClusterRoles=false,rbac.readCRD=false,rbac.removeFinalizers=false",
     ];
     let release = Release::install(&bed, &flags);
     let kinds = release.kinds();

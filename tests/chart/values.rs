@@ -235,7 +235,7 @@ const WARNED: &[(&str, &str)] = &[
         "helm upgrade test CHART --namespace default --reset-then-reuse-values --set deregistration.enabled=false",
     ),
     (
-        "watchNamespaces={a},rbac.letGo=false",
+        "watchNamespaces={a},rbac.removeFinalizers=false",
         "can stay Terminating",
     ),
     ("rbac.readCRD=false", "Deleting the CRD takes every number"),

@@ -108,11 +108,11 @@ true
 {{- end -}}
 
 {{- /*
-Whether the operator may let go of numbers in all namespaces although it watches only some: "true", or nothing. Where a namespace is
+Whether the operator may remove its finalizers in all namespaces although it watches only some: "true", or nothing. Where a namespace is
 deleted, so is the RoleBinding in it.
 */ -}}
-{{- define "whatsapp-operator.letsGo" -}}
-{{- if and .Values.watchNamespaces .Values.rbac.letGo .Values.deregistration.enabled -}}
+{{- define "whatsapp-operator.removesFinalizers" -}}
+{{- if and .Values.watchNamespaces .Values.rbac.removeFinalizers .Values.deregistration.enabled -}}
 true
 {{- end -}}
 {{- end -}}
@@ -120,13 +120,13 @@ true
 {{- /* Whether there is a ClusterRole: "true", or nothing. */ -}}
 {{- define "whatsapp-operator.hasClusterRole" -}}
 {{- if .Values.rbac.create -}}
-{{- if or (not .Values.watchNamespaces) (include "whatsapp-operator.readsCRD" .) (include "whatsapp-operator.letsGo" .) -}}
+{{- if or (not .Values.watchNamespaces) (include "whatsapp-operator.readsCRD" .) (include "whatsapp-operator.removesFinalizers" .) -}}
 true
 {{- end -}}
 {{- end -}}
 {{- end -}}
 
-{{- define "whatsapp-operator.letGoRules" -}}
+{{- define "whatsapp-operator.removeFinalizersRules" -}}
 - apiGroups: [whatsapp-operator.dev]
   resources: [whatsappphonenumbers]
   verbs: [get, patch]

@@ -30,8 +30,8 @@
 {{- $warnings = append $warnings "rbac.readCRD is false: the operator cannot tell that the CRD is being deleted. Deleting the CRD takes every number with deletionPolicy: Deregister off the air." -}}
 {{- end -}}
 {{- end -}}
-{{- if and .Values.deregistration.enabled .Values.watchNamespaces (not .Values.rbac.letGo) -}}
-{{- $warnings = append $warnings "rbac.letGo is false: if you delete a watched namespace, it can stay Terminating because of a number with deletionPolicy: Deregister. Delete its numbers first." -}}
+{{- if and .Values.deregistration.enabled .Values.watchNamespaces (not .Values.rbac.removeFinalizers) -}}
+{{- $warnings = append $warnings "rbac.removeFinalizers is false: if you delete a watched namespace, it can stay Terminating because of a number with deletionPolicy: Deregister. Delete its numbers first." -}}
 {{- end -}}
 {{- if or .Values.selector .Values.watchNamespaces -}}
 {{- $warnings = append $warnings "This release reconciles only some of the resources. Make sure that no other release reconciles the same ones, and that no phone number ID is declared in two shards: releases do not see each other's resources." -}}
