@@ -1,4 +1,4 @@
-//! The register calls of each phone number, for 72 hours.
+//! The calls of each phone number, for 72 hours, and the deregister calls of resources that are gone, by name and number.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;

@@ -59,7 +59,7 @@ impl RecordError {
         let kube::Error::Api(status) = source.as_ref() else {
             return false;
         };
-        (400..500).contains(&status.code) && ![404, 409, 429].contains(&status.code)
+        (400..500).contains(&status.code) && ![401, 404, 408, 409, 429].contains(&status.code)
     }
 
     /// Whether the resource is gone.

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use operator_core::api::WhatsAppPhoneNumber;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The permit of one reconciliation to work. It is given up while nothing but another one, or a faulty API server, is waited for.
+/// The permit of one reconciliation to work. It is given up while the reconciliation waits for another one, or for an API server that
+/// refuses an outcome.
 pub type Slot = OwnedSemaphorePermit;
 
 /// The slots of the numbers that are only observed, and those of all others.
@@ -27,8 +28,8 @@ impl Slots {
         }
     }
 
-    /// A slot for a reconciliation, which is waited for; none where only one for observations would do and none is free. Nobody waits for
-    /// such a one, as what happens to the resource meanwhile, its deletion included, would wait too.
+    /// Waits for a slot. For a number that is only observed it does not wait, and returns `None` if none is free: otherwise a deletion of
+    /// the resource would wait as well.
     pub async fn begin(&self, resource: Option<&WhatsAppPhoneNumber>) -> Option<Slot> {
         if resource.is_some_and(is_only_observed) {
             return Arc::clone(&self.observed).try_acquire_owned().ok();
@@ -62,5 +63,6 @@ fn is_only_observed(resource: &WhatsAppPhoneNumber) -> bool {
     let rests = lost.map_or(status.registration.is_some(), |loss| !loss.recovering);
     let request = resource.register_request();
     let requested = request.is_some() && request != status.last_handled_register_request.as_deref();
-    rests && !requested && resource.metadata.deletion_timestamp.is_none()
+    let seen = resource.metadata.generation == Some(status.observed_generation);
+    rests && seen && !requested && resource.metadata.deletion_timestamp.is_none()
 }

@@ -135,6 +135,8 @@ label_values! {
     Deregistration {
         /// The number is not registered.
         Deregistered => "deregistered",
+        /// The number was not registered for the resource.
+        NotRegistered => "not_registered",
         /// The number stays registered.
         LeftRegistered => "left_registered",
         /// A deregister call may or may not have taken effect.
@@ -155,6 +157,7 @@ impl From<FarewellOutcome> for Deregistration {
     fn from(outcome: FarewellOutcome) -> Self {
         match outcome {
             FarewellOutcome::Deregistered => Self::Deregistered,
+            FarewellOutcome::NotRegistered => Self::NotRegistered,
             FarewellOutcome::LeftRegistered => Self::LeftRegistered,
             FarewellOutcome::InDoubt => Self::InDoubt,
         }

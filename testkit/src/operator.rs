@@ -41,7 +41,12 @@ impl Farewell {
     }
 
     fn of(line: &str) -> Option<Self> {
-        let reasons = ["Deregistered", "LeftRegistered", "DeregistrationInDoubt"];
+        let reasons = [
+            "Deregistered",
+            "NotRegistered",
+            "LeftRegistered",
+            "DeregistrationInDoubt",
+        ];
         // Most lines are others.
         reasons.iter().find(|reason| line.contains(*reason))?;
         let line: Value = serde_json::from_str(line).ok()?;

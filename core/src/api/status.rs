@@ -148,6 +148,12 @@ impl WhatsAppPhoneNumberStatus {
         }
     }
 
+    /// Forgets what observing has found so far: it is off.
+    pub fn forget_observation(&mut self) {
+        self.observation = None;
+        self.loss_suspected_time = None;
+    }
+
     /// Whether the last observation failed for its token, or for want of a Secret: there may be another one by now.
     pub fn observation_waits_for_secret(&self) -> bool {
         let observation = self.observation.as_ref();

@@ -155,7 +155,8 @@ pub fn note_reading(
 
 /// Notes the trace ID of a read, as long as there is none from a register call.
 pub fn note_read_trace(record: &mut WhatsAppPhoneNumberStatus, reading: &ReadOutcome) {
-    if record.attempts.is_empty() && reading.fbtrace_id.is_some() {
+    let called = record.attempts.iter().any(|attempt| !attempt.earlier);
+    if !called && reading.fbtrace_id.is_some() {
         record.fbtrace_id.clone_from(&reading.fbtrace_id);
     }
 }
@@ -199,7 +200,8 @@ fn fail(state: &mut State, result: &CallResult<'_>, context: &ApplyContext<'_>) 
     let requested = hand_back(state, result);
     note_trace(state, outcome);
     let was_refused = state.verdict.is_some();
-    let attempts = ledger::of(&state.record.attempts, result.operation);
+    let mut attempts = ledger::of(&state.record.attempts, result.operation);
+    attempts.retain(|attempt| !attempt.earlier);
     note_verdict(state, result, &attempts);
     let ended = Ended {
         operation: result.operation,

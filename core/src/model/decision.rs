@@ -114,8 +114,10 @@ pub struct Farewell {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FarewellOutcome {
-    /// The number is not registered: it was taken off the Cloud API, or was not on it.
+    /// The number is not registered: it was taken off the Cloud API, or a read shows that it is not on it.
     Deregistered,
+    /// It was not registered for this resource, or no longer; nobody has looked whether it is for another reason.
+    NotRegistered,
     /// The number stays registered, as far as is known.
     LeftRegistered,
     /// A call may have taken it off.

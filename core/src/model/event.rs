@@ -104,6 +104,11 @@ pub fn of_farewell(farewell: &Farewell) -> EventDraft {
                 "The number is not registered with the Cloud API, and the resource goes: {why}."
             ),
         ),
+        FarewellOutcome::NotRegistered => (
+            false,
+            "NotRegistered",
+            format!("The resource goes without a deregister call: {why}."),
+        ),
         FarewellOutcome::LeftRegistered => (
             true,
             "LeftRegistered",

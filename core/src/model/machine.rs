@@ -294,6 +294,8 @@ struct Record {
     outcome: RegisterOutcome,
     jitter: f64,
     wait: Duration,
+    /// The version that it was written on last: where that one is still the newest, the API server refuses the write itself.
+    on: Option<String>,
 }
 
 impl Machine {
@@ -376,7 +378,7 @@ impl Machine {
                     process.note(Note::Unrecorded);
                     return gone();
                 };
-                if is_overdue(&newest, process) {
+                if newest.resource_version() == record.on && is_overdue(&newest, process) {
                     let status = record.applied_to(&newest.status_or_unseen(), process);
                     return self.go_on_unstored(newest, status, process);
                 }
@@ -636,7 +638,8 @@ impl Machine {
             });
             return self.settled(newest, requeue, process);
         }
-        if is_overdue(&newest, process) {
+        let same = newest.resource_version() == self.resource.resource_version();
+        if same && is_overdue(&newest, process) {
             let status = std::mem::take(&mut *self.written);
             return self.go_on_unstored(newest, status, process);
         }
@@ -808,6 +811,7 @@ impl Machine {
             outcome,
             jitter: process.jitter(),
             wait: RECORD_BASE,
+            on: None,
         };
         let operation = record.call.claim.entry.operation;
         process.note(Note::Outcome(operation, &record.outcome));
@@ -827,7 +831,7 @@ impl Machine {
 
     fn record(
         &mut self,
-        record: Box<Record>,
+        mut record: Box<Record>,
         newest: Arc<WhatsAppPhoneNumber>,
         process: &mut impl Process,
     ) -> Effect {
@@ -837,6 +841,7 @@ impl Machine {
         if applied == status {
             return self.recorded(newest, process);
         }
+        record.on = newest.resource_version();
         self.state = State::Recording(record);
         self.write(&newest, Box::new(applied), Purpose::Record)
     }

@@ -216,7 +216,7 @@ fn a_number_that_was_never_registered_costs_nothing() {
     world.patch_finalizer_by_hand();
     world.delete();
     assert_eq!(world.pass(), [Step::Finalizer(false)]);
-    assert_eq!(outcome(&world), Some(FarewellOutcome::Deregistered));
+    assert_eq!(outcome(&world), Some(FarewellOutcome::NotRegistered));
 }
 
 #[test]
@@ -615,8 +615,11 @@ fn a_number_that_was_lost_goes_without_a_call() {
     world.delete();
     assert_eq!(world.pass(), [Step::Finalizer(false)]);
     let farewell = world.farewell.expect("a farewell");
-    assert_eq!(farewell.outcome, FarewellOutcome::Deregistered);
-    assert_eq!(farewell.why, "its registration was lost before");
+    assert_eq!(farewell.outcome, FarewellOutcome::NotRegistered);
+    assert_eq!(
+        farewell.why,
+        "the registration of its number was lost before"
+    );
 }
 
 /// Calls that never reached Graph when the number was registered say nothing about how long to wait now.
@@ -730,4 +733,63 @@ fn a_secret_that_may_not_be_read_is_waited_for_as_shortly_as_one_that_is_missing
     run(&mut world);
     assert_eq!(outcome(&world), Some(FarewellOutcome::LeftRegistered));
     assert!(plus(began, secs(400)) > world.now);
+}
+
+/// A server error is looked into as a lost answer is: in the window and at its end, also where the next call would be too late.
+#[test]
+fn a_server_error_is_confirmed_by_reads() {
+    let mut world = deleted();
+    for _ in 0..9 {
+        world.answer(refused(500, 131_000, None));
+    }
+    while world.deregisters.len() < 4 {
+        world.run_for(secs(30));
+        assert_eq!(outcome(&world), None);
+    }
+    // The next one would come after the deadline; the window ends before.
+    world.policy.life.deregister_deadline = hours(1);
+    let steps = world.run_for(WINDOW - secs(1));
+    assert!(steps.contains(&Step::Read), "{steps:?}");
+    world.reading = reading(RegistrationState::NotRegistered);
+    run(&mut world);
+    assert_eq!(outcome(&world), Some(FarewellOutcome::Deregistered));
+    assert_eq!(world.deregisters.len(), 4);
+}
+
+/// Where Secrets are not watched, another token is looked for after a refusal.
+#[test]
+fn without_a_watch_the_secret_is_polled_after_a_refusal() {
+    let mut world = deleted();
+    world.policy.secret_poll = Some(secs(60));
+    world.answer(refused(403, 200, None));
+    world.run_for(secs(600));
+    assert!(world.is(conditions::STALLED));
+    world.secrets = Ok(digests("another", "pin"));
+    world.run_for(secs(300));
+    assert_eq!(world.deregisters.len(), 2);
+}
+
+/// The failures of an earlier resource of the name do not lengthen the waits of this one.
+#[test]
+fn the_backoff_is_that_of_the_resource() {
+    let mut world = deleted();
+    let mut earlier = departure(world.now, Reason::RateLimited);
+    earlier.earlier = true;
+    for n in 0..5 {
+        let id = format!("earlier-{n}");
+        let entry = LedgerEntry {
+            id,
+            ..earlier.clone()
+        };
+        world.status_mut().attempts.push(entry);
+    }
+    world.wait(hours(1) / 2);
+    world.policy.life.deregister_deadline = hours(2);
+    world.answer(unreachable());
+    world.pass();
+    let steps = world.pass();
+    let Some(Step::Settle(Requeue::After(next))) = steps.last() else {
+        panic!("{steps:?} {:?} {:#?}", world.farewell, world.status());
+    };
+    assert!(*next <= secs(60), "{next:?}");
 }

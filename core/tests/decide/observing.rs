@@ -613,3 +613,36 @@ fn an_outage_that_was_told_costs_no_more_writes() {
     }
     assert!(told.is_some());
 }
+
+/// A request for a lost number that a read stood against is met when an observation finds the number registered.
+#[test]
+fn an_adoption_by_observation_meets_a_request() {
+    let mut world = lost();
+    world.reading = failed_reading(
+        RegistrationState::Stall(Reason::PermissionDenied),
+        graph_error(403, 10, None),
+    );
+    world.annotate("once");
+    world.pass();
+    assert_eq!(world.status().last_handled_register_request, None);
+    world.reading = reading(RegistrationState::Registered);
+    world.run_for(hours(60));
+    assert!(world.is(conditions::REGISTERED), "{:#?}", world.status());
+    assert_eq!(world.posts.len(), 1);
+    assert_eq!(
+        world.status().last_handled_register_request.as_deref(),
+        Some("once")
+    );
+}
+
+#[test]
+fn nothing_of_an_observation_is_left_once_it_is_off() {
+    let mut world = observed();
+    world.peers.owner = Some("shop/other".to_owned());
+    world.annotate("once");
+    world.pass();
+    assert!(find(world.status(), conditions::OBSERVED).is_some());
+    world.policy.life.observe_interval = Duration::ZERO;
+    world.pass();
+    assert_eq!(find(world.status(), conditions::OBSERVED), None);
+}

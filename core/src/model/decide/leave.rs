@@ -24,6 +24,9 @@ use crate::model::twins::declares;
 /// may be deleted first.
 const SECRET_GRACE: Duration = Duration::from_secs(300);
 
+/// The share of the time until the deadline after which a number that Graph refuses to deregister is read once more.
+const LAST_LOOK: f64 = 0.9;
+
 impl Facts<'_> {
     // === The finalizer ===
 
@@ -59,8 +62,7 @@ impl Facts<'_> {
     /// Works toward the deregister call, or releases the resource.
     pub(super) fn deregister(self) -> Decision {
         if let Some(farewell) = self.farewell() {
-            let last_look = self.last_look();
-            return last_look.unwrap_or(Decision::Finalize(Finalize::LetGo(farewell)));
+            return Decision::Finalize(Finalize::LetGo(farewell));
         }
         let digests = match self.observed.inputs {
             Inputs::Unread => return Decision::LoadSecrets,
@@ -100,10 +102,10 @@ impl Facts<'_> {
         }
         if !self.state.record.may_be_registered && !self.state.is_registered() {
             let why = match self.state.loss() {
-                Some(_) => "its registration was lost before",
-                None => "it was not registered for this resource",
+                Some(_) => "the registration of its number was lost before",
+                None => "its number was not registered for it",
             };
-            return Some(Farewell::new(FarewellOutcome::Deregistered, why));
+            return Some(Farewell::new(FarewellOutcome::NotRegistered, why));
         }
         if self.now >= self.deadline() {
             return left("the deadline is over (--deregister-deadline)");
@@ -123,22 +125,6 @@ impl Facts<'_> {
             }
             Some(Ok(survey)) if self.is_declared_in(survey) => left("another resource names it"),
             Some(_) | None => None,
-        }
-    }
-
-    /// A read at the end of a deletion that is left to people: one of them may have deregistered the number. Its answer comes too late
-    /// for anything else.
-    fn last_look(&self) -> Option<Decision> {
-        if !self.is_failed() || self.now < self.deadline() {
-            return None;
-        }
-        match (self.observed.inputs, self.observed.reading) {
-            (Inputs::Unread, _) => Some(Decision::LoadSecrets),
-            (Inputs::Ready(_), None) => Some(Decision::Read(ReadFields::All)),
-            (_, Some(reading)) if reading.state == RegistrationState::NotRegistered => {
-                self.departed(reading)
-            }
-            (Inputs::Faulty(_) | Inputs::Ready(_), _) => None,
         }
     }
 
@@ -231,7 +217,8 @@ impl Facts<'_> {
         }
         let new_token = self.changes(digests).token;
         if self.is_failed() && !new_token {
-            return Some(self.rest_until_the_deadline(&self.state));
+            let rest = || self.rest_until_the_deadline(&self.state);
+            return (!self.last_look_is_due()).then(rest);
         }
         if self.confirming_read_due() || new_token && !self.is_failed() {
             return None;
@@ -407,12 +394,36 @@ impl Facts<'_> {
         self.rest_until_the_deadline(&state)
     }
 
+    /// Rests until the last look, and from then on until the deadline. Where Secrets are not watched, another token is looked for.
     fn rest_until_the_deadline(&self, state: &State) -> Decision {
-        self.settle(state, Requeue::After(until(self.deadline(), self.now)))
+        let end = match self.last_look() {
+            look if look > self.now => look,
+            _ => self.deadline(),
+        };
+        let rest = until(end, self.now);
+        let wait = self.secret_poll().map_or(rest, |poll| poll.min(rest));
+        self.settle(state, Requeue::After(wait))
+    }
+
+    /// When the number is read once more, some time before a deletion that is left to people ends: one of them may have deregistered it.
+    fn last_look(&self) -> Timestamp {
+        let most = self.observed.policy.life.deregister_deadline;
+        plus(self.deleted(), most.mul_f64(LAST_LOOK))
+    }
+
+    fn last_look_is_due(&self) -> bool {
+        let look = self.last_look();
+        look <= self.now && self.observed.last_read.is_none_or(|read| read < look)
     }
 
     /// Waits until a time; if that is after the deadline, the resource is released at once.
     fn wait_to_leave(&self, state: State, why: &str, end: Timestamp) -> Decision {
+        let window = self.own_window().filter(|_| self.is_unconfirmed());
+        let window = window.filter(|window| window.end > self.now && window.end < self.deadline());
+        if let Some(window) = window.filter(|_| end > self.deadline()) {
+            // The read at its end may still tell what became of the call.
+            return self.stay(state, why, Some(window.end), window.end);
+        }
         if end > self.deadline() {
             let why =
                 format!("{why}, for longer than the deletion may wait (--deregister-deadline)");
@@ -438,7 +449,7 @@ impl Facts<'_> {
             until: end.map(Time),
         });
         let next_read = self.window().and_then(|window| window.next_read(self.now));
-        let confirming = next_read.filter(|_| self.is_confirming());
+        let confirming = next_read.filter(|_| self.is_unconfirmed());
         let wake = confirming
             .map_or(wake, |read| read.min(wake))
             .min(self.deadline());

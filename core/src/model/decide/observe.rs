@@ -22,8 +22,7 @@ use crate::model::schedule::{later, plus, whole_seconds, with_jitter};
 impl Facts<'_> {
     /// Keeps a number that was registered as it is, and clears the rest of a request that was withdrawn or may not be fulfilled.
     pub(super) fn rest(mut self) -> Decision {
-        self.state.record.observation = None;
-        self.state.record.loss_suspected_time = None;
+        self.state.record.forget_observation();
         self.clear_what_is_over();
         self.settle(&self.state, Requeue::OnChange)
     }
@@ -143,6 +142,10 @@ impl Facts<'_> {
                     let reason = Operation::Register.not_needed();
                     Operation::Register.succeed(&mut state, reason, message, self.now);
                     note_inputs(&mut state, digests);
+                    // As any adoption does, it meets a request.
+                    if let Some(request) = self.observed.resource.register_request() {
+                        state.record.last_handled_register_request = Some(request.to_owned());
+                    }
                 }
                 state.record.loss_suspected_time = None;
                 state.record.may_be_registered = true;

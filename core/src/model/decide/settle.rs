@@ -130,10 +130,12 @@ impl Facts<'_> {
     fn rest_in(mut self, state: State, requeue: Requeue) -> Decision {
         let policy = self.observed.policy;
         let interval = policy.observe_interval(self.observed.resource);
-        let Some(interval) = interval.filter(|_| state.standing != Standing::Unregistered) else {
-            return self.settle(&state, requeue);
-        };
         self.state = state;
+        let Some(interval) = interval.filter(|_| self.state.standing != Standing::Unregistered)
+        else {
+            self.state.record.forget_observation();
+            return self.settle(&self.state, requeue);
+        };
         match self.observe(interval) {
             Decision::Settle(status, Requeue::Observe(plan)) => {
                 let poll = requeue.wait(self.now).or(plan.poll);
