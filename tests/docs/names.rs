@@ -38,8 +38,13 @@ const OTHER_WORDS: [&str; 22] = [
     "Warn",
 ];
 
-/// Flags in code spans that are Helm's or the benchmark's.
-const OTHER_FLAGS: [&str; 3] = ["reset-then-reuse-values", "sizing", "take-ownership"];
+/// Flags in code spans that are of Helm, the benchmark or the demo.
+const OTHER_FLAGS: [&str; 4] = [
+    "keep",
+    "reset-then-reuse-values",
+    "sizing",
+    "take-ownership",
+];
 
 /// Names in code spans that look like variables of the operator and are something else.
 const OTHER_VARIABLES: [&str; 4] = [

@@ -187,8 +187,8 @@ impl Judge<'_> {
     ) -> Vec<String> {
         let (mut wrong, mut used) = (Vec::new(), BTreeSet::new());
         for post in self.posts(number, operation) {
-            let claims = self.claims(post).into_iter().map(|(_, id)| id);
-            let free = claims.filter(|id| !used.contains(id)).next();
+            let mut claims = self.claims(post).into_iter().map(|(_, id)| id);
+            let free = claims.find(|id| !used.contains(id));
             let without = || {
                 format!(
                     "I2: {}: a call without a claim of its own: {post:?}",
