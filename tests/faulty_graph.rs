@@ -154,14 +154,3 @@ fn shown(platform_type: Option<&str>, status: Option<&str>) -> Said {
         status: status.map(str::to_owned),
     })
 }
-
-/// A number from the environment, or this one.
-fn from_environment(variable: &str, otherwise: u64) -> u64 {
-    match std::env::var(variable) {
-        Ok(text) => {
-            let number = text.trim().parse();
-            number.unwrap_or_else(|_| panic!("{variable}={text:?} is no number"))
-        }
-        Err(_) => otherwise,
-    }
-}

@@ -19,8 +19,9 @@ use super::oracle::Held;
 use super::scenario::{Scenario, Start};
 use super::trace::{self, Call};
 use super::verdict::{by_number, lost_writes, steps};
-use super::{TIMEOUT, draw, from_environment, leaving, observed};
+use super::{TIMEOUT, draw, leaving, observed};
 use testkit::bed::{Bed, DEADLINE};
+use testkit::from_environment;
 use testkit::operator::{Farewell, Operator};
 use testkit::simulator::{NumberConfig, NumberReport, Trigger};
 

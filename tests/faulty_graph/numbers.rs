@@ -20,8 +20,9 @@ use tokio::time::Instant;
 use super::draw::scenarios;
 use super::scenario::Scenario;
 use super::verdict::Run;
-use super::{LIMIT, TOKENS, from_environment};
+use super::{LIMIT, TOKENS};
 use testkit::bed::{Bed, PIN};
+use testkit::from_environment;
 use testkit::operator::Operator;
 use testkit::simulator::Action;
 
