@@ -38,7 +38,7 @@ const NAME: &str = "number";
 const RENAMED: &str = "renamed";
 
 /// So many runs are made at a time: most of the time, each waits.
-static SLOTS: Semaphore = Semaphore::const_new(14);
+static SLOTS: Semaphore = Semaphore::const_new(10);
 
 /// What an operator logs that did not get its answers in time; nothing here is slow on purpose.
 const GIVEN_UP: [&str; 4] = [

@@ -193,8 +193,8 @@ impl Scenario {
             Self::Healthy | Self::AnswerLost | Self::WrongPin => {
                 &[Fault::Crash, Fault::Recreate, Fault::Rename]
             }
-            // Its own name is taken until it is gone.
-            Self::LeftServerError => &[Fault::Crash, Fault::Rename],
+            // Its own name is taken until it is gone. What a crash leads to, the other two that leave show.
+            Self::LeftServerError => &[Fault::Rename],
             _ => &[Fault::Crash],
         }
     }
