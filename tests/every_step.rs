@@ -216,7 +216,7 @@ async fn run_once(
         trail.quiet().await;
     }
     let mut steps = trail.steps();
-    steps.retain(|step| scenario.reads().is_none_or(|reads| !step.is_beyond(reads)));
+    steps.retain(|step| !scenario.is_by_chance(step));
     let ends = match left {
         Some(number) => {
             let number = rest(scenario, &bed, &number.name_any()).await;

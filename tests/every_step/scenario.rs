@@ -167,6 +167,20 @@ impl Scenario {
         }
     }
 
+    /// Whether it depends on the time that this step comes at all: the number is observed further after the loss, and what the
+    /// first observation after a new call shows is written.
+    pub fn is_by_chance(self, step: &trail::Step) -> bool {
+        let Some(reads) = self.reads() else {
+            return false;
+        };
+        match step.kind {
+            Kind::GraphRead | Kind::GraphCall => step.nth > reads,
+            // The new spec, the suspicion and the loss come before.
+            Kind::Status => step.nth > 3,
+            _ => false,
+        }
+    }
+
     /// Whether it is known what comes before and after a fault at this step: events are on their way while other things go on.
     pub fn has_place(self, step: trail::Step, fault: Fault) -> bool {
         !(self.leaves() && fault == Fault::Rename && step.kind == Kind::Event)

@@ -18,7 +18,7 @@ pub struct Step {
     pub kind: Kind,
     pub moment: Moment,
     /// Which one of its kind it is, from 1.
-    nth: usize,
+    pub nth: usize,
 }
 
 /// Where in a request a step is.
@@ -185,13 +185,6 @@ impl Conduct for Trail {
         let passed = self.pass_by(request.kind, Moment::After, request.id);
         let passed = passed.map(|on| if on { After::Answer } else { After::Lose });
         passed.boxed()
-    }
-}
-
-impl Step {
-    /// Whether it is one of a later read than this one.
-    pub fn is_beyond(&self, read: usize) -> bool {
-        matches!(self.kind, Kind::GraphRead | Kind::GraphCall) && self.nth > read
     }
 }
 
