@@ -51,6 +51,9 @@ const GIVEN_UP: [&str; 4] = [
 /// What a deletion may take beyond its deadline: a claim grows old, and an operator starts.
 const DEREGISTER_GRACE: Duration = Duration::from_secs(10);
 
+/// Longer than the confirm window, which ends at a whole second: a call never becomes due in the very second in which it does.
+const RETRY_BASE: &str = "--retry-base=2s";
+
 /// How often a run is made at most.
 const RUNS_MAX: usize = 4;
 
@@ -181,14 +184,12 @@ async fn run_once(
     let gates = bed.gates(Arc::clone(&trail) as _).await;
     let graph_timeout = format!("--graph-timeout={}s", graph_timeout.as_secs());
     let more = scenario.flags();
-    let flags: Vec<&str> = [
-        graph_timeout.as_str(),
-        "--confirm-window=1s",
-        "--retry-cap=1s",
-    ]
-    .into_iter()
-    .chain(more.iter().map(String::as_str))
-    .collect();
+    let times = ["--confirm-window=1s", RETRY_BASE, "--retry-cap=2s"];
+    let flags: Vec<&str> = [graph_timeout.as_str()]
+        .into_iter()
+        .chain(times)
+        .chain(more.iter().map(String::as_str))
+        .collect();
     let mut operator = gates.operator(&bed, &flags).await;
     let mut logs = String::new();
     pid.store(operator.pid(), Ordering::SeqCst);

@@ -98,12 +98,11 @@ impl Trail {
         self.state().claims
     }
 
-    /// The steps so far, in their order; events have none, so they come last.
+    /// The steps so far, in their order; events have none, so they come last, one after the other.
     pub fn steps(&self) -> Vec<Step> {
-        let steps = self.state().steps.clone();
-        let event = |step: &Step| step.kind == Kind::Event;
-        let (events, others): (Vec<_>, Vec<_>) = steps.into_iter().partition(event);
-        [others, events].concat()
+        let mut steps = self.state().steps.clone();
+        steps.sort_by_key(|step| (step.kind == Kind::Event).then_some(step.nth));
+        steps
     }
 
     /// Takes down a step, of a request by its number; does the deed if it is the one. Whether the request goes on.
