@@ -22,7 +22,7 @@ use futures::{StreamExt, stream};
 
 use run::{Outcome, run};
 
-use testkit::shared;
+use testkit::{from_environment, shared};
 
 /// How many schedules the test command runs.
 const SCHEDULES: u64 = 8;
@@ -30,19 +30,18 @@ const SCHEDULES: u64 = 8;
 /// How many run at a time.
 const PARALLEL: u64 = 6;
 
-fn variable(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    let number = text.parse();
-    Some(number.unwrap_or_else(|_| panic!("{name} must be a number, not {text:?}")))
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn fault_schedules_make_no_call_too_many() {
     let began = Instant::now();
-    let one = variable("FAULT_SEED");
-    let base = one.or(variable("FAULT_BASE")).unwrap_or(1);
-    let count = one.map_or_else(|| variable("FAULT_SCHEDULES").unwrap_or(SCHEDULES), |_| 1);
-    let parallel = variable("FAULT_PARALLEL").unwrap_or(PARALLEL);
+    // Seeds begin at 1.
+    let (base, count) = match from_environment("FAULT_SEED", 0) {
+        0 => (
+            from_environment("FAULT_BASE", 1),
+            from_environment("FAULT_SCHEDULES", SCHEDULES),
+        ),
+        one => (one, 1),
+    };
+    let parallel = from_environment("FAULT_PARALLEL", PARALLEL);
     let control_plane = shared().await;
     println!("{count} schedules from seed {base} on");
     let outcomes: Vec<Outcome> = stream::iter(base..base + count)
@@ -52,7 +51,7 @@ async fn fault_schedules_make_no_call_too_many() {
         .inspect(tell)
         .collect()
         .await;
-    if one.is_some() {
+    if count == 1 {
         println!("{}", outcomes[0].trace);
     }
     sum_up(&outcomes, began);

@@ -150,10 +150,12 @@ fn a_secret_cut_off_at_the_end_of_the_input_does_not_show() {
     );
 }
 
+/// Side by side in one run, so that a slow machine does not matter. For 64 times the text, what is quadratic takes 4,096 times as long;
+/// what is linear 64 times, and some times more where the regular expressions change to another engine.
 #[test]
 fn hostile_texts_take_linear_time() {
     let mut inputs = inputs();
-    inputs.token = "a".repeat(8000).into();
+    inputs.token = "a".repeat(MAX_INPUT_BYTES / 128).into();
     let scrubber = Scrubber::new(&inputs);
     for unit in [
         "a",
@@ -165,14 +167,17 @@ fn hostile_texts_take_linear_time() {
         "1",
         "bearer ",
     ] {
-        let started = std::time::Instant::now();
-        scrubber.scrub(&unit.repeat(MAX_INPUT_BYTES / unit.len()));
-        // A quadratic rule would take many seconds even in a release build.
-        assert!(
-            started.elapsed().as_secs() < 2,
-            "{unit} took {:?}",
-            started.elapsed()
-        );
+        let least = |bytes: usize| {
+            let text = unit.repeat(bytes / unit.len());
+            let once = |_| {
+                let started = std::time::Instant::now();
+                scrubber.scrub(&text);
+                started.elapsed()
+            };
+            (0..5).map(once).min().expect("five times")
+        };
+        let (short, long) = (least(MAX_INPUT_BYTES / 64), least(MAX_INPUT_BYTES));
+        assert!(long < short * 2_000, "{unit}: {short:?}, then {long:?}");
     }
 }
 

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::phase::State;
 use super::schedule::{AFTER_DEREGISTRATION, META_LIMIT};
@@ -111,13 +112,13 @@ impl Operation {
 
     /// What lies over the phase after a call that did not succeed: a resource that is being deleted shows that, and not what its number
     /// was before.
-    pub fn holds(self, message: &str) -> Option<Hold> {
+    pub fn holds(self, message: &str, until: Option<Time>) -> Option<Hold> {
         match self {
             Self::Register => None,
             Self::Deregister => Some(Hold {
                 reason: self.in_flight(),
                 message: message.to_owned(),
-                until: None,
+                until,
             }),
         }
     }

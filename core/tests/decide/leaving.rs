@@ -756,6 +756,24 @@ fn a_server_error_is_confirmed_by_reads() {
     assert_eq!(world.deregisters.len(), 4);
 }
 
+/// The record of a failed call says when the next one follows; the reads until then leave that as it is.
+#[test]
+fn the_wait_after_a_failed_call_is_written_once() {
+    let mut world = deleted();
+    world.policy.backoff.base = 3 * WINDOW;
+    world.answer(refused(500, 131_000, None));
+    world.pass();
+    let recorded = world.status().clone();
+    assert!(recorded.next_attempt_time.is_some());
+    let mut reads = 0;
+    while world.deregisters.len() < 2 {
+        assert_eq!(world.status(), &recorded);
+        let steps = world.run_for(secs(30));
+        reads += steps.iter().filter(|step| **step == Step::Read).count();
+    }
+    assert!(reads > 2, "{reads}");
+}
+
 /// Where Secrets are not watched, another token is looked for after a refusal.
 #[test]
 fn without_a_watch_the_secret_is_polled_after_a_refusal() {

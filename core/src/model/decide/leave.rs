@@ -333,10 +333,16 @@ impl Facts<'_> {
             let end = plus(self.now, TRY_EVERY);
             return Some(self.wait_to_leave(state(), why, later(end, Duration::ZERO)));
         }
+        // A read in the confirm window leaves the wait after the call as it is.
+        let stored = self.departure_wait();
+        let stored = stored.filter(|_| !self.changes(digests).token);
         if let Some(window) = self.window().filter(|window| window.end > self.now) {
             let next = window.next_read(self.now).unwrap_or(window.end);
-            let why = "a call for the number was made moments ago";
-            return Some(self.wait_to_leave(state(), why, later(next, Duration::ZERO)));
+            let why = "a call for the number was made moments ago".to_owned();
+            let (end, why) = stored
+                .filter(|(end, _)| *end >= window.end)
+                .unwrap_or((later(next, Duration::ZERO), why));
+            return Some(self.wait_to_leave(state(), &why, end));
         }
         if self.read_too_early() {
             return Some(self.read_again());
@@ -348,19 +354,17 @@ impl Facts<'_> {
             return Some(self.fail_departure(reason, digests));
         }
         let attempts = self.all_attempts(Operation::Deregister);
+        let why = "the last deregister calls failed";
         let waits = [
             due_after(self.attempts(), self.observed.policy),
             ledger::blocked_until(&attempts, self.now),
             ledger::budget_opens(&attempts, self.observed.policy.attempt_limit, self.now),
         ];
-        if let Some(end) = waits
-            .into_iter()
-            .flatten()
-            .max()
-            .filter(|end| *end > self.now)
-        {
-            let why = "the last deregister calls failed";
-            return Some(self.wait_to_leave(state(), why, later(end, Duration::ZERO)));
+        let waits = waits.into_iter().flatten();
+        let waits = waits.map(|end| (later(end, Duration::ZERO), why.to_owned()));
+        let last = waits.chain(stored).max_by_key(|(end, _)| *end);
+        if let Some((end, why)) = last.filter(|(end, _)| *end > self.now) {
+            return Some(self.wait_to_leave(state(), &why, end));
         }
         match self.observed.survey {
             None => Some(Decision::Survey),

@@ -8,7 +8,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube_core::ResourceExt as _;
 
 use super::facts::{Facts, wait_after_read};
-use super::settle::note_inputs;
 use crate::api::{Loss, LossPolicy, Observation, ObservationFault, Operation, Reason};
 use crate::credentials::{Digests, SecretFault};
 use crate::graph::{ReadFields, ReadOutcome, RegistrationState};
@@ -138,14 +137,9 @@ impl Facts<'_> {
         match reading.state {
             RegistrationState::Registered => {
                 if matches!(state.standing, Standing::Lost(_)) {
-                    let message = reading.message.clone();
-                    let reason = Operation::Register.not_needed();
-                    Operation::Register.succeed(&mut state, reason, message, self.now);
-                    note_inputs(&mut state, digests);
-                    // As any adoption does, it meets a request.
-                    if let Some(request) = self.observed.resource.register_request() {
-                        state.record.last_handled_register_request = Some(request.to_owned());
-                    }
+                    let operation = Operation::Register;
+                    let reason = operation.not_needed();
+                    self.note_adoption(operation, &mut state, reason, reading, digests);
                 }
                 state.record.loss_suspected_time = None;
                 state.record.may_be_registered = true;

@@ -64,7 +64,7 @@ impl Facts<'_> {
         if self.state.is_registered() {
             return self.rest();
         }
-        self.state.record.observation = None;
+        self.state.record.forget_observation();
         self.state.hold = Some(Hold {
             reason: Reason::Suspended,
             message: "spec.suspend is true: no call is made".to_owned(),
@@ -216,12 +216,25 @@ impl Facts<'_> {
             }
             _ => operation.not_needed(),
         };
-        operation.succeed(&mut state, reason, reading.message.clone(), self.now);
-        note_inputs(&mut state, digests);
-        if let Some(request) = self.request() {
+        self.note_adoption(operation, &mut state, reason, reading, digests);
+        self.settle(&state, self.until_observed())
+    }
+
+    /// Notes that Graph shows the number as the call would leave it. That meets a request as well.
+    pub(super) fn note_adoption(
+        &self,
+        operation: Operation,
+        state: &mut State,
+        reason: Reason,
+        reading: &ReadOutcome,
+        digests: &Digests,
+    ) {
+        operation.succeed(state, reason, reading.message.clone(), self.now);
+        note_inputs(state, digests);
+        let request = self.observed.resource.register_request();
+        if let Some(request) = request.filter(|_| operation.registers()) {
             state.record.last_handled_register_request = Some(request.to_owned());
         }
-        self.settle(&state, self.until_observed())
     }
 
     pub(super) fn stall_by_read(
