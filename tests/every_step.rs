@@ -51,7 +51,7 @@ const GIVEN_UP: [&str; 4] = [
 /// What a deletion may take beyond its deadline: a claim grows old, and an operator starts.
 const DEREGISTER_GRACE: Duration = Duration::from_secs(10);
 
-/// Longer than the confirm window, which ends at a whole second: a call never becomes due in the very second in which it does.
+/// Longer than the confirm window, which ends at a whole second: a call never becomes due in the second in which the window ends.
 const RETRY_BASE: &str = "--retry-base=2s";
 
 /// How often a run is made at most.

@@ -217,7 +217,6 @@ fn fail(state: &mut State, result: &CallResult<'_>, context: &ApplyContext<'_>) 
     };
     let due = wait_after(&ended, &attempts, context.policy, outcome.retry_after);
     let (reason, message) = (outcome.reason, outcome.message.clone());
-    let what = message.clone();
     state.phase = match (next, due) {
         (Next::Wait, Some(wait)) => {
             let until = later(context.now, with_jitter(wait, context.jitter));
@@ -236,7 +235,7 @@ fn fail(state: &mut State, result: &CallResult<'_>, context: &ApplyContext<'_>) 
         }
     };
     let until = state.wait().map(|wait| wait.until.clone());
-    state.hold = result.operation.holds(&what, until);
+    state.hold = result.operation.holds(&outcome.message, until);
 }
 
 /// How a call ended that did not succeed.

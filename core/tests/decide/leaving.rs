@@ -774,6 +774,63 @@ fn the_wait_after_a_failed_call_is_written_once() {
     assert!(reads > 2, "{reads}");
 }
 
+#[test]
+fn the_wait_after_a_rate_limit_is_written_once() {
+    let mut world = deleted();
+    world.jitter = 1.0;
+    world.answer(rate_limited(Some(secs(600))));
+    world.pass();
+    let recorded = world.status().clone();
+    world.run_for(secs(700));
+    assert_eq!(world.status(), &recorded);
+    world.run_for(secs(100));
+    assert_eq!(world.deregisters.len(), 2);
+}
+
+/// What was waited for in the confirm window is over: only the wait after the call counts.
+#[test]
+fn a_wait_ends_with_its_cause() {
+    let mut world = deleted();
+    world.answer(refused(500, 131_000, None));
+    world.pass();
+    let began = world.now;
+    world.wait(secs(2));
+    world.dropped_fields = Some("wait".to_owned());
+    world.definition_tried = true;
+    world.pass();
+    world.restart();
+    world.wait(WINDOW);
+    run(&mut world);
+    assert!(world.deregisters[1] <= plus(began, WINDOW + secs(5)));
+
+    let mut world = deleted();
+    world.answer(refused(500, 131_000, None));
+    world.pass();
+    let began = world.now;
+    world.wait(secs(2));
+    world.reading = reading(RegistrationState::Wait(Reason::GraphUnavailable));
+    world.reading.retry_after = Some(secs(300));
+    world.pass();
+    world.reading = reading(RegistrationState::Registered);
+    world.bump();
+    world.wait(secs(58));
+    run(&mut world);
+    assert!(world.deregisters[1] <= plus(began, WINDOW + secs(5)));
+}
+
+/// The read at the end of the window settles the call: the number is not in doubt, although no second call would come in time.
+#[test]
+fn a_number_that_is_seen_registered_is_not_in_doubt() {
+    let mut world = deleted();
+    world.answer(RegisterOutcome {
+        retry_after: Some(hours(2)),
+        ..refused(503, 131_000, None)
+    });
+    run(&mut world);
+    assert_eq!(world.deregisters.len(), 1);
+    assert_eq!(outcome(&world), Some(FarewellOutcome::LeftRegistered));
+}
+
 /// Where Secrets are not watched, another token is looked for after a refusal.
 #[test]
 fn without_a_watch_the_secret_is_polled_after_a_refusal() {

@@ -130,12 +130,21 @@ impl Facts<'_> {
 
     /// The number stays registered, as far as is known.
     fn left_registered(&self, why: &str) -> Farewell {
-        let in_doubt = self.is_unconfirmed() && !self.is_failed();
+        let in_doubt = self.is_unconfirmed() && !self.is_failed() && !self.is_seen_registered();
         if in_doubt {
             Farewell::new(FarewellOutcome::InDoubt, why)
         } else {
             Farewell::new(FarewellOutcome::LeftRegistered, why)
         }
+    }
+
+    /// Whether this round's read, after the confirm window, shows that the call did not take the number off.
+    fn is_seen_registered(&self) -> bool {
+        let reading = self.observed.reading;
+        reading.is_some_and(|reading| reading.state == RegistrationState::Registered)
+            && self
+                .own_window()
+                .is_none_or(|window| window.end <= self.now)
     }
 
     fn let_go(&self, farewell: Farewell) -> Option<Decision> {
@@ -207,15 +216,15 @@ impl Facts<'_> {
         if self.observed.reading.is_some() {
             return None;
         }
+        let new_token = self.changes(digests).token;
         let cooldown = self.observed.cooldown.map(|cooldown| cooldown.until);
         if let Some(end) = cooldown.filter(|end| *end > self.now) {
-            return Some(self.wait_to_leave(
-                self.state.clone(),
-                "the token has reached a rate limit of Graph",
-                end,
-            ));
+            let why = "the token has reached a rate limit of Graph".to_owned();
+            let own = self.departure_wait().filter(|_| !new_token);
+            let own = own.filter(|(until, _)| *until >= end);
+            let (end, why) = own.unwrap_or((end, why));
+            return Some(self.wait_to_leave(self.state.clone(), &why, end));
         }
-        let new_token = self.changes(digests).token;
         if self.is_failed() && !new_token {
             let rest = || self.rest_until_the_deadline(&self.state);
             return (!self.last_look_is_due()).then(rest);
@@ -232,9 +241,14 @@ impl Facts<'_> {
         let hold = self.state.hold.as_ref();
         let held = hold.filter(|hold| hold.reason == Reason::Deregistering);
         let held = held.and_then(|hold| Some((hold.until.as_ref()?.0, hold.message.clone())));
-        let own = self.state.wait().filter(|_| self.is_departure());
-        let own = own.map(|wait| (wait.until.0, wait.message.clone()));
+        let own = self.own_departure_wait();
         held.into_iter().chain(own).max_by_key(|(until, _)| *until)
+    }
+
+    /// The wait after the last deregister call.
+    fn own_departure_wait(&self) -> Option<(Timestamp, String)> {
+        let own = self.state.wait().filter(|_| self.is_departure());
+        own.map(|wait| (wait.until.0, wait.message.clone()))
     }
 
     /// Whether the phase is that of a deregister call.
@@ -333,15 +347,14 @@ impl Facts<'_> {
             let end = plus(self.now, TRY_EVERY);
             return Some(self.wait_to_leave(state(), why, later(end, Duration::ZERO)));
         }
-        // A read in the confirm window leaves the wait after the call as it is.
-        let stored = self.departure_wait();
-        let stored = stored.filter(|_| !self.changes(digests).token);
+        // The wait after the call stays as the record has it, whatever was waited for since.
+        let own = self.own_departure_wait();
+        let own = own.filter(|_| !self.changes(digests).token);
         if let Some(window) = self.window().filter(|window| window.end > self.now) {
-            let next = window.next_read(self.now).unwrap_or(window.end);
             let why = "a call for the number was made moments ago".to_owned();
-            let (end, why) = stored
+            let (end, why) = own
                 .filter(|(end, _)| *end >= window.end)
-                .unwrap_or((later(next, Duration::ZERO), why));
+                .unwrap_or((later(window.end, Duration::ZERO).min(self.deadline()), why));
             return Some(self.wait_to_leave(state(), &why, end));
         }
         if self.read_too_early() {
@@ -360,9 +373,12 @@ impl Facts<'_> {
             ledger::blocked_until(&attempts, self.now),
             ledger::budget_opens(&attempts, self.observed.policy.attempt_limit, self.now),
         ];
-        let waits = waits.into_iter().flatten();
-        let waits = waits.map(|end| (later(end, Duration::ZERO), why.to_owned()));
-        let last = waits.chain(stored).max_by_key(|(end, _)| *end);
+        let last = waits
+            .into_iter()
+            .flatten()
+            .map(|end| (later(end, Duration::ZERO), why.to_owned()))
+            .chain(own)
+            .max_by_key(|(end, _)| *end);
         if let Some((end, why)) = last.filter(|(end, _)| *end > self.now) {
             return Some(self.wait_to_leave(state(), &why, end));
         }

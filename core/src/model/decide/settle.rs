@@ -220,7 +220,7 @@ impl Facts<'_> {
         self.settle(&state, self.until_observed())
     }
 
-    /// Notes that Graph shows the number as the call would leave it. That meets a request as well.
+    /// Notes that Graph shows the number as the call would leave it. This also fulfils a request.
     pub(super) fn note_adoption(
         &self,
         operation: Operation,
@@ -231,8 +231,7 @@ impl Facts<'_> {
     ) {
         operation.succeed(state, reason, reading.message.clone(), self.now);
         note_inputs(state, digests);
-        let request = self.observed.resource.register_request();
-        if let Some(request) = request.filter(|_| operation.registers()) {
+        if let Some(request) = self.observed.resource.register_request() {
             state.record.last_handled_register_request = Some(request.to_owned());
         }
     }
