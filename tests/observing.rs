@@ -137,6 +137,26 @@ async fn loss_policy_register_registers_again_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn another_resource_of_a_lost_number_makes_no_call() {
+    let bed = Bed::new().await;
+    bed.secrets().await;
+    bed.simulator.set("4021", NumberConfig::registered());
+    let _operator = bed.operator(OFTEN).await;
+    observed(&bed, "first", "4021").await;
+    bed.declare_with("second", "4021", json!({"lossPolicy": "Register"}))
+        .await;
+    let yields = |status: &_| is(status, conditions::READY, "False", "DuplicatePhoneNumber");
+    bed.until("second", "one that yields", yields).await;
+    bed.simulator
+        .set("4021", NumberConfig::fresh().status("DISCONNECTED"));
+    bed.until("first", "lost", lost).await;
+    let reads = bed.simulator.number("4021").counts.reads;
+    until_reads(&bed, "4021", reads + 6).await;
+    bed.until("second", "one that yields", yields).await;
+    assert_eq!(bed.posts("4021"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_number_of_the_business_app_is_not_registered_again() {
     let bed = Bed::new().await;
     bed.secrets().await;

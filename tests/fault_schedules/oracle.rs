@@ -383,7 +383,15 @@ impl Judge<'_> {
             }
             let entry = last.attempts().iter().find(|attempt| attempt.id == id);
             let registers = post.operation == Operation::Register;
-            let certain = registers && !self.plan.graph_fails && !self.is_requested(post);
+            // A number that was taken off keeps its PIN at Graph, and the Secret may have another one by now. Where it is taken off just
+            // after a call whose answer was lost, no read shows that the call has acted.
+            let mut numbers = self.plan.numbers.iter().filter(|n| n.id == post.number);
+            let taken_off = numbers.any(|number| {
+                let lost = self.losses(number).next().is_some();
+                lost || self.taken_off_before(number, post.at) > 0
+            });
+            let certain =
+                registers && !taken_off && !self.plan.graph_fails && !self.is_requested(post);
             let hold = last.status.as_ref().and_then(|status| status.hold.as_ref());
             let yields = hold.is_some_and(|hold| hold.reason == Reason::DuplicatePhoneNumber);
             let recorded = match entry.and_then(|entry| entry.outcome()) {
@@ -680,14 +688,20 @@ impl Judge<'_> {
         named.is_some_and(|named| self.plan.numbers[named.number].id == number.id)
     }
 
+    /// When somebody else has taken a number off.
+    fn losses(&self, number: &Number) -> impl Iterator<Item = Instant> {
+        let of_number = |n: usize| self.plan.numbers[n].id == number.id;
+        let actions = self.seen.actions.iter();
+        actions
+            .filter(move |(_, action)| matches!(action, Action::Lose(n) if of_number(*n)))
+            .map(|(at, _)| *at)
+    }
+
     /// How often a number may have been taken off before some time, by a deregister call or by somebody else.
     fn taken_off_before(&self, number: &Number, time: Instant) -> usize {
-        let lost = self.seen.actions.iter().filter(|(at, action)| {
-            let of_number = |n: usize| self.plan.numbers[n].id == number.id;
-            *at < time && matches!(action, Action::Lose(n) if of_number(*n))
-        });
         let calls = self.posts(number, Operation::Deregister);
-        lost.count() + calls.filter(|post| post.at < time).count()
+        let all = self.losses(number).chain(calls.map(|post| post.at));
+        all.filter(|at| *at < time).count()
     }
 
     /// Whether Graph may have shown twice that the number of a resource is not registered, before this version of it.
@@ -711,16 +725,8 @@ impl Judge<'_> {
             };
             Some((call.acted_time?, registers))
         });
-        let lost = self
-            .seen
-            .actions
-            .iter()
-            .filter_map(|(at, action)| match action {
-                Action::Lose(n) if self.plan.numbers[*n].id == id => {
-                    Some((Timestamp::now() - at.elapsed(), false))
-                }
-                _ => None,
-            });
+        let lost = self.losses(number);
+        let lost = lost.map(|at| (Timestamp::now() - at.elapsed(), false));
         let changes = calls.chain(lost).filter(|(at, _)| *at <= time);
         let last = changes.max_by_key(|(at, _)| *at);
         last.map_or(number.registered_before, |(_, registers)| registers)

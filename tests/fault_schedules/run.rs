@@ -171,7 +171,9 @@ impl Run {
     async fn act(&self) {
         let mut seen = self.faults.seen();
         for (n, action) in (1..).zip(&self.plan.actions) {
-            self.observer.acts(action);
+            if !matches!(action, Action::Lose(_)) {
+                self.observer.acts(action);
+            }
             self.faults.note(&format!("{action:?}"));
             self.carry_out(action).await;
             let until = *seen.borrow() + (self.plan.seed + n * 7) % BETWEEN_ACTIONS;
@@ -202,7 +204,7 @@ impl Run {
                 let patch = json!({"spec": {"deletionPolicy": deletion_policy(*on)}});
                 self.patch_if_there(name(n), patch, None).await;
             }
-            Action::Lose(number) => self.lose(&self.plan.numbers[*number].id).await,
+            Action::Lose(number) => self.lose(*number).await,
             Action::Request(n, value) => self.bed.request(name(n), &value.to_string()).await,
             Action::Suspend(n, suspend) => {
                 let patch = json!({"spec": {"suspend": suspend}});
@@ -277,13 +279,15 @@ impl Run {
         }
     }
 
-    /// Takes a number off once it is registered, if that is soon.
-    async fn lose(&self, number: &str) {
+    /// Takes a number off once it is registered, if that is soon; then it counts as done.
+    async fn lose(&self, number: usize) {
+        let id = &self.plan.numbers[number].id;
         let is_registered = |report: &NumberReport| report.state.registered;
         let simulator = &self.bed.simulator;
-        let registered = simulator.until_within(number, LOST_WITHIN, is_registered);
+        let registered = simulator.until_within(id, LOST_WITHIN, is_registered);
         if registered.await.is_ok() {
-            simulator.set(number, NumberConfig::fresh().status("DISCONNECTED"));
+            self.observer.acts(&Action::Lose(number));
+            simulator.set(id, NumberConfig::fresh().status("DISCONNECTED"));
         }
     }
 
