@@ -495,3 +495,22 @@ fn a_refused_pin_outlasts_a_refused_read() {
     world.run_for(hours(1));
     assert_eq!(world.posts.len(), 2);
 }
+
+/// No read told what became of an answer that may have acted: the stall that follows outlasts a requested call that fails in passing.
+#[test]
+fn a_stall_without_a_telling_read_outlasts_a_requested_call() {
+    let mut world = World::new();
+    world.reading = reading(RegistrationState::Unclear(None));
+    world.answer(refused(500, 133_008, None));
+    world.run_for(hours(3));
+    assert_eq!(
+        world.shown(),
+        "Registered=False Failed=True Stalled PinLocked"
+    );
+    world.annotate("once");
+    world.answer(refused(200, 133_015, None));
+    world.run_for(secs(1));
+    world.reading = reading(RegistrationState::NotRegistered);
+    world.run_for(hours(100));
+    assert_eq!(world.posts.len(), 2);
+}

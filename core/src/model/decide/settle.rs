@@ -524,6 +524,9 @@ impl Facts<'_> {
             "{}, and no read shows the number as registered",
             self.last_error_text()
         );
+        // What Graph has answered outlasts a requested call that fails in passing.
+        let answered = reason.disposition() != Disposition::Confirm;
+        state.verdict = state.verdict.or(answered.then_some(reason));
         state.phase = Phase::Stalled(Stall::new(reason, message));
         Some(self.settle(&state, self.poll()))
     }
