@@ -77,8 +77,8 @@ pub struct WhatsAppPhoneNumberStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stall: Option<Stall>,
 
-    /// The reason why Graph refuses a call with the inputs of the last attempt. It outlasts a requested call that fails for a
-    /// reason that passes.
+    /// The reason why no automatic call is made with the inputs of the last attempt: Graph has refused them, or no read tells what became
+    /// of that attempt. It outlasts a requested call that fails for a reason that passes.
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
