@@ -366,19 +366,8 @@ impl Facts<'_> {
         {
             return Some(self.fail_departure(reason, digests));
         }
-        let attempts = self.all_attempts(Operation::Deregister);
-        let why = "the last deregister calls failed";
-        let waits = [
-            due_after(self.attempts(), self.observed.policy),
-            ledger::blocked_until(&attempts, self.now),
-            ledger::budget_opens(&attempts, self.observed.policy.attempt_limit, self.now),
-        ];
-        let last = waits
-            .into_iter()
-            .flatten()
-            .map(|end| (later(end, Duration::ZERO), why.to_owned()))
-            .chain(own)
-            .max_by_key(|(end, _)| *end);
+        let waits = self.departure_due().into_iter().chain(own);
+        let last = waits.max_by_key(|(end, _)| *end);
         if let Some((end, why)) = last.filter(|(end, _)| *end > self.now) {
             return Some(self.wait_to_leave(state(), &why, end));
         }
@@ -391,6 +380,20 @@ impl Facts<'_> {
                 Some(self.wait_to_leave(state(), &why, later(end, Duration::ZERO)))
             }
         }
+    }
+
+    /// The earliest time of the next call that the ledger allows, and what it waits for.
+    fn departure_due(&self) -> Option<(Timestamp, String)> {
+        let attempts = self.all_attempts(Operation::Deregister);
+        let limit = self.observed.policy.attempt_limit;
+        let waits = [
+            due_after(self.attempts(), self.observed.policy),
+            ledger::blocked_until(&attempts, self.now),
+            ledger::budget_opens(&attempts, limit, self.now),
+        ];
+        let end = waits.into_iter().flatten().max()?;
+        let why = "the last deregister calls failed".to_owned();
+        Some((later(end, Duration::ZERO), why))
     }
 
     /// The reason for which Graph has refused the last deregister call, unless it is temporary.
