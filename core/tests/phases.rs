@@ -204,7 +204,7 @@ fn the_message_tells_what_happened_what_to_do_and_when() {
     );
     let text = told(&state(stall));
     assert!(text.starts_with("What happened. Put the number's PIN into the Secret"));
-    assert!(text.ends_with("No further attempt will be made until this changes."));
+    assert!(text.ends_with("No further attempt will be made until then."));
     let changed = state(|state| {
         state.phase = Phase::Stalled(Stall {
             token_changed: true,

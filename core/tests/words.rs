@@ -14,7 +14,7 @@ fn a_stall_says_what_ends_it() {
         let text = explain("it failed", *reason, None);
         assert!(text.starts_with("It failed. "), "{text}");
         assert!(
-            text.ends_with(" No further attempt will be made until this changes."),
+            text.ends_with(" No further attempt will be made until then."),
             "{text}"
         );
     }

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use kube::api::{Api, Patch, PatchParams};
 use operator_core::api::conditions;
 use operator_core::api::{REGISTER_REQUESTED_AT, Reason, WhatsAppPhoneNumber, crd, crd_yaml};
+use operator_core::model::event::of_farewell;
+use operator_core::model::{Farewell, FarewellOutcome};
 use regex::Regex;
 
 use super::markdown::{blocks, code_spans, table};
@@ -72,6 +74,20 @@ fn each(pattern: &str, check: impl Fn(&str) -> bool) {
 #[test]
 fn reasons_conditions_states_and_alerts() {
     let (alerts, metrics) = (alerts(), series(&metrics()));
+    let farewells = [
+        FarewellOutcome::Deregistered,
+        FarewellOutcome::NotRegistered,
+        FarewellOutcome::LeftRegistered,
+        FarewellOutcome::InDoubt,
+    ];
+    let why = String::new;
+    let farewells = farewells.map(|outcome| {
+        of_farewell(&Farewell {
+            outcome,
+            why: why(),
+        })
+        .reason
+    });
     let mut known: BTreeSet<&str> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
     known.extend(conditions::TYPES.iter().map(|(type_, _)| type_));
     known.extend(alerts.iter().map(|alert| alert.name.as_str()));
@@ -80,6 +96,7 @@ fn reasons_conditions_states_and_alerts() {
             .iter()
             .map(String::as_str),
     );
+    known.extend(farewells.iter().map(String::as_str));
     known.extend(OTHER_WORDS);
     each("(?:[A-Z][a-z]+)+", |span| known.contains(span));
 }

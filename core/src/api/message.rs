@@ -44,9 +44,12 @@ fn advice_for_request(reason: Reason) -> String {
 /// Returns the message of a condition: what happened, what to do, and when the next attempt follows, if one does.
 pub fn explain(what: &str, reason: Reason, next: Option<Timestamp>) -> String {
     let rest = match next {
+        Some(next) if reason == Reason::OutcomeUnknown => {
+            format!("{} Next read by {next}.", reason.advice())
+        }
         Some(next) => format!("{} Next attempt at {next}.", reason.advice()),
         None => format!(
-            "{} No further attempt will be made until this changes.",
+            "{} No further attempt will be made until then.",
             advice_for_stall(reason)
         ),
     };

@@ -125,7 +125,7 @@ reasons! {
     /// The last observation of the number had a usable answer.
     ObservationSucceeded => "Nothing to do.",
     /// The resource is being deleted, and the number is being taken off the Cloud API first.
-    Deregistering => "Wait, or set spec.deletionPolicy to Retain to leave the number registered and let the resource go at once.",
+    Deregistering => "To leave the number registered and let the resource go at once, set spec.deletionPolicy to Retain.",
     /// The number was taken off the Cloud API because its resource was deleted.
     Deregistered => "Nothing to do.",
     /// Graph refuses to take the number off the Cloud API.

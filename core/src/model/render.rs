@@ -176,7 +176,13 @@ impl Summary {
             let then = "The operator registers it again, as spec.lossPolicy says.".to_owned();
             (View::Waiting, then)
         } else if loss.repeated {
-            let advice = loss.reason.advice();
+            let advice = match loss.reason {
+                Reason::RegistrationLost => format!(
+                    "Find out who deregistered or moved the number. To have it registered again, set the annotation \
+                     {REGISTER_REQUESTED_AT}; if it is registered elsewhere on purpose, delete this resource."
+                ),
+                reason => reason.advice().to_owned(),
+            };
             let then = format!(
                 "It is the second loss in 24 hours, so spec.lossPolicy does not apply. {advice}"
             );

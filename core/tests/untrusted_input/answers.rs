@@ -86,7 +86,7 @@ fn a_long_answer_leaves_the_advice_in_the_message() {
         player.pass(&unknown, &register);
         for condition in player.status().conditions {
             let advice = format!(
-                "{} No further attempt will be made until this changes.",
+                "{} No further attempt will be made until then.",
                 register.reason.advice()
             );
             assert!(

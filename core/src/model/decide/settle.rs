@@ -483,7 +483,13 @@ impl Facts<'_> {
             .filter(|_| !self.waits_to_read())
             .unwrap_or(end);
         let requeue = Requeue::After(until(next_read.min(end), self.now));
-        let what = "a call for this number was made moments ago";
+        let departing = self.window_of(Operation::Deregister);
+        let what = match departing.is_some_and(|departing| departing.end == window.end) {
+            true => {
+                "a deregister call for this number was made moments ago, and Meta needs five minutes for it"
+            }
+            false => "a call for this number was made moments ago",
+        };
         let state = self.state_with_reading();
         self.hold_with(state, Reason::OutcomeUnknown, what, end, requeue)
     }
