@@ -162,15 +162,11 @@ fn expected(case: &Case<'_>) -> Vec<Told> {
     }
     let refused = case.calls[last].departure() == Some(Departure::Refused);
     let registered = |call: &&Call| call.read_state() == Some(RegistrationState::Registered);
-    let read = case.calls[last..]
-        .iter()
-        .rev()
-        .find(registered)
-        .filter(|_| refused);
+    let read = case.calls[last..].iter().rev().find(registered);
     let after = read.map(|read| read.time.duration_since(case.calls[last].time));
     match after {
-        // The window is that of the call's end.
-        Some(after) if after >= signed(WINDOW + TIMEOUT + 2 * ROUNDING) => {
+        // The window is that of the call's end. After a refusal the resource rests; otherwise it may also go without that read.
+        Some(after) if refused && after >= signed(WINDOW + TIMEOUT + 2 * ROUNDING) => {
             vec![Told::LeftRegistered]
         }
         Some(after) if after >= signed(WINDOW) => vec![Told::LeftRegistered, Told::InDoubt],
