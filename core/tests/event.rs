@@ -6,10 +6,11 @@ use jiff::Timestamp;
 use kube_core::ResourceExt as _;
 use operator_core::api::Operation;
 use operator_core::api::{
-    DataLocalizationRegion, Hold, LedgerEntry, REGISTER_REQUESTED_AT, Reason, Stall,
-    WhatsAppPhoneNumber, WhatsAppPhoneNumberSpec, WhatsAppPhoneNumberStatus,
+    DataLocalizationRegion, Hold, LedgerEntry, Observation, ObservationFault, PhoneNumberStatus,
+    REGISTER_REQUESTED_AT, Reason, Stall, WhatsAppPhoneNumber, WhatsAppPhoneNumberSpec,
+    WhatsAppPhoneNumberStatus,
 };
-use operator_core::model::event::{of_change, of_request, of_spec};
+use operator_core::model::event::{of_change, of_number, of_request, of_spec};
 use operator_core::model::phase::{Phase, State};
 use operator_core::model::render::render;
 use testkit::builders::spec;
@@ -106,6 +107,69 @@ fn an_event_says_whether_a_call_or_a_read_told() {
     // The ledger is as it was: a read told.
     let told = ledger(Reason::TokenRejected, true);
     assert_eq!(action(&stalled, &told), Some("Read"));
+}
+
+#[test]
+fn whether_a_number_can_be_observed_is_told_when_it_changes() {
+    let observed = |fault: Option<Reason>| {
+        status(|state| {
+            let (why, now) = ("it is".to_owned(), Timestamp::UNIX_EPOCH);
+            state.register(Reason::AlreadyRegistered, why, now);
+            let fault = fault.map(|reason| ObservationFault {
+                reason,
+                message: "what happened".to_owned(),
+                token_digest: None,
+            });
+            state.record.observation = Some(Observation { fault });
+        })
+    };
+    let unseen = status(|_| {});
+    let (sound, token) = (observed(None), observed(Some(Reason::TokenRejected)));
+    let permission = observed(Some(Reason::PermissionDenied));
+    let fault = |reason: &str| vec![(true, reason.to_owned(), "Read")];
+    let recovered = vec![(false, "ObservationSucceeded".to_owned(), "Read")];
+    for (before, after, told) in [
+        (&unseen, &sound, vec![]),
+        (&unseen, &token, fault("TokenRejected")),
+        (&sound, &sound, vec![]),
+        (&sound, &token, fault("TokenRejected")),
+        (&token, &token, vec![]),
+        (&token, &permission, fault("PermissionDenied")),
+        (&permission, &sound, recovered),
+        (&sound, &unseen, vec![]),
+    ] {
+        let drafts = of_number(before, after).into_iter();
+        let found: Vec<_> = drafts
+            .map(|draft| (draft.warning, draft.reason, draft.action))
+            .collect();
+        assert_eq!(found, told);
+    }
+}
+
+#[test]
+fn a_display_name_is_told_when_it_is_approved() {
+    let named = |review: Option<&str>| {
+        let mut status = status(|_| {});
+        status.phone_number = Some(PhoneNumberStatus {
+            new_name_status: review.map(str::to_owned),
+            ..PhoneNumberStatus::default()
+        });
+        status
+    };
+    let (none, pending, approved) = (named(None), named(Some("PENDING")), named(Some("APPROVED")));
+    for (before, after, told) in [
+        (&none, &approved, true),
+        (&pending, &approved, true),
+        (&approved, &approved, false),
+        (&none, &pending, false),
+        (&approved, &pending, false),
+        (&approved, &none, false),
+    ] {
+        let drafts = of_number(before, after);
+        let reasons: Vec<_> = drafts.iter().map(|draft| draft.reason.as_str()).collect();
+        let expected: &[&str] = if told { &["DisplayNameApproved"] } else { &[] };
+        assert_eq!(reasons, expected);
+    }
 }
 
 #[test]

@@ -433,10 +433,17 @@ fn what_becomes_of_a_number_is_told_once_its_resource_goes() {
     run.expect_end(Err(Failure::Contended));
     assert!(run.world.farewell.is_none());
 
-    let mut run = letting_go();
-    run.tell(Input::Patched(Ok(None)));
-    run.expect_end(Ok(Requeue::OnChange));
-    assert!(run.world.farewell.is_some());
+    let held_by_others = || {
+        let mut run = letting_go();
+        run.stored.metadata.finalizers = Some(vec!["somebody.example/else".to_owned()]);
+        Some(Arc::new(run.stored))
+    };
+    for after in [None, held_by_others()] {
+        let mut run = letting_go();
+        run.tell(Input::Patched(Ok(after)));
+        run.expect_end(Ok(Requeue::OnChange));
+        assert!(run.world.farewell.is_some());
+    }
     let in_doubt = || {
         let mut run = letting_go();
         run.tell(Input::Patched(Err(PatchFault::Failed)));

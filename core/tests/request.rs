@@ -1,8 +1,8 @@
-//! The two requests, byte by byte.
+//! The requests, byte by byte.
 
 use operator_core::api::{DataLocalizationRegion, WhatsAppPhoneNumberSpec};
 use operator_core::credentials::{Backup, CallInputs};
-use operator_core::graph::request::{GraphRequest, read, register};
+use operator_core::graph::request::{GraphRequest, deregister, read, register};
 use operator_core::graph::{Call, ReadFields};
 use testkit::builders::{TOKEN, inputs, spec};
 use url::Url;
@@ -61,6 +61,24 @@ fn register_is_as_documented() {
         plain_version(),
     );
     assert_eq!(golden(&request), expected);
+}
+
+#[test]
+fn deregister_has_no_body() {
+    let mut inputs = inputs();
+    let request = deregister(&base(), &call(&spec(), &inputs)).expect("a request");
+    let expected = format!(
+        "POST https://graph.facebook.com/v23.0/106540352242922/deregister\n\
+         authorization: Bearer {TOKEN}\n\
+         user-agent: whatsapp-operator/{}\n\
+         accept: application/json\n",
+        plain_version(),
+    );
+    assert_eq!(golden(&request), expected);
+    inputs.app_secret = Some("Jefe".into());
+    let request = deregister(&base(), &call(&spec(), &inputs)).expect("a request");
+    let query = request.uri().query().unwrap_or_default();
+    assert!(query.starts_with("appsecret_proof="), "{query}");
 }
 
 #[test]

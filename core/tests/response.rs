@@ -319,6 +319,114 @@ fn waits_come_from_the_headers() {
 }
 
 #[test]
+fn what_is_used_up_comes_from_the_headers() {
+    const APP: &str = "x-app-usage";
+    const BUSINESS: &str = "x-business-use-case-usage";
+    let used = |headers: &[_]| looked_at(with_headers(answer(200, "{}"), headers)).usage;
+    for (headers, expected) in [
+        (&[][..], None),
+        (&[(APP, "no JSON")], None),
+        (
+            &[(
+                APP,
+                r#"{"call_count": 28, "total_time": 25, "total_cputime": 24}"#,
+            )],
+            Some(28),
+        ),
+        (
+            &[(APP, r#"{"call_count": 0, "total_time": "93.7"}"#)],
+            Some(93),
+        ),
+        (&[(APP, r#"{"call_count": 250}"#)], Some(100)),
+        (
+            &[(
+                BUSINESS,
+                r#"{"1": [{"type": "whatsapp", "call_count": 40}]}"#,
+            )],
+            Some(40),
+        ),
+        (
+            &[(
+                BUSINESS,
+                r#"{"1": [{"type": "messenger", "call_count": 40}]}"#,
+            )],
+            None,
+        ),
+        (
+            &[
+                (
+                    BUSINESS,
+                    r#"{"1": [{"type": "whatsapp_business_management", "total_time": 7}, 3]}"#,
+                ),
+                (APP, r#"{"call_count": 5}"#),
+            ],
+            Some(7),
+        ),
+    ] {
+        assert_eq!(used(headers), expected, "{headers:?}");
+    }
+}
+
+#[test]
+fn the_version_that_answered_comes_from_a_header() {
+    let version = |headers: &[_]| looked_at(with_headers(answer(200, "{}"), headers)).version;
+    let answered = version(&[("facebook-api-version", "v24.0")]);
+    assert_eq!(answered.as_deref(), Some("v24.0"));
+    assert_eq!(version(&[("facebook-api-version", " ")]), None);
+    assert_eq!(version(&[]), None);
+}
+
+/// It is the outcome of a register call but for its success.
+#[test]
+fn deregister_calls_have_the_same_outcomes() {
+    let body = json!({"success": true}).to_string();
+    for (status, body, expected) in [
+        (200, body.as_str(), Reason::Deregistered),
+        (200, "{}", Reason::RegistrationRejected),
+        (400, &error_body(133_016), Reason::RegistrationBlocked),
+    ] {
+        let exchange = Exchange::Answered(answer(status, body));
+        let scrubber = Scrubber::new(&inputs());
+        let outcome = deregister_outcome(&exchange, &scrubber, Timestamp::UNIX_EPOCH);
+        assert_eq!(outcome.reason, expected, "{body}");
+        let of_register = registered(answer(status, body));
+        assert_eq!(outcome.message, of_register.message);
+    }
+}
+
+#[test]
+fn a_message_says_what_is_wrong_with_an_answer() {
+    let message = |status, body: &str| registered(answer(status, body)).message;
+    let expected = "Graph answered HTTP 502 with an empty body";
+    assert_eq!(message(502, ""), expected);
+    let expected = "Graph answered HTTP 502 with a body that is not a Graph answer";
+    assert_eq!(message(502, "<html>"), expected);
+    let expected = "Graph answered HTTP 200 with JSON that is not a Graph answer to this call";
+    assert_eq!(looked_at(answer(200, "{}")).message, expected);
+    let broken = Answer {
+        fault: Some("ended early".to_owned()),
+        ..answer(200, "<html>")
+    };
+    let expected = "Graph answered HTTP 200 with a body that ended early";
+    assert_eq!(registered(broken).message, expected);
+}
+
+#[test]
+fn a_message_names_the_type_of_a_node_that_is_no_phone_number() {
+    let message = |node: &str| {
+        let text =
+            format!("(#100) Tried accessing nonexisting field (status) on node type ({node})");
+        let error = json!({"code": 100, "message": text});
+        looked_at(answer(400, &json!({"error": error}).to_string())).message
+    };
+    let foreign = message("WhatsAppBusinessAccount");
+    let says = " (this is the ID of a WhatsAppBusinessAccount)";
+    assert!(foreign.ends_with(says), "{foreign}");
+    let own = message("WhatsAppBusinessPhoneNumber");
+    assert!(!own.contains("this is the ID of"), "{own}");
+}
+
+#[test]
 fn numbers_are_judged_by_platform_and_status() {
     let registered = ["CONNECTED", "FLAGGED", "RATE_LIMITED", "RESTRICTED"];
     let others = [

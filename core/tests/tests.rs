@@ -26,7 +26,7 @@ mod machine;
 mod phases;
 /// No secret gets through.
 mod redact;
-/// The two requests, byte by byte.
+/// The requests, byte by byte.
 mod request;
 /// What an answer of Graph means.
 mod response;

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use operator_core::api::{
     REGISTER_REQUESTED_AT, Reason, Source, WhatsAppPhoneNumberStatus, explain, explain_requested,
+    explain_unmet,
 };
 use testkit::builders::resource;
 
@@ -73,6 +74,27 @@ fn a_wait_says_when_it_ends() {
     assert_eq!(
         text,
         "It failed. Wait: the operator retries automatically. Next attempt at 1970-01-01T00:00:00Z."
+    );
+}
+
+#[test]
+fn an_outcome_that_is_read_for_says_by_when() {
+    let next = Some(Timestamp::UNIX_EPOCH);
+    let text = explain("it failed", Reason::OutcomeUnknown, next);
+    assert!(
+        text.ends_with(" Next read by 1970-01-01T00:00:00Z."),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_request_that_a_read_stands_against_says_how_it_goes_on() {
+    let text = explain_unmet("it failed", Reason::TokenRejected);
+    assert_eq!(
+        text,
+        "It failed. Put a valid token of a system user into the Secret. The number still counts as registered; the requested \
+         register call was not made and is made once this changes, or set the annotation \
+         whatsapp-operator.dev/register-requested-at to a new value to have it tried at once."
     );
 }
 

@@ -103,7 +103,7 @@ impl CallHistory {
         let (mut future, others): (Vec<_>, Vec<_>) = others
             .iter()
             .map(|entry| (*entry).clone())
-            .partition(|entry| ledger::is_ahead(entry, now));
+            .partition(|entry| is_ahead(entry, now));
         let noted = self.of(number);
         future.retain(|entry| {
             let mut same = noted.iter().filter(|known| known.id == entry.id);
@@ -119,6 +119,13 @@ impl CallHistory {
     fn calls(&self) -> MutexGuard<'_, Calls> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether the entry has a time in the future, by a clock fault.
+fn is_ahead(attempt: &LedgerEntry, now: Timestamp) -> bool {
+    let end = attempt.end.as_ref().map(|end| &end.time);
+    let time = end.unwrap_or(&attempt.start_time);
+    sane_past(time, now) != *time
 }
 
 impl Calls {

@@ -463,7 +463,7 @@ mod tests {
     /// What is counted, the policy that follows from it and the decisions of each resource, together: the API server has 300 of them
     /// in `tests/secret_polls.rs`.
     #[test]
-    fn ten_thousand_that_are_stalled_read_a_hundred_secrets_a_minute() {
+    fn ten_thousand_that_are_stalled_read_at_most_a_hundred_secrets_a_minute() {
         const NUMBERS: usize = 10_000;
         let notes = ObjectNotes::default();
         let mut world = World::after(world::pin_mismatch());
@@ -499,8 +499,8 @@ mod tests {
         let all: usize = minutes.iter().sum();
         let busiest = minutes.iter().max().copied().unwrap_or_default();
         let average = all / minutes.len();
-        assert!((90..=101).contains(&average), "{average} a minute");
-        assert!(busiest < 200, "{busiest} in one minute");
+        assert!((45..=55).contains(&average), "{average} a minute");
+        assert!(busiest <= 100, "{busiest} in one minute");
     }
 
     #[test]

@@ -184,7 +184,7 @@ impl<'a> Value<'a> {
         if text.len() == PIN_DIGITS && text.bytes().all(|byte| byte.is_ascii_digit()) {
             return Ok(SecretString::from(text));
         }
-        let wrong = if text.is_empty() && !self.bytes.is_empty() && self.text().is_none() {
+        let wrong = if self.text().is_none() {
             "is not UTF-8 text"
         } else if text.is_empty() {
             "is empty"

@@ -184,13 +184,6 @@ pub fn with_sane_times(attempts: &[LedgerEntry], now: Timestamp) -> Vec<LedgerEn
         .collect()
 }
 
-/// Whether the entry has a time in the future, by a clock fault.
-pub fn is_ahead(attempt: &LedgerEntry, now: Timestamp) -> bool {
-    let end = attempt.end.as_ref().map(|end| &end.time);
-    let time = end.unwrap_or(&attempt.start_time);
-    sane_past(time, now) != *time
-}
-
 /// Adds a claim as the newest entry, and prunes the others.
 pub fn push(attempts: &mut Vec<LedgerEntry>, claim: LedgerEntry, now: Timestamp) {
     attempts.insert(0, claim);
@@ -428,6 +421,28 @@ mod tests {
     }
 
     #[test]
+    fn each_kind_of_call_has_a_limit_of_its_own() {
+        let of = |operation: Operation| {
+            move |second| LedgerEntry {
+                operation,
+                ..failed(second, Reason::GraphUnavailable)
+            }
+        };
+        let unsent = |second| ended("n", second, AttemptOutcome::NotSent, Reason::NotSent);
+        let mut attempts: Vec<_> = (0..12).map(of(Operation::Register)).collect();
+        attempts.extend((0..12).map(of(Operation::Deregister)));
+        attempts.extend((0..12).map(unsent));
+        prune(&mut attempts, at(3000));
+        let left = |operation| {
+            let of_kind = attempts.iter().filter(|a| a.operation == operation);
+            of_kind.filter(|a| a.counts()).count()
+        };
+        assert_eq!(left(Operation::Register), Operation::Register.limit());
+        assert_eq!(left(Operation::Deregister), Operation::Deregister.limit());
+        assert_eq!(attempts.iter().filter(|a| !a.counts()).count(), 12);
+    }
+
+    #[test]
     fn entries_leave_after_72_hours_and_open_ones_never() {
         let mut attempts = vec![
             claim("open", at(0)),
@@ -481,6 +496,7 @@ mod tests {
     #[test]
     fn a_fault_in_between_does_not_end_a_row() {
         let attempts = [
+            claim("o", at(7)),
             failed(6, Reason::PinLocked),
             ended("u", 5, AttemptOutcome::Unknown, Reason::OutcomeUnknown),
             failed(4, Reason::GraphUnavailable),

@@ -755,9 +755,7 @@ impl Machine {
         };
         let why = match peers {
             Err(why) => format!("failed to list the other resources of the number: {why}"),
-            Ok(survey) if !registers && survey.definition_deleted => {
-                "the CRD itself is being deleted".to_owned()
-            }
+            Ok(survey) if survey.definition_deleted => "the CRD itself is being deleted".to_owned(),
             Ok(survey) => match survey.peers.iter().find(blocks) {
                 None => return self.send(call, held, process),
                 Some(peer) => format!(

@@ -5,8 +5,9 @@ use std::time::Duration;
 use super::schedule::Backoff;
 use crate::api::WhatsAppPhoneNumber;
 
-/// How long all polled Secrets together take for each of them: a hundred a minute.
-const PER_POLLED_SECRET: Duration = Duration::from_millis(600);
+/// How long all polled Secrets together take for each of them. That is 50 a minute on average, so that chance does not bring more than
+/// a hundred into one.
+const PER_POLLED_SECRET: Duration = Duration::from_millis(1200);
 
 /// The operator's settings that a decision depends on.
 #[derive(Clone, Debug)]
