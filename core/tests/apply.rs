@@ -346,3 +346,24 @@ fn the_time_after_the_last_attempt_follows_from_the_ledger_alone() {
     assert_eq!(due(Reason::PinMismatch, Some(400)), None);
     assert_eq!(due_after(&[], &policy()), None);
 }
+
+/// The optional read says nothing of the number's registration.
+#[test]
+fn a_read_of_the_fields_that_decide_ends_a_row_of_failures() {
+    for (fields, failures) in [
+        (ReadFields::All, 0),
+        (ReadFields::Deciding, 0),
+        (ReadFields::Optional, 2),
+    ] {
+        let mut record = WhatsAppPhoneNumberStatus {
+            read_failures: 2,
+            ..WhatsAppPhoneNumberStatus::default()
+        };
+        let reading = ReadOutcome {
+            fields,
+            ..reading(RegistrationState::NotRegistered)
+        };
+        note_reading(&mut record, &reading, "v23.0", at(0));
+        assert_eq!(record.read_failures, failures, "{fields:?}");
+    }
+}

@@ -3,7 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use operator_core::api::{AttemptOutcome, Operation, Reason, WhatsAppPhoneNumber};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use operator_core::api::{
+    AttemptEnd, AttemptOutcome, DeletionPolicy, Operation, Reason, WhatsAppPhoneNumber,
+};
+use operator_core::graph::{ReadOutcome, RegistrationState};
 use operator_core::model::machine::{
     Effect, Failure, Input, Machine, PatchFault, Purpose, Unavailable, WriteFault,
 };
@@ -256,6 +260,13 @@ fn a_claim_in_doubt_is_settled_by_the_newest_version() {
             WriteFault::Conflict => assert!(matches!(run.effect, Effect::Lock)),
             WriteFault::Unclear | WriteFault::Gone => run.expect_end(Err(Failure::Effect)),
         }
+        // Somebody ended it.
+        let (mut run, mut claimed) = doubt();
+        let status = claimed.status.as_mut().expect("a status");
+        status.attempts[0].end = Some(AttemptEnd::unknown(run.world.now));
+        run.stored = claimed;
+        let newest = run.newest();
+        assert!(!matches!(run.tell(newest), Effect::Call(_)), "{fault:?}");
         // Another resource of the name.
         let (mut run, _) = doubt();
         run.recreate();
@@ -348,6 +359,88 @@ fn where_others_are_known_they_are_listed_before_the_call() {
     }
     assert_eq!(listed(Ok(vec![registered(other)])).recorded(), NOT_SENT);
     assert_eq!(listed(Err("no answer".to_owned())).recorded(), NOT_SENT);
+}
+
+/// The others may have changed since they were listed before the claim.
+#[test]
+fn the_others_are_listed_again_between_claim_and_deregister_call() {
+    let mut registered = World::new();
+    registered.resource.spec.deletion_policy = DeletionPolicy::Deregister;
+    registered.pass();
+    registered.reading = reading(RegistrationState::Registered);
+    registered.wait(hours(100));
+    registered.delete();
+    let claimed = || {
+        let mut world = World::new();
+        world.resource = registered.resource.clone();
+        world.reading = registered.reading.clone();
+        world.wait(hours(100));
+        let mut run = Run::begin(world);
+        run.tell(Input::Locked);
+        loop {
+            let input = match &run.effect {
+                Effect::LoadSecrets => Input::Secrets(Ok(run.world.secrets.clone())),
+                Effect::ReadNumber(fields) => Input::Reading(Box::new(ReadOutcome {
+                    fields: *fields,
+                    ..run.world.reading.clone()
+                })),
+                Effect::ListPeers(Operation::Deregister) => Input::Peers(Ok(Survey::default())),
+                Effect::Write {
+                    purpose: Purpose::Settle,
+                    ..
+                } => run.store(),
+                _ => break,
+            };
+            if let Effect::End(Ok(_)) = run.tell(input) {
+                run.world.wait(secs(10));
+                run.machine = Machine::new(Arc::new(run.stored.clone()));
+                run.tell(Input::Locked);
+            }
+        }
+        run.expect_write(Purpose::Claim);
+        let held = run.store();
+        let effect = run.tell(held);
+        assert!(matches!(effect, Effect::ListPeers(Operation::Deregister)));
+        run
+    };
+    let other = |deleted: bool| {
+        let mut other = resource("bremen", 0);
+        other.metadata.deletion_timestamp = deleted.then(|| Time(registered.now));
+        Survey {
+            peers: vec![other],
+            ..Survey::default()
+        }
+    };
+    for survey in [Survey::default(), other(true)] {
+        let mut run = claimed();
+        let effect = run.tell(Input::Peers(Ok(survey)));
+        assert!(matches!(effect, Effect::Call(Operation::Deregister)));
+    }
+    let definition_deleted = Survey {
+        definition_deleted: true,
+        ..Survey::default()
+    };
+    for survey in [
+        Ok(other(false)),
+        Ok(definition_deleted),
+        Err("no answer".to_owned()),
+    ] {
+        let mut run = claimed();
+        run.tell(Input::Peers(survey));
+        assert_eq!(run.recorded(), NOT_SENT);
+    }
+}
+
+/// A claim that is not kept as it was written would not be seen as one by the next process.
+#[test]
+fn a_claim_that_is_not_kept_as_a_whole_leads_to_no_call() {
+    let mut run = Run::begin(World::new()).until_claim();
+    drop(run.store());
+    let status = run.stored.status.as_mut().expect("a status");
+    status.token_digest = None;
+    let held = Arc::new(run.stored.clone());
+    run.tell(Input::Written(Ok(held)));
+    assert_eq!(run.recorded(), NOT_SENT);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use proptest::prelude::*;
 
 use operator_core::api::Operation;
@@ -173,6 +173,66 @@ fn a_hold_lies_over_every_phase() {
         "False RateLimited",
         &["Reconciling=True RateLimited"],
     );
+}
+
+/// It comes back when both the hold and the wait below it are over.
+#[test]
+fn the_next_attempt_follows_the_later_of_two_waits() {
+    for (until, next) in [(5, 9), (9, 9), (50, 50)] {
+        let state = state(|state| {
+            wait(state);
+            hold(Reason::AttemptBudgetExhausted, Some(until))(state);
+        });
+        let status = render(&state, 1, at(0));
+        assert_eq!(status.next_attempt_time, Some(Time(at(next))), "{until}");
+    }
+}
+
+#[test]
+fn a_number_that_could_not_be_deregistered_is_registered_only_if_it_is_known_to_be() {
+    let failed = |state: &mut State| {
+        state.phase = Phase::Stalled(Stall::new(Reason::DeregistrationFailed, message()));
+    };
+    let [unknown, registered] = [|_: &mut State| {}, register].map(|standing| {
+        state(|state| {
+            standing(state);
+            failed(state);
+        })
+    });
+    let (failed, stalled) = (
+        "True DeregistrationFailed",
+        &["Stalled=True DeregistrationFailed"],
+    );
+    expect(&unknown, "Unknown DeregistrationFailed", failed, stalled);
+    let [ready, ..] = &shown(&registered)[..] else {
+        panic!("no condition");
+    };
+    assert!(ready.starts_with("Registered=True "), "{ready}");
+}
+
+#[test]
+fn conditions_of_other_writers_follow() {
+    let foreign = Condition {
+        last_transition_time: Time(at(3)),
+        message: "theirs".to_owned(),
+        observed_generation: None,
+        reason: "Theirs".to_owned(),
+        status: "True".to_owned(),
+        type_: "Theirs".to_owned(),
+    };
+    let registered = state(|state| {
+        register(state);
+        state.record.conditions.push(foreign.clone());
+    });
+    let ok = "True RegistrationSucceeded";
+    let failed = "False RegistrationSucceeded";
+    expect(&registered, ok, failed, &["Theirs=True Theirs"]);
+    let status = render(&registered, 7, at(50));
+    let expected = Condition {
+        observed_generation: Some(7),
+        ..foreign
+    };
+    assert_eq!(status.conditions.last(), Some(&expected));
 }
 
 #[test]

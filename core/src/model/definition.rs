@@ -89,7 +89,6 @@ pub fn fullest(now: Timestamp) -> WhatsAppPhoneNumberStatus {
     let (text, time) = (String::new, Time(now));
     let some = || Some(text());
     WhatsAppPhoneNumberStatus {
-        observed_generation: 0,
         registration_time: Some(time.clone()),
         registration: Some(Registration {
             reason: Reason::AlreadyRegistered,

@@ -101,10 +101,10 @@ fn next_attempt(state: &State) -> Option<Time> {
     let own = state.wait().map(|wait| &wait.until);
     let next = match &state.hold {
         None => own,
-        Some(hold) => hold.until.as_ref().map(|until| match own {
-            Some(own) if own.0 > until.0 => own,
-            _ => until,
-        }),
+        Some(hold) => {
+            let until = hold.until.as_ref();
+            until.and_then(|until| own.into_iter().chain([until]).max_by_key(|time| time.0))
+        }
     };
     next.cloned()
 }

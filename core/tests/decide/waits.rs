@@ -9,8 +9,8 @@ use operator_core::api::conditions::find;
 use operator_core::api::{AttemptOutcome, LedgerEntry, TokenWait, WhatsAppPhoneNumberStatus};
 use operator_core::credentials::{Digests, SecretFault};
 use operator_core::graph::{ReadOutcome, RegisterOutcome, RegistrationState};
-use operator_core::model::Requeue;
 use operator_core::model::schedule::plus;
+use operator_core::model::{RefusedPin, Requeue};
 use testkit::world::*;
 
 #[test]
@@ -437,6 +437,24 @@ fn a_rate_limit_of_the_token_does_not_shorten_the_numbers_own_wait() {
 }
 
 #[test]
+fn another_token_does_not_end_a_wait_that_is_the_numbers_own() {
+    let mut world = World::new();
+    (0..9).for_each(|_| world.answer(refused(500, 131_000, None)));
+    world.run_for(hours(1));
+    let (calls, next) = (world.posts.len(), world.next_in().expect("a next attempt"));
+    assert!(next > secs(2), "{next:?}");
+    world.secrets = Ok(digests("other", "pin"));
+    for _ in 0..2 {
+        world.pass();
+        assert_eq!(world.posts.len(), calls);
+        world.wait(next.saturating_sub(secs(1)) / 2);
+    }
+    world.wait(secs(2));
+    world.pass();
+    assert_eq!(world.posts.len(), calls + 1);
+}
+
+#[test]
 fn the_numbers_own_wait_does_not_become_that_of_the_token() {
     let limited = || ReadOutcome {
         retry_after: Some(secs(30)),
@@ -488,6 +506,21 @@ fn a_numbers_bad_luck_is_not_its_tokens() {
 
 /// A number that waits for its turn says so once, however often the token meets its limit.
 #[test]
+fn a_read_that_meets_no_limit_ends_a_row_of_limits() {
+    for (state, ended) in [
+        (RegistrationState::Registered, true),
+        (RegistrationState::Wait(Reason::GraphUnavailable), false),
+    ] {
+        let mut world = World::new();
+        world.cool_down("token", world.now);
+        world.wait(secs(1));
+        world.reading = reading(state);
+        world.pass();
+        assert_eq!(world.cool_downs.is_empty(), ended, "{state:?}");
+    }
+}
+
+#[test]
 fn a_wait_for_the_token_is_written_once() {
     let mut world = World::new();
     world.cool_down("token", plus(world.now, secs(60)));
@@ -534,6 +567,16 @@ fn a_pin_that_was_refused_is_not_sent_for_a_resource_made_again() {
 }
 
 /// Meta has refused the PIN, and not the version.
+/// Then its digests are no longer those of the call that was refused.
+#[test]
+fn a_refusal_is_not_known_by_the_digests_of_another_token() {
+    let mut world = World::after(pin_mismatch());
+    assert!(RefusedPin::of(world.status()).is_some());
+    let stall = world.status_mut().stall.as_mut();
+    stall.expect("a stall").token_changed = true;
+    assert_eq!(RefusedPin::of(world.status()), None);
+}
+
 #[test]
 fn a_refused_pin_is_not_sent_again_as_something_else_changes() {
     for outcome in [pin_mismatch(), refused(400, 133_008, None)] {
@@ -697,6 +740,18 @@ fn a_new_generation_ends_the_wait_for_a_read() {
     world.bump();
     assert!(!world.pass().contains(&Step::Read));
 }
+#[test]
+fn a_new_generation_ends_the_wait_for_a_clear_answer() {
+    let mut world = World::new();
+    world.reading = reading(RegistrationState::Unclear(None));
+    world.pass();
+    assert!(world.next_in().is_some_and(|next| next > secs(1)));
+    world.wait(secs(1));
+    assert!(!world.pass().contains(&Step::Read));
+    world.bump();
+    assert!(world.pass().contains(&Step::Read));
+}
+
 #[test]
 fn an_early_read_that_finds_the_number_registered_confirms_at_once() {
     let mut world = World::after(unknown());
