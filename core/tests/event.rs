@@ -110,6 +110,18 @@ fn an_event_says_whether_a_call_or_a_read_told() {
 }
 
 #[test]
+fn what_is_about_leaving_is_told_as_such() {
+    for reason in [Reason::DeregistrationFailed, Reason::PinMismatch] {
+        let stalled = status(|state| {
+            state.phase = Phase::Stalled(Stall::new(reason, "what happened".to_owned()));
+        });
+        let draft = of_change(&status(|_| {}), &stalled).expect("an event");
+        let leaving = reason == Reason::DeregistrationFailed;
+        assert_eq!(draft.action, if leaving { "Deregister" } else { "Read" });
+    }
+}
+
+#[test]
 fn whether_a_number_can_be_observed_is_told_when_it_changes() {
     let observed = |fault: Option<Reason>| {
         status(|state| {

@@ -508,10 +508,14 @@ fn letting_go() -> Run {
 
 #[test]
 fn what_becomes_of_a_number_is_told_once_its_resource_goes() {
-    for fault in [PatchFault::Refused, PatchFault::Failed] {
+    for fault in [
+        PatchFault::Refused,
+        PatchFault::Conflict,
+        PatchFault::Unclear,
+    ] {
         let mut run = letting_go();
         run.tell(Input::Patched(Err(fault)));
-        if fault == PatchFault::Failed {
+        if fault == PatchFault::Unclear {
             run.expect_read_back();
             // Somebody may have changed it: what becomes of it is decided anew.
             let newest = run.newest();
@@ -522,24 +526,26 @@ fn what_becomes_of_a_number_is_told_once_its_resource_goes() {
     }
     let mut run = letting_go();
     let kept = Arc::new(run.stored.clone());
-    run.tell(Input::Patched(Ok(Some(kept))));
+    run.tell(Input::Patched(Ok(kept)));
     run.expect_end(Err(Failure::Contended));
     assert!(run.world.farewell.is_none());
+    // Another process, or an earlier round of this one, took it off for a reason that may be another one, and told it.
+    let mut run = letting_go();
+    run.tell(Input::Patched(Err(PatchFault::Gone)));
+    run.expect_end(AFTER_GONE);
+    assert!(run.world.farewell.is_none());
 
-    let held_by_others = || {
+    for others in [vec![], vec!["somebody.example/else".to_owned()]] {
         let mut run = letting_go();
-        run.stored.metadata.finalizers = Some(vec!["somebody.example/else".to_owned()]);
-        Some(Arc::new(run.stored))
-    };
-    for after in [None, held_by_others()] {
-        let mut run = letting_go();
+        run.stored.metadata.finalizers = Some(others);
+        let after = Arc::new(run.stored.clone());
         run.tell(Input::Patched(Ok(after)));
         run.expect_end(Ok(Requeue::OnChange));
         assert!(run.world.farewell.is_some());
     }
     let in_doubt = || {
         let mut run = letting_go();
-        run.tell(Input::Patched(Err(PatchFault::Failed)));
+        run.tell(Input::Patched(Err(PatchFault::Unclear)));
         run
     };
     let (mut gone, mut without, mut recreated) = (in_doubt(), in_doubt(), in_doubt());
@@ -572,7 +578,9 @@ fn past_the_deadline_a_status_that_cannot_be_stored_holds_nothing() {
     let newest = run.newest();
     run.tell(newest);
     run.expect_finalizer_off();
-    run.tell(Input::Patched(Ok(None)));
+    run.stored.metadata.finalizers = None;
+    let after = Arc::new(run.stored.clone());
+    run.tell(Input::Patched(Ok(after)));
     let farewell = run.world.farewell.expect("a farewell");
     assert_eq!(farewell.outcome, FarewellOutcome::LeftRegistered);
 
@@ -594,7 +602,9 @@ fn past_the_deadline_a_status_that_cannot_be_stored_holds_nothing() {
         }
     }
     run.expect_finalizer_off();
-    run.tell(Input::Patched(Ok(None)));
+    run.stored.metadata.finalizers = None;
+    let after = Arc::new(run.stored.clone());
+    run.tell(Input::Patched(Ok(after)));
     let farewell = run.world.farewell.expect("a farewell");
     // Only a deregister call could have taken it off.
     assert_eq!(farewell.outcome, FarewellOutcome::LeftRegistered);

@@ -13,8 +13,7 @@ use operator_core::model::observe::Plan;
 
 use super::clock::Clock;
 
-/// The interval at which claims that can no longer be stored are dropped, and notes about resources that are gone: a
-/// reconciliation that began before, or that works on an older version, ends sooner.
+/// The interval at which claims that can no longer be stored are dropped.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 
 /// How long a refusal to patch the finalizer of a resource counts.
@@ -63,10 +62,6 @@ struct Note {
     polled: usize,
     /// The remark on its annotation that was published last.
     remark: Option<String>,
-    /// Whether it was told what becomes of its number.
-    farewell_told: bool,
-    /// Since when it is gone.
-    gone: Option<Instant>,
 }
 
 impl Default for ObjectNotes {
@@ -91,13 +86,6 @@ impl ObjectNotes {
 
     /// Notes a resource from a watch: when its claim was first seen open, and how many Secrets it waits for.
     pub fn note_seen(&self, resource: &WhatsAppPhoneNumber) {
-        if let Some(note) = self.notes().by_uid.get_mut(&uid_of(resource)) {
-            note.gone = None;
-        }
-        self.note_claim(resource);
-    }
-
-    fn note_claim(&self, resource: &WhatsAppPhoneNumber) {
         let open = resource.attempts().iter().find(|entry| entry.is_open());
         let mut notes = self.notes();
         notes.note_polled(resource);
@@ -119,7 +107,7 @@ impl ObjectNotes {
 
     /// The knowledge about the open claim in a resource.
     pub fn open_claim(&self, resource: &WhatsAppPhoneNumber) -> OpenClaim {
-        self.note_claim(resource);
+        self.note_seen(resource);
         let notes = self.notes();
         let note = notes.by_uid.get(&uid_of(resource));
         match note.and_then(|note| note.open_claim.as_ref()) {
@@ -136,27 +124,12 @@ impl ObjectNotes {
         notes.unsent.insert(id.to_owned());
     }
 
-    /// Drops the notes about a resource that is gone, but for what was told of it; the register calls of its number stay in the
-    /// history.
+    /// Drops the notes about a resource that is gone; the register calls of its number stay in the history.
     pub fn forget(&self, uid: &str) {
-        let now = self.clock.instant();
         let mut notes = self.notes();
-        notes.sweep(now);
-        let note = notes.of(uid);
-        let left = Note {
-            farewell_told: note.farewell_told,
-            gone: Some(now),
-            ..Note::default()
-        };
-        let polled = std::mem::replace(note, left).polled;
-        notes.polled -= polled;
-    }
-
-    /// Notes that it is told what becomes of the number of a resource. Returns whether that is new: the finalizer may be taken off
-    /// an older version again, before a watch or even after it has said that the resource is gone.
-    pub fn note_farewell(&self, resource: &WhatsAppPhoneNumber) -> bool {
-        let mut notes = self.notes();
-        !std::mem::replace(&mut notes.of(&uid_of(resource)).farewell_told, true)
+        if let Some(note) = notes.by_uid.remove(uid) {
+            notes.polled -= note.polled;
+        }
     }
 
     /// The number of Secrets that are polled where they are not watched, for all resources together.
@@ -312,9 +285,6 @@ impl Notes {
             return;
         }
         self.swept = monotonic;
-        let is_over = |gone: Instant| monotonic - gone >= SWEEP_EVERY;
-        self.by_uid
-            .retain(|_, note| !note.gone.is_some_and(is_over));
         let claims = self
             .by_uid
             .values()
@@ -393,39 +363,6 @@ mod tests {
         assert!(notes.is_new_remark(&resource, Some("longer")));
         assert!(!notes.is_new_remark(&resource, None));
         assert!(notes.is_new_remark(&resource, Some("longer")));
-    }
-
-    #[test]
-    fn what_becomes_of_a_number_is_told_once() {
-        let uptime = Arc::new(AtomicU64::new(0));
-        let (began, seconds) = (Instant::now(), Arc::clone(&uptime));
-        let notes = ObjectNotes::new(Clock {
-            monotonic: Arc::new(move || began + Duration::from_secs(seconds.load(Relaxed))),
-            ..Clock::default()
-        });
-        let with_uid = |uid: &str| {
-            let mut resource = resource("number", 1);
-            resource.metadata.uid = Some(uid.to_owned());
-            resource
-        };
-        let first = with_uid("first");
-        assert!(notes.note_farewell(&first));
-        assert!(!notes.note_farewell(&first), "before the watch says so");
-        notes.forget("first");
-        notes.note_written(&first);
-        assert!(!notes.note_farewell(&first), "after that");
-        assert!(notes.note_farewell(&with_uid("second")), "of the same name");
-
-        // One that has only left the selector, and comes back, is not gone.
-        notes.forget("second");
-        notes.note_seen(&with_uid("second"));
-        uptime.store(600, Relaxed);
-        notes.forget("third");
-        uptime.store(1200, Relaxed);
-        notes.forget("fourth");
-        let mut left: Vec<String> = notes.notes().by_uid.keys().cloned().collect();
-        left.sort();
-        assert_eq!(left, ["fourth", "second"], "nothing else is kept for ever");
     }
 
     #[test]

@@ -91,10 +91,7 @@ impl Memory {
             Note::FinalizerRefused(resource) => {
                 self.notes.note_finalizer_refused(resource);
             }
-            Note::Farewell(resource, _) => {
-                self.notes.note_farewell(resource);
-            }
-            Note::Stored { .. } | Note::Outcome(..) | Note::Unrecorded => {}
+            Note::Stored { .. } | Note::Farewell(..) | Note::Outcome(..) | Note::Unrecorded => {}
         }
     }
 

@@ -239,11 +239,11 @@ impl Driver {
                 warn!(error = %Chain(error), "The API server does not take a patch of the finalizer");
                 PatchFault::Refused
             }
-            _ => PatchFault::Failed,
+            Err(error) if error.is_conflict() => PatchFault::Conflict,
+            Err(error) if error.is_gone() => PatchFault::Gone,
+            _ => PatchFault::Unclear,
         };
-        let gone = patched.as_ref().is_err_and(RecordError::is_gone);
-        let patched = self.heard(patched).map(|after| Some(Arc::new(after)));
-        let patched = if gone { Ok(None) } else { patched };
+        let patched = self.heard(patched).map(Arc::new);
         Input::Patched(patched.map_err(|Unavailable| fault))
     }
 

@@ -146,9 +146,7 @@ impl Process for Host<'_> {
                 after,
                 purpose,
             } => self.0.tell(before, after, purpose),
-            Note::Farewell(resource, farewell) if self.0.memory.notes.note_farewell(resource) => {
-                self.0.tell_of_farewell(resource, farewell);
-            }
+            Note::Farewell(resource, farewell) => self.0.tell_of_farewell(resource, farewell),
             Note::Outcome(operation, outcome) => {
                 if operation.registers() {
                     self.0.metrics.registration_attempt(outcome.reason);

@@ -313,7 +313,8 @@ impl World {
                 Effect::Finalizer { set, .. } => {
                     steps.push(Step::Finalizer(set));
                     let patched = self.patch_finalizer(set);
-                    if matches!(patched, Ok(None)) {
+                    let leaves = self.resource.metadata.deletion_timestamp.is_some();
+                    if leaves && patched.as_ref().is_ok_and(|after| !after.has_finalizer()) {
                         machine.step(Input::Patched(patched), self);
                         return steps;
                     }
@@ -410,14 +411,13 @@ impl World {
     pub(crate) fn patch_finalizer(
         &mut self,
         set: bool,
-    ) -> Result<Option<Arc<WhatsAppPhoneNumber>>, PatchFault> {
+    ) -> Result<Arc<WhatsAppPhoneNumber>, PatchFault> {
         if self.patch_refused {
             return Err(PatchFault::Refused);
         }
         let finalizers = set.then(|| vec![DEREGISTER_FINALIZER.to_owned()]);
         self.resource.metadata.finalizers = finalizers;
-        let gone = !set && self.resource.metadata.deletion_timestamp.is_some();
-        Ok((!gone).then(|| Arc::new(self.resource.clone())))
+        Ok(Arc::new(self.resource.clone()))
     }
 
     fn store(&mut self, status: WhatsAppPhoneNumberStatus) -> Arc<WhatsAppPhoneNumber> {

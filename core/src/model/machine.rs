@@ -101,8 +101,8 @@ pub enum Input {
     Written(Result<Arc<WhatsAppPhoneNumber>, WriteFault>),
     /// The resources of the number, or why they are not known.
     Peers(Result<Survey, String>),
-    /// The resource with another finalizer; `Ok(None)` where it is gone.
-    Patched(Result<Option<Arc<WhatsAppPhoneNumber>>, PatchFault>),
+    /// The resource with the finalizers that it has now, also where it goes with the last one.
+    Patched(Result<Arc<WhatsAppPhoneNumber>, PatchFault>),
     Called(Box<RegisterOutcome>),
 }
 
@@ -126,8 +126,12 @@ pub enum WriteFault {
 pub enum PatchFault {
     /// The API server does not take it: the operator has no permission for it, or an admission rule is against it.
     Refused,
-    /// Another writer came first, it failed, or it was not answered.
-    Failed,
+    /// Another writer came first: it is not stored.
+    Conflict,
+    /// The resource is gone, and not by this patch.
+    Gone,
+    /// It failed, or was not answered: it may still be stored later.
+    Unclear,
 }
 
 /// Why a reconciliation failed.
@@ -520,30 +524,32 @@ impl Machine {
         &mut self,
         round: Box<Round>,
         finalize: Finalize,
-        patched: Result<Option<Arc<WhatsAppPhoneNumber>>, PatchFault>,
+        patched: Result<Arc<WhatsAppPhoneNumber>, PatchFault>,
         process: &mut impl Process,
     ) -> Effect {
         let after = match (patched, &finalize) {
             // A rule of admission has undone the patch.
-            (Ok(Some(after)), Finalize::LetGo(_)) if after.has_finalizer() => {
+            (Ok(after), Finalize::LetGo(_)) if after.has_finalizer() => {
                 return Effect::End(Err(Failure::Contended));
             }
             (Ok(after), Finalize::LetGo(farewell)) => {
-                return self.let_go(farewell, after.as_deref(), process);
+                return self.let_go(farewell, Some(&after), process);
             }
-            (Err(PatchFault::Failed), Finalize::LetGo(farewell)) => {
+            (Err(PatchFault::Unclear), Finalize::LetGo(farewell)) => {
                 self.state = State::DoubtingFarewell(farewell.clone());
                 return read_back(process);
             }
-            (Err(PatchFault::Failed), _) | (Err(PatchFault::Refused), Finalize::LetGo(_)) => {
+            (Err(PatchFault::Conflict | PatchFault::Unclear), _)
+            | (Err(PatchFault::Refused), Finalize::LetGo(_)) => {
                 return Effect::End(Err(Failure::Effect));
             }
             (Err(PatchFault::Refused), Finalize::Set | Finalize::Clear) => {
                 process.note(Note::FinalizerRefused(&self.resource));
                 return self.decide(round, process);
             }
-            (Ok(None), Finalize::Set | Finalize::Clear) => return gone(),
-            (Ok(Some(after)), _) => after,
+            // Whoever took the finalizer off has told what becomes of the number, and knew better.
+            (Err(PatchFault::Gone), _) => return gone(),
+            (Ok(after), Finalize::Set | Finalize::Clear) => after,
         };
         process.note(Note::Written(&after));
         if after.has_finalizer() != (finalize == Finalize::Set) {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use operator_core::api::conditions;
 use operator_core::api::conditions::find;
-use operator_core::api::{Reason, WhatsAppPhoneNumberStatus};
+use operator_core::api::{PhoneNumberStatus, Reason, WhatsAppPhoneNumberStatus};
 use operator_core::graph::RegistrationState;
 use operator_core::model::Requeue;
 use operator_core::model::definition::{TRY_EVERY, dropped, fullest};
@@ -129,6 +129,19 @@ fn the_loss_of_every_field_is_noticed() {
         let found = dropped(&written, Some(&stored));
         assert!(found.contains(&field), "{field}: {found:?}");
     }
+}
+
+#[test]
+fn what_is_only_shown_may_be_dropped() {
+    let mut written = fullest(World::new().now);
+    written.fbtrace_id = Some("Atrace".to_owned());
+    written.phone_number = Some(PhoneNumberStatus::default());
+    let stored = WhatsAppPhoneNumberStatus {
+        fbtrace_id: None,
+        phone_number: None,
+        ..written.clone()
+    };
+    assert_eq!(dropped(&written, Some(&stored)), Vec::<String>::new());
 }
 
 #[test]

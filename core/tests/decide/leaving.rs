@@ -6,7 +6,7 @@ use operator_core::api::conditions::{self, find};
 use operator_core::api::{AttemptOutcome, DeletionPolicy, LedgerEntry, Operation, Reason};
 use operator_core::credentials::SecretFault;
 use operator_core::graph::{RegisterOutcome, RegistrationState};
-use operator_core::model::schedule::plus;
+use operator_core::model::schedule::{plus, until};
 use operator_core::model::{FarewellOutcome, Requeue, Survey};
 use testkit::builders::resource;
 use testkit::world::*;
@@ -195,6 +195,7 @@ fn who_wants_none_gets_none() {
     for (name, change) in changes {
         let mut world = deleted();
         change(&mut world);
+        let (began, claims) = (world.now, world.claims);
         run(&mut world);
         assert_eq!(
             outcome(&world),
@@ -202,7 +203,203 @@ fn who_wants_none_gets_none() {
             "{name}"
         );
         assert!(world.deregisters.is_empty(), "{name}");
+        assert_eq!((world.now, world.claims), (began, claims), "{name}");
     }
+}
+
+#[test]
+fn the_resource_itself_is_not_another_one_of_the_number() {
+    let mut world = deleted();
+    world.survey = Ok(Survey {
+        peers: vec![world.resource.clone()],
+        definition_deleted: false,
+    });
+    world.pass();
+    assert_eq!(world.deregisters.len(), 1);
+}
+
+#[test]
+fn a_call_for_an_earlier_resource_counts_for_72_hours() {
+    for (age, calls) in [(hours(72) - secs(1), 0), (hours(72), 1)] {
+        let mut world = deleted();
+        let made = world.now - jiff::SignedDuration::try_from(age).expect("a duration");
+        world.peers.earlier = vec![departure(made, Reason::Deregistered)];
+        run(&mut world);
+        assert_eq!(world.deregisters.len(), calls, "{age:?}");
+    }
+}
+
+#[test]
+fn a_limit_of_the_token_is_waited_for_before_the_read() {
+    let mut world = deleted();
+    world.cool_down("token", plus(world.now, secs(600)));
+    assert!(!world.pass().contains(&Step::Read));
+    world.wait(secs(600));
+    assert!(world.pass().contains(&Step::Read));
+}
+
+/// What a register call waits for does not matter any more.
+#[test]
+fn the_wait_for_a_register_call_is_not_that_for_a_deregister_call() {
+    let mut world = fresh();
+    (0..9).for_each(|_| world.answer(refused(500, 131_000, None)));
+    world.run_for(hours(1));
+    assert!(world.next_in().is_some_and(|next| next > secs(60)));
+    world.reading = reading(RegistrationState::Registered);
+    world.fates.clear();
+    world.status_mut().may_be_registered = true;
+    world.delete();
+    world.pass();
+    assert_eq!(world.deregisters.len(), 1, "{:#?}", world.status());
+}
+
+/// The number with its status, or an error about whoever asks.
+#[test]
+fn a_locked_number_is_let_go_and_a_locked_account_is_waited_for() {
+    let state = RegistrationState::Stall(Reason::AccountLocked);
+    let error = graph_error(400, 368, None);
+    for (answer, waits) in [
+        (reading(state), false),
+        (failed_reading(state, error), true),
+    ] {
+        let mut world = deleted();
+        world.reading = answer;
+        world.pass();
+        assert_eq!(world.farewell.is_none(), waits);
+    }
+}
+
+#[test]
+fn a_number_that_cannot_be_told_is_read_four_times_before_the_call() {
+    for state in [
+        RegistrationState::Unclear(None),
+        RegistrationState::LacksField,
+    ] {
+        let mut world = deleted();
+        world.reading = reading(state);
+        let mut waits = Vec::new();
+        while world.farewell.is_none() {
+            let steps = world.pass();
+            if let Some(Step::Settle(Requeue::After(wait))) = steps.last() {
+                waits.push(wait.as_secs());
+                world.wait(*wait);
+            }
+        }
+        assert_eq!(waits, [30, 90, 270], "{state:?}");
+        assert_eq!(world.deregisters.len(), 1);
+    }
+}
+
+#[test]
+fn a_field_that_graph_does_not_know_costs_no_time() {
+    let mut world = deleted();
+    world.reading = reading(RegistrationState::LacksField);
+    world.short_reading = Some(reading(RegistrationState::Registered));
+    world.pass();
+    assert_eq!(world.deregisters.len(), 1);
+}
+
+#[test]
+fn only_a_limit_is_one_of_the_token() {
+    for (reason, limited) in [
+        (Reason::RateLimited, true),
+        (Reason::GraphUnavailable, false),
+    ] {
+        let mut world = deleted();
+        world.reading = reading(RegistrationState::Wait(reason));
+        world.pass();
+        assert_eq!(world.status().token_wait.is_some(), limited, "{reason}");
+    }
+}
+
+/// One last read, at the time that is planned for it, and then nothing before the deadline.
+#[test]
+fn after_a_refusal_the_number_is_read_once_more_before_the_deadline() {
+    let mut world = deleted();
+    let deleted = world.now;
+    world.answer(refused(403, 200, None));
+    world.run_for(secs(600));
+    assert!(world.is(conditions::STALLED));
+    world.wait(until(plus(deleted, secs(3_240)), world.now));
+    assert!(world.pass().contains(&Step::Read));
+    for passed in [0, 1] {
+        world.wait(secs(passed));
+        let steps = world.pass();
+        let left = until(plus(deleted, secs(3_600)), world.now);
+        let rest = Step::Settle(Requeue::After(left));
+        assert_eq!(steps.last(), Some(&rest));
+        assert!(!steps.contains(&Step::Read), "{steps:?}");
+    }
+}
+
+#[test]
+fn a_refusal_says_what_graph_said() {
+    let mut world = deleted();
+    world.answer(refused(403, 200, None));
+    world.run_for(secs(600));
+    let failed = find(world.status(), conditions::FAILED).expect("a condition");
+    let says =
+        "Graph answered: what Graph says (PermissionDenied), and the number is still registered.";
+    assert!(failed.message.starts_with(says), "{}", failed.message);
+}
+
+#[test]
+fn a_wait_may_end_at_the_deadline_and_not_after_it() {
+    for (over, goes) in [(0, false), (1, true)] {
+        let mut world = deleted();
+        world.cool_down("token", plus(world.now, secs(3_600 + over)));
+        world.pass();
+        assert_eq!(world.farewell.is_some(), goes);
+    }
+}
+
+/// A window that ends with the deadline leaves no time for the read at its end.
+#[test]
+fn a_wait_beyond_the_deadline_is_cut_to_the_end_of_the_confirm_window() {
+    for (deadline, limit, held_for) in [
+        (hours(1), hours(2), Some(WINDOW)),
+        (hours(1), hours(1), Some(hours(1))),
+        (WINDOW, hours(2), None),
+    ] {
+        let mut world = deleted();
+        let deleted = world.now;
+        world.answer(unknown());
+        world.pass();
+        world.policy.life.deregister_deadline = deadline;
+        world.cool_down("token", plus(deleted, limit));
+        world.pass();
+        let hold = world.status().hold.as_ref();
+        let held = hold.and_then(|hold| hold.until.as_ref());
+        let expected = held_for.map(|wait| plus(deleted, wait));
+        assert_eq!(
+            held.map(|held| held.0).filter(|_| world.farewell.is_none()),
+            expected
+        );
+    }
+}
+
+#[test]
+fn what_is_taken_over_are_deregister_calls_that_ended_and_each_once() {
+    let mut world = fresh();
+    let ended = departure(world.now, Reason::Deregistered);
+    let open = LedgerEntry {
+        id: "open".to_owned(),
+        end: None,
+        ..ended.clone()
+    };
+    let register = LedgerEntry {
+        id: "register".to_owned(),
+        operation: Operation::Register,
+        ..ended.clone()
+    };
+    world.peers.earlier = vec![ended, open, register];
+    for _ in 0..3 {
+        world.pass();
+        world.wait(secs(100));
+    }
+    let taken = world.status().attempts.iter().filter(|entry| entry.earlier);
+    let taken: Vec<&str> = taken.map(|entry| entry.id.as_str()).collect();
+    assert_eq!(taken, ["earlier"]);
 }
 
 #[test]
@@ -328,6 +525,19 @@ fn a_deletion_just_after_the_registration_waits_for_graph_to_catch_up() {
     run(&mut world);
     assert_eq!(world.deregisters.len(), 1);
     assert_eq!(outcome(&world), Some(FarewellOutcome::Deregistered));
+
+    // At the end of the confirm window that is what it is.
+    let mut world = fresh();
+    world.pass();
+    world.delete();
+    world.reading = reading(RegistrationState::NotRegistered);
+    world.wait(WINDOW - secs(1));
+    world.pass();
+    assert_eq!(outcome(&world), None);
+    world.wait(secs(1));
+    world.pass();
+    assert_eq!(outcome(&world), Some(FarewellOutcome::Deregistered));
+    assert!(world.deregisters.is_empty());
 }
 
 #[test]

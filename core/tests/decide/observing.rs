@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use operator_core::api::conditions::{self, find};
 use operator_core::api::{DeletionPolicy, LossPolicy, Reason};
 use operator_core::credentials::SecretFault;
 use operator_core::graph::{ReadOutcome, RegistrationState};
 use operator_core::model::Requeue;
-use operator_core::model::observe::next_point;
+use operator_core::model::observe::{BUSY_FOR, next_point};
 use operator_core::model::schedule::{later, plus, until};
 use testkit::world::*;
 
@@ -645,4 +646,134 @@ fn nothing_of_an_observation_is_left_once_it_is_off() {
     world.policy.life.observe_interval = Duration::ZERO;
     world.pass();
     assert_eq!(find(world.status(), conditions::OBSERVED), None);
+}
+
+/// The limit is one of a rolling hour: an interval that is shorter gives way.
+#[test]
+fn a_limit_that_is_nearly_used_up_puts_the_next_observation_off() {
+    for (usage, busy) in [(79, false), (80, true)] {
+        let mut world = observed();
+        world.policy.life.observe_interval = secs(300);
+        world.reading = ReadOutcome {
+            usage: Some(usage),
+            ..reading(RegistrationState::Registered)
+        };
+        observe(&mut world);
+        let planned = until(world.plan.expect("a plan").at, world.now);
+        assert_eq!(planned >= BUSY_FOR, busy, "{usage} %: {planned:?}");
+    }
+}
+
+#[test]
+fn a_limit_that_is_over_holds_nothing() {
+    let mut world = observed();
+    let plan = world.plan.expect("a plan");
+    world.wait(until(plan.at, world.now) + secs(1));
+    world.cool_down("token", world.now);
+    assert!(world.pass().contains(&Step::Read));
+}
+
+/// They come at 30, 90 and 270 s, and then the next point is waited for.
+#[test]
+fn a_read_that_fails_in_passing_is_repeated_three_times() {
+    let mut world = observed();
+    world.policy.life.observe_interval = hours(24);
+    world.plan = None;
+    world.pass();
+    world.reading = reading(RegistrationState::Wait(Reason::GraphUnavailable));
+    for _ in 0..2 {
+        for expected in [30, 90, 270] {
+            observe(&mut world);
+            let planned = until(world.plan.expect("a plan").at, world.now);
+            assert_eq!(planned.as_secs(), expected);
+        }
+        observe(&mut world);
+        let next = next_point("", hours(24), world.now);
+        assert_eq!(world.plan.expect("a plan").at, next);
+    }
+}
+
+#[test]
+fn a_refused_token_is_not_tried_before_the_next_point() {
+    let mut world = observed();
+    world.reading = failed_reading(
+        RegistrationState::Stall(Reason::TokenRejected),
+        graph_error(401, 190, None),
+    );
+    observe(&mut world);
+    let plan = world.plan;
+    for _ in 0..3 {
+        world.wait(secs(1));
+        assert!(!world.pass().contains(&Step::Read));
+        assert_eq!(world.plan, plan);
+    }
+}
+
+/// A new token is made by deleting the Secret and creating it again.
+#[test]
+fn a_secret_that_is_missing_for_a_while_does_not_replace_a_refusal() {
+    let mut world = observed();
+    world.reading = failed_reading(
+        RegistrationState::Stall(Reason::TokenRejected),
+        graph_error(401, 190, None),
+    );
+    observe(&mut world);
+    world.lose_secret();
+    world.wait(secs(1));
+    world.pass();
+    let shown = || Some("False TokenRejected");
+    assert_eq!(observed_condition(&world).as_deref(), shown());
+    // When the number is to be observed, it is.
+    let plan = world.plan.expect("a plan");
+    world.now = plan.at;
+    world.pass();
+    let shown = observed_condition(&world);
+    assert_eq!(shown.as_deref(), Some("False SecretNotFound"));
+}
+
+#[test]
+fn a_read_without_the_fields_that_decide_is_followed_by_one_of_these_alone() {
+    let mut world = observed();
+    world.reading = reading(RegistrationState::LacksField);
+    world.short_reading = Some(reading(RegistrationState::Registered));
+    let steps = observe(&mut world);
+    let expected = [Step::Secrets, Step::Read, Step::Read, Step::Details];
+    assert_eq!(steps, expected);
+    // It is asked for once.
+    world.short_reading = Some(reading(RegistrationState::LacksField));
+    let steps = observe(&mut world);
+    assert_eq!(steps, [Step::Secrets, Step::Read, Step::Read]);
+    assert_eq!(world.plan.expect("a plan").failures, 1);
+}
+
+#[test]
+fn a_loss_is_repeated_within_24_hours() {
+    for (age, repeated) in [(hours(24) - secs(1), true), (hours(24), false)] {
+        let mut world = observed();
+        world.reading = reading(RegistrationState::NotRegistered);
+        observe(&mut world);
+        let plan = world.plan.expect("a plan");
+        world.wait(until(plan.at, world.now));
+        let last = world.now - jiff::SignedDuration::try_from(age).expect("a duration");
+        world.status_mut().last_loss_time = Some(Time(last));
+        world.pass();
+        let loss = world.status().loss.as_ref().expect("a loss");
+        assert_eq!(loss.repeated, repeated, "{age:?}");
+    }
+}
+
+/// Where Secrets are not watched, the one of a stalled recovery is polled between two observations.
+#[test]
+fn a_stalled_recovery_polls_its_secrets() {
+    let mut world = observed();
+    lose_and_recover(&mut world);
+    world.policy.secret_poll = Some(secs(60));
+    world.answer(pin_mismatch());
+    world.run_for(secs(600));
+    assert!(world.is(conditions::STALLED), "{}", world.shown());
+    let steps = world.pass();
+    let Some(Step::Settle(Requeue::Observe(plan))) = steps.last() else {
+        panic!("{steps:?}");
+    };
+    assert!(plan.poll.is_some_and(|poll| poll <= secs(90)), "{plan:?}");
 }

@@ -28,7 +28,7 @@ pub(super) const QUICK: &[&str] = &[
     "1 a right registered deregister faults=3 deletions=1 calls=1 reads=1 releases=1 suspensions=1",
     "1 a right registered deregister faults=3 deletions=2 creations=1 calls=1",
     "1 ab right registered deregister faults=2 deletions=2 calls=1",
-    "2 a right registered deregister switches=1 faults=1 deletions=1",
+    "2 a right registered deregister switches=1 faults=2 deletions=1 creations=1",
     "1 a right registered observe faults=3 losses=1 lies=1 elsewhere=1 reads=1 pins=1 observations=1",
     "1 a right registered observe recover faults=3 losses=2 lies=1 calls=1 observations=1",
 ];
@@ -55,7 +55,6 @@ pub(super) const FULL: &[&str] = &[
     "1 a right registered deregister faults=3 deletions=1 calls=1 crashes=1 ticks=1",
     "1 ab right registered deregister faults=3 deletions=2 creations=1 calls=1",
     "2 a right registered deregister switches=1 faults=2 deletions=1 calls=1 crashes=1",
-    "2 a right registered deregister switches=1 faults=2 deletions=1 creations=1",
     "2 a right registered observe recover switches=1 faults=2 losses=1 calls=1",
 ];
 

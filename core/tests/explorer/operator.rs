@@ -253,13 +253,13 @@ impl Checker {
             Fate::Dropped | Fate::Late => Err(Refused::Conflict),
         };
         let input = match patched {
-            _ if fate != Fate::Answered => Err(PatchFault::Failed),
+            _ if fate != Fate::Answered => Err(PatchFault::Unclear),
             Ok(after) => {
-                run.view = after.clone().unwrap_or(run.view);
-                Ok(after.map(|after| after.shared()))
+                run.view = after.clone();
+                Ok(after.shared())
             }
-            Err(Refused::Conflict) => Err(PatchFault::Failed),
-            Err(Refused::NotFound) => Ok(None),
+            Err(Refused::Conflict) => Err(PatchFault::Conflict),
+            Err(Refused::NotFound) => Err(PatchFault::Gone),
         };
         self.go_on(state, who, run, Input::Patched(input), None);
     }

@@ -43,7 +43,7 @@ impl Server {
         name: usize,
         on: &Stored,
         set: bool,
-    ) -> Result<Option<Stored>, Refused> {
+    ) -> Result<Stored, Refused> {
         let mut resource = self.same(name, on)?.resource().clone();
         let finalizers = resource.metadata.finalizers.get_or_insert_default();
         finalizers.retain(|finalizer| finalizer != DEREGISTER_FINALIZER);
@@ -53,7 +53,7 @@ impl Server {
         if goes {
             self.remove(name);
         }
-        Ok((!goes).then_some(after))
+        Ok(after)
     }
 
     /// The newest version, if it is this one.

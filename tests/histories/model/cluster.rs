@@ -90,12 +90,12 @@ impl Cluster {
         }
     }
 
-    /// Sets the finalizer or takes it off, if that was decided on the newest version. Returns the resource, if it is still there.
+    /// Sets the finalizer or takes it off, if that was decided on the newest version. Returns the resource, also where it goes.
     pub(crate) fn patch_finalizer(
         &mut self,
         decided_on: &WhatsAppPhoneNumber,
         set: bool,
-    ) -> Result<Option<WhatsAppPhoneNumber>, Refusal> {
+    ) -> Result<WhatsAppPhoneNumber, Refusal> {
         let name = name_of(decided_on);
         let newest = self.same(decided_on).ok_or(Refusal::Gone)?;
         if newest.resource_version() != decided_on.resource_version() {
@@ -104,8 +104,8 @@ impl Cluster {
         let mut patched = newest.clone();
         patched.metadata.finalizers = set.then(|| vec![DEREGISTER_FINALIZER.to_owned()]);
         let gone = !set && patched.metadata.deletion_timestamp.is_some();
-        self.push(name, (!gone).then_some(patched));
-        Ok(self.newest(name).cloned())
+        self.push(name, (!gone).then_some(patched.clone()));
+        Ok(self.newest(name).cloned().unwrap_or(patched))
     }
 
     /// A change that somebody else makes.

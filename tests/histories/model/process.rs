@@ -411,9 +411,10 @@ impl Process {
             Some(Fault::Refused | Fault::LandsLate) => Err(Refusal::Failed),
         };
         Input::Patched(match patched {
-            Ok(after) => Ok(after.map(Arc::new)),
-            Err(Refusal::Gone) => Ok(None),
-            Err(Refusal::Conflict | Refusal::Failed) => Err(PatchFault::Failed),
+            Ok(after) => Ok(Arc::new(after)),
+            Err(Refusal::Gone) => Err(PatchFault::Gone),
+            Err(Refusal::Conflict) => Err(PatchFault::Conflict),
+            Err(Refusal::Failed) => Err(PatchFault::Unclear),
         })
     }
 

@@ -51,7 +51,7 @@ impl Facts<'_> {
             let within = NEW_INPUTS_WITHIN.mul_f64(self.observed.jitter.clamp(0.0, 1.0));
             return self.observe_at(&self.state, plan.by(later(self.now, within)));
         }
-        if let Some(time) = self.held_until().filter(|time| *time > self.now) {
+        if let Some(time) = self.held_until() {
             return self.observe_at(&self.state, Plan { at: time, ..plan });
         }
         match self.observed.reading {
@@ -92,9 +92,10 @@ impl Facts<'_> {
             _ if reading.is_definite() && self.observed.details.is_none() => {
                 Decision::Read(ReadFields::Optional)
             }
-            RegistrationState::Registered if matches!(self.state.standing, Standing::Lost(_)) => {
-                let adopted = || self.found(reading, digests, interval);
-                self.finalizer().unwrap_or_else(adopted)
+            // One that was lost is adopted, which comes after the finalizer.
+            RegistrationState::Registered if reading.is_definite() => {
+                let found = || self.found(reading, digests, interval);
+                self.finalizer().unwrap_or_else(found)
             }
             _ if reading.is_definite() => self.found(reading, digests, interval),
             RegistrationState::Stall(reason) => {
