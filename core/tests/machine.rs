@@ -405,7 +405,7 @@ fn the_others_are_listed_again_between_claim_and_deregister_call() {
     };
     let other = |deleted: bool| {
         let mut other = resource("bremen", 0);
-        other.metadata.deletion_timestamp = deleted.then(|| Time(registered.now));
+        other.metadata.deletion_timestamp = deleted.then_some(Time(registered.now));
         Survey {
             peers: vec![other],
             ..Survey::default()

@@ -394,3 +394,23 @@ fn a_resource_that_is_being_deleted_is_left_alone() {
     assert_eq!(world.pass(), [Step::Settle(Requeue::OnChange)]);
     assert!(find(world.status(), conditions::REGISTERED).is_none());
 }
+
+/// Whatever token comes next: what stands against the request is the number.
+#[test]
+fn a_request_for_a_number_of_the_business_app_stays_answered() {
+    let mut world = World::registered();
+    world.wait(hours(1));
+    world.annotate("now");
+    world.reading = failed_reading(
+        RegistrationState::Stall(Reason::BusinessAppNumber),
+        graph_error(400, 100, None),
+    );
+    for token in ["token", "other"] {
+        world.secrets = Ok(digests(token, "pin"));
+        world.run_for(secs(600));
+        let stall = world.status().stall.as_ref().expect("a stall");
+        assert_eq!(stall.reason, Reason::BusinessAppNumber);
+        assert_eq!(stall.request.as_deref(), Some("now"));
+    }
+    assert_eq!(world.posts.len(), 1);
+}

@@ -1,5 +1,7 @@
 //! What follows from each answer of Graph and when, the confirm window, budgets and cool-downs.
 
+use std::time::Duration;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use operator_core::api::Operation;
@@ -282,12 +284,18 @@ fn an_open_claim_waits_for_its_time_by_the_monotonic_clock() {
 
 #[test]
 fn a_claim_that_was_certainly_not_sent_is_closed_at_once() {
+    let told = |world: &World| find(world.status(), conditions::FAILED).map(|c| c.message.clone());
     let mut world = World::new();
     world.fate(Fate::StoredUnsent);
     world.pass();
     assert_eq!(world.pass(), [Step::Settle(Requeue::After(secs(0)))]);
     assert_eq!(world.last_attempt().known_reason(), Some(Reason::NotSent));
     assert_eq!(world.next_in(), Some(secs(30)));
+    let told = told(&world).expect("a message");
+    assert!(
+        told.starts_with("The register call was claimed and not made."),
+        "{told}"
+    );
 }
 
 fn ledger(world: &World, ages: &[u64]) -> Vec<LedgerEntry> {
@@ -750,6 +758,209 @@ fn a_new_generation_ends_the_wait_for_a_clear_answer() {
     assert!(!world.pass().contains(&Step::Read));
     world.bump();
     assert!(world.pass().contains(&Step::Read));
+}
+
+/// Two limits of one token, and waits of the number's own beside them.
+#[test]
+fn a_limit_of_the_token_lies_over_the_numbers_own_wait() {
+    let mut world = World::after(refused(500, 131_000, None));
+    let until = plus(world.now, hours(1));
+    world.wait(WINDOW);
+    world.cool_down("token", until);
+    world.pass();
+    let hold = world.status().hold.as_ref().expect("a hold");
+    assert_eq!(hold.reason, Reason::RateLimited);
+    let own = world.status().wait.as_ref().expect("a wait");
+    assert_eq!(own.reason, Reason::GraphUnavailable);
+
+    // One that ends later is what people see.
+    let mut world = World::new();
+    (0..9).for_each(|_| world.answer(refused(500, 131_000, None)));
+    world.run_for(hours(1));
+    let own = world.next_in().expect("a wait");
+    world.cool_down("token", plus(world.now, own.saturating_sub(secs(1))));
+    world.pass();
+    assert!(world.status().hold.is_none());
+    assert_eq!(world.next_in(), Some(own));
+}
+
+#[test]
+fn the_wait_for_another_tokens_limit_is_over_with_that_token() {
+    let mut world = World::after(rate_limited(Some(hours(2))));
+    world.secrets = Ok(digests("other", "pin"));
+    world.cool_down("other", plus(world.now, secs(600)));
+    world.pass();
+    assert!(world.status().wait.is_none(), "{}", world.shown());
+    world.run_for(secs(601));
+    assert_eq!(world.posts.len(), 2);
+}
+
+#[test]
+fn a_claim_keeps_the_limit_of_another_token_while_it_lasts() {
+    let limit = |token: &str, wait: Duration, now| TokenWait {
+        digest: token.to_owned(),
+        until: Time(plus(now, wait)),
+        in_a_row: 1,
+    };
+    for (token, wait, kept) in [
+        ("other", hours(1), true),
+        ("other", secs(0), false),
+        ("token", secs(0), false),
+        ("token", hours(1), false),
+    ] {
+        let mut world = World::new();
+        world.status_mut().token_wait = Some(limit(token, wait, world.now));
+        world.fate(Fate::Crash);
+        assert!(world.pass().contains(&Step::Claim), "{token} {wait:?}");
+        assert_eq!(
+            world.status().token_wait.is_some(),
+            kept,
+            "{token} {wait:?}"
+        );
+    }
+}
+
+/// An attempt that Graph refused clearly has not registered the number, whoever has.
+#[test]
+fn only_an_unclear_attempt_is_confirmed_by_an_adoption() {
+    for (outcome, reason) in [
+        (pin_mismatch(), Reason::AlreadyRegistered),
+        (unknown(), Reason::OutcomeConfirmed),
+    ] {
+        let mut world = World::after(outcome);
+        world.secrets = Ok(digests("token", "another"));
+        world.reading = reading(RegistrationState::Registered);
+        world.run_for(hours(1));
+        let registration = world.status().registration.as_ref();
+        assert_eq!(registration.map(|found| found.reason), Some(reason));
+        let confirmed = world.last_attempt().outcome() == Some(AttemptOutcome::Succeeded);
+        assert_eq!(confirmed, reason == Reason::OutcomeConfirmed);
+    }
+}
+
+/// A stall by a read does not settle the call before it.
+#[test]
+fn an_outcome_stays_open_while_reads_are_refused() {
+    let mut world = World::after(unknown());
+    world.reading = failed_reading(
+        RegistrationState::Stall(Reason::TokenRejected),
+        graph_error(401, 190, None),
+    );
+    world.run_for(hours(1));
+    assert!(world.is(conditions::STALLED));
+    world.secrets = Ok(digests("other", "pin"));
+    world.reading = reading(RegistrationState::Registered);
+    world.run_for(hours(1));
+    let registration = world.status().registration.as_ref();
+    assert_eq!(
+        registration.map(|found| found.reason),
+        Some(Reason::OutcomeConfirmed)
+    );
+}
+
+#[test]
+fn what_a_read_that_stalls_says_is_the_last_error() {
+    let code = |world: &World| {
+        world
+            .status()
+            .last_error
+            .as_ref()
+            .and_then(|error| error.code)
+    };
+    // It takes the place of an earlier verdict.
+    let mut world = World::after(refused(400, 100, None));
+    assert_eq!(code(&world), Some(100));
+    world.annotate("now");
+    world.reading = failed_reading(
+        RegistrationState::Stall(Reason::PermissionDenied),
+        graph_error(403, 10, None),
+    );
+    world.run_for(secs(600));
+    assert_eq!(code(&world), Some(10));
+    // One without an error leaves none of a call that failed in passing.
+    let mut world = World::after(refused(500, 131_000, None));
+    world.reading = reading(RegistrationState::Stall(Reason::AccountLocked));
+    world.run_for(hours(1));
+    assert!(world.is(conditions::STALLED));
+    assert_eq!(code(&world), None);
+}
+
+#[test]
+fn a_read_in_passing_is_the_last_error_unless_there_is_a_verdict() {
+    let code = |world: &World| {
+        world
+            .status()
+            .last_error
+            .as_ref()
+            .and_then(|error| error.code)
+    };
+    let failing = |code| {
+        failed_reading(
+            RegistrationState::Wait(Reason::GraphUnavailable),
+            graph_error(503, code, None),
+        )
+    };
+    for (answer, shown) in [(2, Some(2)), (190, None)] {
+        let mut world = World::new();
+        world.reading = failing(answer);
+        world.pass();
+        assert_eq!(code(&world), shown);
+    }
+    let mut world = World::after(pin_mismatch());
+    world.secrets = Ok(digests("token", "another"));
+    world.reading = failing(2);
+    assert!(world.pass().contains(&Step::Read));
+    assert_eq!(code(&world), Some(133_005));
+}
+
+/// A read that tells nothing is repeated, but does not bring a call forward.
+#[test]
+fn an_unclear_read_leaves_the_numbers_own_wait() {
+    let mut world = World::new();
+    (0..9).for_each(|_| world.answer(refused(500, 131_000, None)));
+    while world.posts.len() < 5 {
+        world.run_for(secs(30));
+    }
+    let due = world.next_in().expect("a next attempt");
+    world.run_for(WINDOW - secs(1));
+    world.reading = reading(RegistrationState::Unclear(None));
+    world.run_for(secs(1));
+    assert_eq!(world.next_in(), Some(due.saturating_sub(WINDOW)));
+}
+
+/// The reads in the window are the same for a call that was asked for.
+#[test]
+fn the_outcome_of_a_requested_call_is_read_for_in_the_window() {
+    let mut world = World::after(pin_mismatch());
+    world.wait(hours(1));
+    world.annotate("now");
+    world.answer(unknown());
+    assert!(world.pass().contains(&Step::Claim));
+    let steps = world.run_for(WINDOW - secs(1));
+    let reads = steps.iter().filter(|step| **step == Step::Read).count();
+    assert_eq!(reads, 4);
+}
+
+#[test]
+fn a_wait_for_others_says_what_for() {
+    for (operation, says) in [
+        (
+            Operation::Register,
+            "a call for this number was made moments ago",
+        ),
+        (
+            Operation::Deregister,
+            "a deregister call for this number was made moments ago, and Meta needs five minutes for it",
+        ),
+    ] {
+        let mut world = World::new();
+        let mut made = attempt("other", world.now, Reason::GraphUnavailable);
+        made.operation = operation;
+        world.peers.attempts = vec![made];
+        world.pass();
+        let hold = world.status().hold.as_ref().expect("a hold");
+        assert_eq!(hold.message, says);
+    }
 }
 
 #[test]
