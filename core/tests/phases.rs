@@ -122,6 +122,14 @@ fn each_phase_shows_as_kstatus_expects() {
         "True PinMismatch",
         &["Stalled=True PinMismatch"],
     );
+    for (phase, registered) in [
+        (register as fn(&mut State), true),
+        (claim, false),
+        (stall, false),
+    ] {
+        let status = render(&state(phase), 1, at(0));
+        assert_eq!(conditions::is_registered(&status), registered);
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::text::{MESSAGE, cut, one_line};
 /// Returns the advice for a resource that stalls. Where the advice of the reason is to wait for a retry, or names
 /// nothing that the operator notices, the user has to request the next attempt.
 fn advice_for_stall(reason: Reason) -> String {
-    let ask = format!("set the annotation {REGISTER_REQUESTED_AT}");
+    let ask = format!("set the annotation {REGISTER_REQUESTED_AT} to a new value");
     match reason {
         Reason::OutcomeUnknown | Reason::Registering => {
             format!("Check the number in WhatsApp Manager, then {ask}.")

@@ -85,29 +85,29 @@ reasons! {
     /// Graph does not accept the access token.
     TokenRejected => "Put a valid token of a system user into the Secret; the operator notices the new token automatically.",
     /// The token is not allowed to manage this number.
-    PermissionDenied => "Assign the WhatsApp account to the system user and grant whatsapp_business_management, then put a new token into the Secret or set the annotation whatsapp-operator.dev/register-requested-at.",
+    PermissionDenied => "Assign the WhatsApp account to the system user and grant whatsapp_business_management, then put a new token into the Secret or set the annotation whatsapp-operator.dev/register-requested-at to a new value.",
     /// Graph does not know the phone number ID, or the token has no access to it.
-    PhoneNumberNotFound => "Compare spec.phoneNumberID with WhatsApp Manager. If it is wrong, create a resource with the right ID; else assign the WhatsApp account to the system user, then set the annotation whatsapp-operator.dev/register-requested-at.",
+    PhoneNumberNotFound => "Compare spec.phoneNumberID with WhatsApp Manager. If it is wrong, create a resource with the right ID; else assign the WhatsApp account to the system user, then set the annotation whatsapp-operator.dev/register-requested-at to a new value.",
     /// Graph asks for an app secret proof, or does not accept it.
     AppSecretRejected => "Put the app secret of the token's app into a Secret and name it in spec.appSecretRef; the operator notices the change automatically.",
     /// The number is connected to the WhatsApp Business app, for which Meta refuses register calls.
-    BusinessAppNumber => "Connect the number by Embedded Signup with coexistence instead of registering it. Do not delete the account in the app: that ends the link. Once the number has left the app, set the annotation whatsapp-operator.dev/register-requested-at.",
+    BusinessAppNumber => "Connect the number by Embedded Signup with coexistence instead of registering it. Do not delete the account in the app: that ends the link. Once the number has left the app, set the annotation whatsapp-operator.dev/register-requested-at to a new value.",
     /// The number has two-step verification with another PIN.
     PinMismatch => "Put the number's PIN into the Secret, or reset it in WhatsApp Manager first; the operator notices a new PIN automatically. Do not guess: wrong PINs lock the number.",
     /// Too many wrong PINs were tried.
     PinLocked => "Put the right PIN into the Secret, and wait until Meta lifts the lock.",
     /// Meta has locked or restricted the account.
-    AccountLocked => "Check Business Support Home, then set the annotation whatsapp-operator.dev/register-requested-at.",
+    AccountLocked => "Check Business Support Home, then set the annotation whatsapp-operator.dev/register-requested-at to a new value.",
     /// The ownership of the number is not verified.
-    OwnershipNotVerified => "Verify the number by code (request_code, verify_code) in WhatsApp Manager, then set the annotation whatsapp-operator.dev/register-requested-at.",
+    OwnershipNotVerified => "Verify the number by code (request_code, verify_code) in WhatsApp Manager, then set the annotation whatsapp-operator.dev/register-requested-at to a new value.",
     /// Meta cannot create the certificate: the display name is not processed yet, or another account holds the number.
     CertificateUnavailable => "Check the display name, and whether another WhatsApp account holds the number.",
     /// Graph rejected the request as invalid.
-    InvalidRequest => "Correct what Graph's message names. The operator notices a change of the spec or the Secrets automatically; after any other fix, set the annotation whatsapp-operator.dev/register-requested-at.",
+    InvalidRequest => "Correct what Graph's message names. The operator notices a change of the spec or the Secrets automatically; after any other fix, set the annotation whatsapp-operator.dev/register-requested-at to a new value.",
     /// The number was deregistered or deleted minutes ago.
     RecentlyDeregistered => "Wait: Meta needs a few minutes.",
     /// An earlier deregistration is incomplete.
-    DeregistrationIncomplete => "Deregister the number again, then set the annotation whatsapp-operator.dev/register-requested-at.",
+    DeregistrationIncomplete => "Deregister the number again, then set the annotation whatsapp-operator.dev/register-requested-at to a new value.",
     /// Meta has blocked register calls for this number for 72 hours, after ten of them.
     RegistrationBlocked => "Wait, make no register call elsewhere, and find out why the calls failed (status.attempts).",
     /// The app, the token or the account has reached a rate limit.
@@ -121,7 +121,7 @@ reasons! {
     /// The register call has no readable answer: it may have taken effect.
     OutcomeUnknown => "Wait: the operator reads the number to find out.",
     /// A registered number is no longer registered with the Cloud API, as two reads have shown.
-    RegistrationLost => "Find out who deregistered or moved the number. To have it registered again, set the annotation whatsapp-operator.dev/register-requested-at, or spec.lossPolicy to Register; if it is registered elsewhere on purpose, delete this resource.",
+    RegistrationLost => "Find out who deregistered or moved the number. To have it registered again, set the annotation whatsapp-operator.dev/register-requested-at to a new value, or spec.lossPolicy to Register; if it is registered elsewhere on purpose, delete this resource.",
     /// The last observation of the number had a usable answer.
     ObservationSucceeded => "Nothing to do.",
     /// The resource is being deleted, and the number is being taken off the Cloud API first.
@@ -131,7 +131,7 @@ reasons! {
     /// Graph refuses to take the number off the Cloud API.
     DeregistrationFailed => "Correct what Graph's message names, or deregister the number in WhatsApp Manager; or set spec.deletionPolicy to Retain to leave the number registered and let the resource go.",
     /// Graph answered without an error and without success.
-    RegistrationRejected => "Check the number in WhatsApp Manager, then set the annotation whatsapp-operator.dev/register-requested-at.",
+    RegistrationRejected => "Check the number in WhatsApp Manager, then set the annotation whatsapp-operator.dev/register-requested-at to a new value.",
 }
 
 /// The step that finds a reason.

@@ -87,7 +87,7 @@ pub fn of_number(
         action: "Read",
         note: format!(
             "Meta has approved a new display name, and shows it once the number is registered again within 14 days. To have the \
-             operator make that one call, set the annotation {REGISTER_REQUESTED_AT}."
+             operator make that one call, set the annotation {REGISTER_REQUESTED_AT} to a new value."
         ),
     });
     observed.into_iter().chain(named).collect()

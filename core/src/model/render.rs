@@ -179,7 +179,7 @@ impl Summary {
             let advice = match loss.reason {
                 Reason::RegistrationLost => format!(
                     "Find out who deregistered or moved the number. To have it registered again, set the annotation \
-                     {REGISTER_REQUESTED_AT}; if it is registered elsewhere on purpose, delete this resource."
+                     {REGISTER_REQUESTED_AT} to a new value; if it is registered elsewhere on purpose, delete this resource."
                 ),
                 reason => reason.advice().to_owned(),
             };
@@ -233,8 +233,8 @@ impl Summary {
         let message = if stall.token_changed {
             format!(
                 "Graph rejected the PIN under the previous token, and the operator cannot tell whether the PIN \
-                 changed with the token. If the PIN is right now, set the annotation {REGISTER_REQUESTED_AT}; \
-                 else put the right PIN into the Secret."
+                 changed with the token. If the PIN is right now, set the annotation {REGISTER_REQUESTED_AT} \
+                 to a new value; else put the right PIN into the Secret."
             )
         } else if stall.reason == Reason::DeregistrationFailed {
             explain(&stall.message, stall.reason, None)
