@@ -165,10 +165,10 @@ fn an_older_definition_is_told_and_heals_when_it_is_upgraded() {
 #[test]
 fn with_an_older_definition_a_status_is_not_written_again_and_again() {
     let mut world = World::new();
-    world.unknown_fields = vec!["stall".to_owned()];
-    world.answer(pin_mismatch());
+    world.unknown_fields = vec!["wait".to_owned()];
+    world.reading = reading(RegistrationState::Wait(Reason::GraphUnavailable));
     world.pass();
-    world.wait(secs(300));
+    world.wait(secs(30));
     let steps = world.pass();
     let Some(Step::Settle(Requeue::After(wait))) = steps.last() else {
         panic!("{steps:?}");
