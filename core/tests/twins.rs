@@ -5,7 +5,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube_core::ResourceExt;
-use operator_core::api::{Hold, LedgerEntry, Reason, Stall, WhatsAppPhoneNumber};
+use operator_core::api::{
+    Hold, LedgerEntry, Reason, Stall, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus,
+};
 use operator_core::model::Peers;
 use operator_core::model::twins::{blocks_call, is_called_for, lost_precedence, owner, told};
 use testkit::builders::{claimed, registered, resource, waiting};
@@ -126,7 +128,12 @@ fn one_that_nobody_has_looked_at_counts_for_its_first_minute() {
     let mut stalled = unseen.clone();
     stall(&mut stalled, Reason::TokenRejected);
     assert!(lost_precedence(&unseen, &stalled));
-    for (owner, is_unseen) in [(unseen, true), (waiting(resource("a", 1)), false)] {
+    let mut seen = resource("a", 1);
+    seen.status = Some(WhatsAppPhoneNumberStatus {
+        observed_generation: 0,
+        ..WhatsAppPhoneNumberStatus::default()
+    });
+    for (owner, is_unseen) in [(unseen, true), (seen, false)] {
         let peers = Peers::of(&own, &[&owner], Vec::new(), at(2));
         assert_eq!(
             (peers.owner.is_some(), peers.owner_is_unseen),

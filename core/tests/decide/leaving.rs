@@ -400,6 +400,22 @@ fn what_is_taken_over_are_deregister_calls_that_ended_and_each_once() {
     let taken = world.status().attempts.iter().filter(|entry| entry.earlier);
     let taken: Vec<&str> = taken.map(|entry| entry.id.as_str()).collect();
     assert_eq!(taken, ["earlier"]);
+
+    // A status that was restored may know it.
+    let ended = departure(world.now, Reason::Deregistered);
+    let other = LedgerEntry {
+        id: "other".to_owned(),
+        ..ended.clone()
+    };
+    for known in [&ended, &other] {
+        let mut world = fresh();
+        world.status_mut().attempts = vec![known.clone()];
+        world.peers.earlier = vec![ended.clone()];
+        world.pass();
+        let ledger = &world.status().attempts;
+        let same = ledger.iter().filter(|entry| entry.id == "earlier").count();
+        assert_eq!(same, 1, "{ledger:#?}");
+    }
 }
 
 #[test]

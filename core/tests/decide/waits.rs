@@ -776,14 +776,95 @@ fn a_limit_of_the_token_lies_over_the_numbers_own_wait() {
     assert_eq!(own.reason, Reason::GraphUnavailable);
 
     // One that ends later is what people see.
+    for (earlier, held) in [(secs(1), false), (secs(0), true)] {
+        let mut world = World::new();
+        (0..9).for_each(|_| world.answer(refused(500, 131_000, None)));
+        while world.posts.len() < 5 {
+            world.run_for(secs(30));
+        }
+        world.run_for(WINDOW - secs(1));
+        let own = world.next_in().expect("a wait") - secs(1);
+        world.wait(secs(1));
+        world.cool_down("token", plus(world.now, own.saturating_sub(earlier)));
+        world.pass();
+        assert_eq!(world.status().hold.is_some(), held);
+        assert_eq!(world.next_in(), (!held).then_some(own));
+    }
+}
+
+/// Of two waits that end together the new one is told.
+#[test]
+fn a_limit_that_a_read_meets_is_told_if_it_does_not_end_before_the_numbers_own_wait() {
+    for (earlier, told) in [
+        (secs(1), Reason::GraphUnavailable),
+        (secs(0), Reason::RateLimited),
+    ] {
+        let mut world = World::new();
+        (0..9).for_each(|_| world.answer(refused(500, 131_000, None)));
+        while world.posts.len() < 5 {
+            world.run_for(secs(30));
+        }
+        world.run_for(WINDOW - secs(1));
+        let own = world.next_in().expect("a wait") - secs(1);
+        world.wait(secs(1));
+        world.reading = ReadOutcome {
+            retry_after: Some(own.saturating_sub(earlier)),
+            ..reading(RegistrationState::Wait(Reason::RateLimited))
+        };
+        world.pass();
+        let wait = world.status().wait.as_ref().expect("a wait");
+        assert_eq!(wait.reason, told);
+        assert_eq!(world.next_in(), Some(own));
+    }
+}
+
+#[test]
+fn the_read_at_the_end_of_the_window_follows_however_late_the_one_before_was() {
+    let mut world = World::after(unknown());
+    world.wait(WINDOW - secs(1));
+    world.last_read = Some(world.now);
+    world.wait(secs(1));
+    assert!(world.pass().contains(&Step::Read));
+}
+
+#[test]
+fn the_number_is_read_early_in_the_window_of_another_resources_call() {
     let mut world = World::new();
-    (0..9).for_each(|_| world.answer(refused(500, 131_000, None)));
+    let made = attempt("other", world.now, Reason::GraphUnavailable);
+    world.peers.attempts = vec![made];
+    let steps = world.pass();
+    let Some(Step::Settle(Requeue::After(wait))) = steps.last() else {
+        panic!("{steps:?}");
+    };
+    assert!(*wait < secs(60), "{wait:?}");
+}
+
+/// What a deletion goes by.
+#[test]
+fn a_number_may_be_registered_until_a_read_after_the_window_says_no() {
+    let mut world = World::after(rejected());
+    assert!(world.status().may_be_registered);
+    world.run_for(WINDOW - secs(1));
+    assert!(world.status().may_be_registered);
+    world.run_for(secs(1));
+    assert!(world.is(conditions::STALLED), "{}", world.shown());
+    assert!(!world.status().may_be_registered);
+}
+
+/// A stall for what the call ended with settles it: what comes to be registered later is not by this call.
+#[test]
+fn a_call_that_stalled_is_settled() {
+    let mut world = World::after(rejected());
     world.run_for(hours(1));
-    let own = world.next_in().expect("a wait");
-    world.cool_down("token", plus(world.now, own.saturating_sub(secs(1))));
-    world.pass();
-    assert!(world.status().hold.is_none());
-    assert_eq!(world.next_in(), Some(own));
+    assert!(world.is(conditions::STALLED), "{}", world.shown());
+    world.secrets = Ok(digests("other", "other"));
+    world.reading = reading(RegistrationState::Registered);
+    world.run_for(hours(1));
+    let registration = world.status().registration.as_ref();
+    assert_eq!(
+        registration.map(|found| found.reason),
+        Some(Reason::AlreadyRegistered)
+    );
 }
 
 #[test]

@@ -93,11 +93,14 @@ impl Facts<'_> {
                 Decision::Read(ReadFields::Optional)
             }
             // One that was lost is adopted, which comes after the finalizer.
-            RegistrationState::Registered if reading.is_definite() => {
+            RegistrationState::Registered => {
                 let found = || self.found(reading, digests, interval);
                 self.finalizer().unwrap_or_else(found)
             }
-            _ if reading.is_definite() => self.found(reading, digests, interval),
+            RegistrationState::NotRegistered => self.found(reading, digests, interval),
+            RegistrationState::Stall(_) if reading.is_definite() => {
+                self.found(reading, digests, interval)
+            }
             RegistrationState::Stall(reason) => {
                 self.refused_to_observe(reason, reading, digests, interval)
             }
@@ -108,9 +111,7 @@ impl Facts<'_> {
                 let reason = reason.unwrap_or(Reason::GraphUnavailable);
                 self.observe_later(reason, reading, digests, plan, interval)
             }
-            RegistrationState::LacksField
-            | RegistrationState::Registered
-            | RegistrationState::NotRegistered => {
+            RegistrationState::LacksField => {
                 self.observe_later(Reason::InvalidRequest, reading, digests, plan, interval)
             }
         }
