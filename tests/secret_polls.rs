@@ -14,7 +14,7 @@ use testkit::gateway::{Before, Conduct, Kind, Request};
 
 const NUMBERS: usize = 300;
 
-/// So many looks are timed. A hundred a minute are allowed, and somewhat more while the operator still learns how many wait.
+/// So many looks are timed. About fifty a minute are expected, and somewhat more while the operator still learns how many wait.
 const POLLS: usize = 50;
 
 /// Counts the Secrets that are read.

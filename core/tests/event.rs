@@ -110,7 +110,7 @@ fn an_event_says_whether_a_call_or_a_read_told() {
 }
 
 #[test]
-fn what_is_about_leaving_is_told_as_such() {
+fn the_action_of_an_event_about_leaving_is_deregister() {
     for reason in [Reason::DeregistrationFailed, Reason::PinMismatch] {
         let stalled = status(|state| {
             state.phase = Phase::Stalled(Stall::new(reason, "what happened".to_owned()));

@@ -507,34 +507,7 @@ fn letting_go() -> Run {
 }
 
 #[test]
-fn what_becomes_of_a_number_is_told_once_its_resource_goes() {
-    for fault in [
-        PatchFault::Refused,
-        PatchFault::Conflict,
-        PatchFault::Unclear,
-    ] {
-        let mut run = letting_go();
-        run.tell(Input::Patched(Err(fault)));
-        if fault == PatchFault::Unclear {
-            run.expect_read_back();
-            // Somebody may have changed it: what becomes of it is decided anew.
-            let newest = run.newest();
-            run.tell(newest);
-        }
-        run.expect_end(Err(Failure::Effect));
-        assert!(run.world.farewell.is_none(), "{fault:?}");
-    }
-    let mut run = letting_go();
-    let kept = Arc::new(run.stored.clone());
-    run.tell(Input::Patched(Ok(kept)));
-    run.expect_end(Err(Failure::Contended));
-    assert!(run.world.farewell.is_none());
-    // Another process, or an earlier round of this one, took it off for a reason that may be another one, and told it.
-    let mut run = letting_go();
-    run.tell(Input::Patched(Err(PatchFault::Gone)));
-    run.expect_end(AFTER_GONE);
-    assert!(run.world.farewell.is_none());
-
+fn what_becomes_of_a_number_is_told_after_its_finalizer_came_off() {
     for others in [vec![], vec!["somebody.example/else".to_owned()]] {
         let mut run = letting_go();
         run.stored.metadata.finalizers = Some(others);
@@ -543,9 +516,30 @@ fn what_becomes_of_a_number_is_told_once_its_resource_goes() {
         run.expect_end(Ok(Requeue::OnChange));
         assert!(run.world.farewell.is_some());
     }
+    let mut run = letting_go();
+    let kept = Arc::new(run.stored.clone());
+    run.tell(Input::Patched(Ok(kept)));
+    run.expect_end(Err(Failure::Contended));
+    assert!(run.world.farewell.is_none());
+    for fault in [PatchFault::Refused, PatchFault::NotStored] {
+        let mut run = letting_go();
+        run.tell(Input::Patched(Err(fault)));
+        run.expect_end(Err(Failure::Effect));
+        assert!(run.world.farewell.is_none(), "{fault:?}");
+    }
+    // By an earlier patch of this process, which knows that, or by somebody else, who knows better.
+    let mut run = letting_go();
+    run.tell(Input::Patched(Err(PatchFault::Gone)));
+    run.expect_end(Err(Failure::Gone));
+    assert!(run.world.farewell.is_none() && run.world.departed);
+}
+
+#[test]
+fn a_farewell_in_doubt_is_told_if_the_finalizer_is_found_off() {
     let in_doubt = || {
         let mut run = letting_go();
         run.tell(Input::Patched(Err(PatchFault::Unclear)));
+        run.expect_read_back();
         run
     };
     let (mut gone, mut without, mut recreated) = (in_doubt(), in_doubt(), in_doubt());
@@ -560,6 +554,45 @@ fn what_becomes_of_a_number_is_told_once_its_resource_goes() {
         run.expect_end(Ok(Requeue::OnChange));
         assert!(run.world.farewell.is_some());
     }
+    // It may still land.
+    let (mut there, mut unread) = (in_doubt(), in_doubt());
+    let newest = there.newest();
+    there.tell(newest);
+    unread.tell(Input::Newest(Err(Unavailable)));
+    for run in [there, unread] {
+        run.expect_end(Err(Failure::Effect));
+        assert!(run.world.farewell.is_none());
+        assert_eq!(run.world.farewells_in_doubt, 1);
+    }
+}
+
+/// The next round reads the resource, as the one before failed.
+#[test]
+fn a_resource_that_is_found_gone_or_free_has_departed() {
+    let read = |change: fn(&mut Run) -> Input| {
+        let mut world = World::new();
+        world.patch_finalizer_by_hand();
+        world.resource.spec.suspend = true;
+        world.delete();
+        world.stale = true;
+        let mut run = Run::begin(world);
+        run.tell(Input::Locked);
+        run.expect_read(0);
+        let newest = change(&mut run);
+        run.tell(newest);
+        run.world.departed
+    };
+    assert!(read(|_| Input::Newest(Ok(None))));
+    assert!(read(|run| {
+        run.recreate();
+        run.newest()
+    }));
+    assert!(read(|run| {
+        run.stored.metadata.finalizers = Some(vec!["somebody.example/else".to_owned()]);
+        run.newest()
+    }));
+    assert!(!read(|run| run.newest()));
+    assert!(!read(|_| Input::Newest(Err(Unavailable))));
 }
 
 /// Where a namespace is deleted, the right to write a status may be gone for good.

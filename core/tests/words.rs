@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use operator_core::api::{
-    REGISTER_REQUESTED_AT, Reason, Source, WhatsAppPhoneNumberStatus, explain, explain_requested,
-    explain_unmet,
+    Disposition, Operation, REGISTER_REQUESTED_AT, Reason, Source, WhatsAppPhoneNumberStatus,
+    explain, explain_requested, explain_unmet,
 };
 use testkit::builders::resource;
 
@@ -88,14 +88,23 @@ fn an_outcome_that_is_read_for_says_by_when() {
 }
 
 #[test]
-fn a_request_that_a_read_stands_against_says_how_it_goes_on() {
+fn a_requested_call_that_was_not_made_says_what_follows() {
     let text = explain_unmet("it failed", Reason::TokenRejected);
     assert_eq!(
         text,
         "It failed. Put a valid token of a system user into the Secret. The number still counts as registered; the requested \
-         register call was not made and is made once this changes, or set the annotation \
-         whatsapp-operator.dev/register-requested-at to a new value to have it tried at once."
+         register call was not made. It is made once this changes; to have it tried at once, set the annotation \
+         whatsapp-operator.dev/register-requested-at to a new value."
     );
+}
+
+#[test]
+fn what_follows_a_deregister_call() {
+    let after = |reason| Operation::Deregister.disposition(reason);
+    assert_eq!(after(Reason::Deregistered), Disposition::Done);
+    assert_eq!(after(Reason::RateLimited), Disposition::Retry);
+    assert_eq!(after(Reason::OutcomeUnknown), Disposition::Confirm);
+    assert_eq!(after(Reason::InvalidRequest), Disposition::ConfirmThenStall);
 }
 
 #[test]

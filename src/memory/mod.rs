@@ -6,6 +6,7 @@
 mod clock;
 mod cooldowns;
 mod definition;
+mod farewells;
 mod history;
 mod locks;
 mod notes;

@@ -426,7 +426,7 @@ mod tests {
         // The Secrets that are read in each minute of ten days, from a time on when the looks are spread.
         let mut minutes = vec![0; 10 * 24 * 60];
         for number in 0..NUMBERS {
-            let (mut at, mut chance) = (2 * number * 60 / 100, number);
+            let (mut at, mut chance) = (2 * number * 60 / 50, number);
             while let Some(minute) = minutes.get_mut(at / 60) {
                 *minute += secret_names(&world.resource.spec).len();
                 chance = (chance * 7919 + 104_729) % NUMBERS;

@@ -9,6 +9,7 @@ use operator_core::model::{Cooldown, OpenClaim, Peers};
 use super::clock::Clock;
 use super::cooldowns::TokenCooldowns;
 use super::definition::Definition;
+use super::farewells::Farewells;
 use super::history::CallHistory;
 use super::locks::NumberLocks;
 use super::notes::ObjectNotes;
@@ -31,6 +32,8 @@ pub struct Memory {
     pub busy: TokenCooldowns,
     /// For the API server: the status fields that it drops.
     pub definition: Definition,
+    /// For each resource, for an hour: what was told of its number when it went.
+    pub farewells: Farewells,
     /// For the whole process: the versions of the Graph API that are past their end.
     pub versions: ExpiredVersions,
     /// For each resource, while it exists: what this process did and saw.
@@ -49,6 +52,7 @@ impl Memory {
             cooldowns: TokenCooldowns::new(clock.clone()),
             busy: TokenCooldowns::new(clock.clone()),
             definition: Definition::new(clock.clone()),
+            farewells: Farewells::new(clock.clone()),
             versions: ExpiredVersions::default(),
             notes: ObjectNotes::new(clock.clone()),
         }
@@ -91,7 +95,12 @@ impl Memory {
             Note::FinalizerRefused(resource) => {
                 self.notes.note_finalizer_refused(resource);
             }
-            Note::Stored { .. } | Note::Farewell(..) | Note::Outcome(..) | Note::Unrecorded => {}
+            Note::FarewellInDoubt(resource, farewell) => self.farewells.doubt(resource, farewell),
+            Note::Stored { .. }
+            | Note::Farewell(..)
+            | Note::Departed(_)
+            | Note::Outcome(..)
+            | Note::Unrecorded => {}
         }
     }
 

@@ -44,22 +44,33 @@ pub enum RecordError {
 impl RecordError {
     /// Whether another writer has modified the resource.
     pub fn is_conflict(&self) -> bool {
-        let Self::Api { source, .. } = self else {
-            return false;
-        };
-        matches!(source.as_ref(), kube::Error::Api(status) if status.code == 409)
+        self.code() == Some(409)
+    }
+
+    /// Whether the API server has certainly not done what was asked, and may do it another time: another writer came first, it is busy, or
+    /// it does not know who asks.
+    pub fn is_turned_away(&self) -> bool {
+        self.code()
+            .is_some_and(|code| [401, 409, 429].contains(&code))
     }
 
     /// Whether the API server does not take the request as it is, today and probably tomorrow: a right is missing, or an admission rule
     /// is against it.
     pub fn is_refusal(&self) -> bool {
+        let refused =
+            |code| (400..500).contains(&code) && ![401, 404, 408, 409, 429].contains(&code);
+        self.code().is_some_and(refused)
+    }
+
+    /// The code that the API server answered with, if it did.
+    fn code(&self) -> Option<u16> {
         let Self::Api { source, .. } = self else {
-            return false;
+            return None;
         };
         let kube::Error::Api(status) = source.as_ref() else {
-            return false;
+            return None;
         };
-        (400..500).contains(&status.code) && ![401, 404, 408, 409, 429].contains(&status.code)
+        Some(status.code)
     }
 
     /// Whether the resource is gone.

@@ -109,6 +109,13 @@ impl Context {
         self.publish(resource, told);
     }
 
+    /// The same for one that is found without the finalizer, if an unanswered patch of this process may have taken it off.
+    pub fn tell_of_departed(&self, resource: &WhatsAppPhoneNumber) {
+        if let Some(farewell) = self.memory.farewells.settle(resource) {
+            self.tell_of_farewell(resource, &farewell);
+        }
+    }
+
     /// Asks the API server what rules out a call: the other resources of the number, and before a deregister call whether the
     /// CRD is being deleted.
     ///

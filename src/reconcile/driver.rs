@@ -239,7 +239,7 @@ impl Driver {
                 warn!(error = %Chain(error), "The API server does not take a patch of the finalizer");
                 PatchFault::Refused
             }
-            Err(error) if error.is_conflict() => PatchFault::Conflict,
+            Err(error) if error.is_turned_away() => PatchFault::NotStored,
             Err(error) if error.is_gone() => PatchFault::Gone,
             _ => PatchFault::Unclear,
         };

@@ -146,7 +146,10 @@ impl Process for Host<'_> {
                 after,
                 purpose,
             } => self.0.tell(before, after, purpose),
-            Note::Farewell(resource, farewell) => self.0.tell_of_farewell(resource, farewell),
+            Note::Farewell(resource, farewell) if self.0.memory.farewells.tell(resource) => {
+                self.0.tell_of_farewell(resource, farewell);
+            }
+            Note::Departed(resource) => self.0.tell_of_departed(resource),
             Note::Outcome(operation, outcome) => {
                 if operation.registers() {
                     self.0.metrics.registration_attempt(outcome.reason);

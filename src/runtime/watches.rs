@@ -196,6 +196,11 @@ async fn follow_resources(context: Arc<Context>, number: usize, watch: Watch, wa
     let heard = |happened| {
         if let Happened::Event(event) = happened {
             let event = event.modify(drop_what_nobody_reads);
+            if let watcher::Event::Delete(gone) = &event
+                && let Ok(gone) = &gone.0
+            {
+                context.tell_of_departed(gone);
+            }
             let woken = context.store.observe(number, &event, &context.memory);
             // The reconciliations that follow must find the object in the store.
             writer.apply_watcher_event(&event);

@@ -118,6 +118,10 @@ pub struct World {
     finalizer_refused: bool,
     /// What became of the number when the resource went.
     pub farewell: Option<Farewell>,
+    /// How often the patch that lets the resource go was not answered, and the finalizer was not seen off.
+    pub farewells_in_doubt: u32,
+    /// Whether the resource was found gone or without the finalizer.
+    pub departed: bool,
     /// Why statuses were written that are stored although the answer did not say so.
     pub found_stored: Vec<Purpose>,
     /// The claims that were written and not recorded, with the handled value before.
@@ -177,6 +181,8 @@ impl World {
             patch_refused: false,
             finalizer_refused: false,
             farewell: None,
+            farewells_in_doubt: 0,
+            departed: false,
             lost: Vec::new(),
             known_peers: false,
             stale: false,
@@ -704,6 +710,8 @@ impl Process for World {
                 self.dropped_fields = (!fields.is_empty()).then(|| fields.join(", "));
                 self.definition_tried = true;
             }
+            Note::FarewellInDoubt(..) => self.farewells_in_doubt += 1,
+            Note::Departed(_) => self.departed = true,
             Note::Written(_) | Note::Call(..) | Note::Outcome(..) | Note::Unrecorded => {}
         }
     }

@@ -70,8 +70,8 @@ pub fn explain_requested(what: &str, reason: Reason) -> String {
 /// Returns the message for a registered number whose requested call was not made, as a read stood against it.
 pub fn explain_unmet(what: &str, reason: Reason) -> String {
     let rest = format!(
-        "{} The number still counts as registered; the requested register call was not made and is made once this \
-         changes, or set the annotation {REGISTER_REQUESTED_AT} to a new value to have it tried at once.",
+        "{} The number still counts as registered; the requested register call was not made. It is made once this \
+         changes; to have it tried at once, set the annotation {REGISTER_REQUESTED_AT} to a new value.",
         advice_for_request(reason)
     );
     compose(what, &rest)

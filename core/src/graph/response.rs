@@ -338,8 +338,8 @@ impl<'a> Reader<'a> {
         }
         if error.asks_for_login() {
             line += &format!(
-                " (the user of the token has to log in and pass a check of Facebook's; the token stays, so set the annotation \
-                 {REGISTER_REQUESTED_AT} to a new value then)"
+                " (the user of the token has to log in and pass a check of Facebook's; as the token stays, set the annotation \
+                 {REGISTER_REQUESTED_AT} to a new value after that)"
             );
         }
         if let Some(node) = self.clean(error.foreign_node(), WORD) {

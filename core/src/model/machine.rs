@@ -126,9 +126,9 @@ pub enum WriteFault {
 pub enum PatchFault {
     /// The API server does not take it: the operator has no permission for it, or an admission rule is against it.
     Refused,
-    /// Another writer came first: it is not stored.
-    Conflict,
-    /// The resource is gone, and not by this patch.
+    /// Another writer came first, or the API server turned the patch away: it is not stored.
+    NotStored,
+    /// The resource is gone.
     Gone,
     /// It failed, or was not answered: it may still be stored later.
     Unclear,
@@ -217,9 +217,14 @@ pub enum Note<'a> {
         after: &'a WhatsAppPhoneNumber,
         purpose: Purpose,
     },
-    /// The finalizer of the resource, which is being deleted, is off; what becomes of its number. It is told afterwards, as until then
-    /// the resource may change and something else become of its number; a crash in between loses it, and tells nothing wrong.
+    /// The finalizer of the resource, which is being deleted, is off by a patch of this process; what becomes of its number. It is told
+    /// afterwards, as until then the resource may change and something else become of its number; a crash in between loses it, and tells
+    /// nothing wrong.
     Farewell(&'a WhatsAppPhoneNumber, &'a Farewell),
+    /// The patch was not answered: the finalizer may still come off by it, and this become of the number.
+    FarewellInDoubt(&'a WhatsAppPhoneNumber, &'a Farewell),
+    /// The resource is gone, or has no finalizer: by a patch of this process that was not answered, or by somebody else.
+    Departed(&'a WhatsAppPhoneNumber),
     /// A claim ended with this outcome, which is not recorded yet.
     Outcome(Operation, &'a RegisterOutcome),
     /// The resource is gone: an outcome is not recorded.
@@ -339,7 +344,7 @@ impl Machine {
             (State::Finalizing(round, finalize), Input::Patched(patched)) => {
                 self.finalized(round, finalize, patched, process)
             }
-            (State::DoubtingFarewell(farewell), Input::Newest(Ok(newest))) => {
+            (State::DoubtingFarewell(farewell), Input::Newest(newest)) => {
                 self.doubt_farewell(&farewell, newest, process)
             }
             (State::Trying(round), Input::Written(kept)) => self.tried(round, kept, process),
@@ -393,9 +398,7 @@ impl Machine {
             }
             (State::Deciding(_), Input::Secrets(Err(Unavailable)))
             | (State::Settling(_), Input::Written(Err(_)))
-            | (State::DoubtingSettle(_) | State::DoubtingFarewell(_), Input::Newest(_)) => {
-                Effect::End(Err(Failure::Effect))
-            }
+            | (State::DoubtingSettle(_), Input::Newest(_)) => Effect::End(Err(Failure::Effect)),
             _ => Effect::End(Err(Failure::Unsettled)),
         }
     }
@@ -417,6 +420,13 @@ impl Machine {
         newest: Result<Option<Arc<WhatsAppPhoneNumber>>, Unavailable>,
         process: &mut impl Process,
     ) -> Effect {
+        let gone_or_free = |newest: &Option<Arc<WhatsAppPhoneNumber>>| {
+            let same = newest.as_ref().filter(|n| n.uid() == self.resource.uid());
+            same.is_none_or(|newest| !newest.has_finalizer())
+        };
+        if newest.as_ref().is_ok_and(gone_or_free) {
+            process.note(Note::Departed(&self.resource));
+        }
         match newest {
             Err(Unavailable) => Effect::End(Err(Failure::Effect)),
             Ok(None) => Effect::End(Err(Failure::Gone)),
@@ -539,7 +549,7 @@ impl Machine {
                 self.state = State::DoubtingFarewell(farewell.clone());
                 return read_back(process);
             }
-            (Err(PatchFault::Conflict | PatchFault::Unclear), _)
+            (Err(PatchFault::NotStored | PatchFault::Unclear), _)
             | (Err(PatchFault::Refused), Finalize::LetGo(_)) => {
                 return Effect::End(Err(Failure::Effect));
             }
@@ -547,8 +557,10 @@ impl Machine {
                 process.note(Note::FinalizerRefused(&self.resource));
                 return self.decide(round, process);
             }
-            // Whoever took the finalizer off has told what becomes of the number, and knew better.
-            (Err(PatchFault::Gone), _) => return gone(),
+            (Err(PatchFault::Gone), _) => {
+                process.note(Note::Departed(&self.resource));
+                return Effect::End(Err(Failure::Gone));
+            }
             (Ok(after), Finalize::Set | Finalize::Clear) => after,
         };
         process.note(Note::Written(&after));
@@ -564,14 +576,19 @@ impl Machine {
     fn doubt_farewell(
         &self,
         farewell: &Farewell,
-        newest: Option<Arc<WhatsAppPhoneNumber>>,
+        newest: Result<Option<Arc<WhatsAppPhoneNumber>>, Unavailable>,
         process: &mut impl Process,
     ) -> Effect {
-        let newest = newest.filter(|newest| newest.uid() == self.resource.uid());
-        if newest.as_ref().is_some_and(|newest| newest.has_finalizer()) {
-            return Effect::End(Err(Failure::Effect));
+        let same = |newest: &Arc<WhatsAppPhoneNumber>| newest.uid() == self.resource.uid();
+        match newest.map(|newest| newest.filter(same)) {
+            Ok(newest) if newest.as_ref().is_none_or(|newest| !newest.has_finalizer()) => {
+                self.let_go(farewell, newest.as_deref(), process)
+            }
+            Ok(_) | Err(Unavailable) => {
+                process.note(Note::FarewellInDoubt(&self.resource, farewell));
+                Effect::End(Err(Failure::Effect))
+            }
         }
-        self.let_go(farewell, newest.as_deref(), process)
     }
 
     /// The resource goes, or stays for the finalizers of others.
@@ -581,7 +598,7 @@ impl Machine {
         after: Option<&WhatsAppPhoneNumber>,
         process: &mut impl Process,
     ) -> Effect {
-        if let Some(after) = after {
+        if let Some(after) = after.filter(|after| !after.finalizers().is_empty()) {
             process.note(Note::Written(after));
         }
         process.note(Note::Farewell(&self.resource, farewell));

@@ -161,9 +161,9 @@ fn an_older_definition_is_told_and_heals_when_it_is_upgraded() {
     assert!(world.status().registration.is_some());
 }
 
-/// What was written may look undone: it is not written again before the definition is tried again.
+/// What was written may look undone: nothing is done about that before the definition is tried again.
 #[test]
-fn with_an_older_definition_a_status_is_not_written_again_and_again() {
+fn with_an_older_definition_the_next_pass_comes_when_that_is_tried_again() {
     let mut world = World::new();
     world.unknown_fields = vec!["wait".to_owned()];
     world.reading = reading(RegistrationState::Wait(Reason::GraphUnavailable));

@@ -665,7 +665,7 @@ fn a_limit_that_is_nearly_used_up_puts_the_next_observation_off() {
 }
 
 #[test]
-fn a_limit_that_is_over_holds_nothing() {
+fn a_rate_limit_that_is_over_stops_no_observation() {
     let mut world = observed();
     let plan = world.plan.expect("a plan");
     world.wait(until(plan.at, world.now) + secs(1));

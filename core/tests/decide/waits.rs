@@ -514,7 +514,6 @@ fn a_numbers_bad_luck_is_not_its_tokens() {
     assert!(world.next_in() > Some(secs(2_000)));
 }
 
-/// A number that waits for its turn says so once, however often the token meets its limit.
 #[test]
 fn a_read_that_meets_no_limit_ends_a_row_of_limits() {
     for (state, ended) in [
@@ -530,6 +529,7 @@ fn a_read_that_meets_no_limit_ends_a_row_of_limits() {
     }
 }
 
+/// A number that waits for its turn says so once, however often the token meets its limit.
 #[test]
 fn a_wait_for_the_token_is_written_once() {
     let mut world = World::new();
@@ -576,8 +576,7 @@ fn a_pin_that_was_refused_is_not_sent_for_a_resource_made_again() {
     assert_eq!(world.posts.len(), 2);
 }
 
-/// Meta has refused the PIN, and not the version.
-/// Then its digests are no longer those of the call that was refused.
+/// After another token, the digests are no longer those of the call that was refused.
 #[test]
 fn a_refusal_is_not_known_by_the_digests_of_another_token() {
     let mut world = World::after(pin_mismatch());
@@ -587,6 +586,7 @@ fn a_refusal_is_not_known_by_the_digests_of_another_token() {
     assert_eq!(RefusedPin::of(world.status()), None);
 }
 
+/// Meta has refused the PIN, and not the version.
 #[test]
 fn a_refused_pin_is_not_sent_again_as_something_else_changes() {
     for outcome in [pin_mismatch(), refused(400, 133_008, None)] {
@@ -750,6 +750,7 @@ fn a_new_generation_ends_the_wait_for_a_read() {
     world.bump();
     assert!(!world.pass().contains(&Step::Read));
 }
+
 #[test]
 fn a_new_generation_ends_the_wait_for_a_clear_answer() {
     let mut world = World::new();
@@ -823,6 +824,7 @@ fn the_read_at_the_end_of_the_window_follows_however_late_the_one_before_was() {
     let mut world = World::after(unknown());
     world.wait(WINDOW - secs(1));
     world.last_read = Some(world.now);
+    assert!(!world.pass().contains(&Step::Read));
     world.wait(secs(1));
     assert!(world.pass().contains(&Step::Read));
 }

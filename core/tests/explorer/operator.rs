@@ -258,7 +258,7 @@ impl Checker {
                 run.view = after.clone();
                 Ok(after.shared())
             }
-            Err(Refused::Conflict) => Err(PatchFault::Conflict),
+            Err(Refused::Conflict) => Err(PatchFault::NotStored),
             Err(Refused::NotFound) => Err(PatchFault::Gone),
         };
         self.go_on(state, who, run, Input::Patched(input), None);
@@ -605,6 +605,8 @@ impl Process for Host<'_> {
             | Note::Dropped(_)
             | Note::Tried(_)
             | Note::FinalizerRefused(_)
+            | Note::FarewellInDoubt(..)
+            | Note::Departed(_)
             | Note::Stored { .. }
             | Note::Outcome(..)
             | Note::Unrecorded => {}

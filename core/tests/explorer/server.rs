@@ -36,8 +36,7 @@ impl Server {
         Ok(self.put(name, resource))
     }
 
-    /// Sets the operator's finalizer or takes it off, on the version that it was decided on. Returns the resource, if it is still
-    /// there.
+    /// Sets the operator's finalizer or takes it off, on the version that it was decided on. Returns the resource, also where it goes.
     pub(super) fn patch_finalizer(
         &mut self,
         name: usize,

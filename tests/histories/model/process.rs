@@ -413,7 +413,7 @@ impl Process {
         Input::Patched(match patched {
             Ok(after) => Ok(Arc::new(after)),
             Err(Refusal::Gone) => Err(PatchFault::Gone),
-            Err(Refusal::Conflict) => Err(PatchFault::Conflict),
+            Err(Refusal::Conflict) => Err(PatchFault::NotStored),
             Err(Refusal::Failed) => Err(PatchFault::Unclear),
         })
     }
