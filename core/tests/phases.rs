@@ -10,11 +10,11 @@ use operator_core::api::Operation;
 use operator_core::api::conditions::{self, find, reason_of};
 use operator_core::api::text::MESSAGE;
 use operator_core::api::{
-    Hold, LedgerEntry, Reason, Stall, Wait, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus,
+    Hold, LedgerEntry, Loss, Reason, Stall, Wait, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus,
 };
 use operator_core::model::decide;
 use operator_core::model::machine::Process;
-use operator_core::model::phase::{Phase, State};
+use operator_core::model::phase::{Phase, Standing, State};
 use operator_core::model::render::render;
 use operator_core::model::{Decision, Inputs, Observed};
 use testkit::world::{START, World, reading};
@@ -290,6 +290,44 @@ fn the_message_tells_what_happened_what_to_do_and_when() {
         told(&state(hold(Reason::SecretNotFound, None))),
         "what happened"
     );
+}
+
+#[test]
+fn a_loss_says_what_two_reads_have_shown() {
+    for (reason, says) in [
+        (
+            Reason::RegistrationLost,
+            "The number was registered and no longer is, as two reads show. What they said.",
+        ),
+        (
+            Reason::AccountLocked,
+            "The number was registered and can no longer be used, as two reads show. What they said.",
+        ),
+    ] {
+        let lost = state(|state| {
+            state.standing = Standing::Lost(Loss {
+                reason,
+                message: "What they said".to_owned(),
+                time: Time(at(0)),
+                repeated: false,
+                recovering: false,
+            });
+        });
+        let status = render(&lost, 1, at(0));
+        let message = &find(&status, conditions::READY).unwrap().message;
+        assert!(message.starts_with(says), "{message}");
+    }
+}
+
+#[test]
+fn a_deletion_that_waits_says_so() {
+    for until in [None, Some(50)] {
+        let leaving = state(hold(Reason::Deregistering, until));
+        let status = render(&leaving, 1, at(0));
+        let message = &find(&status, conditions::READY).unwrap().message;
+        let says = "The resource is being deleted, and its number is to be taken off the Cloud API first, which waits: what happened.";
+        assert!(message.starts_with(says), "{message}");
+    }
 }
 
 #[test]
