@@ -1,6 +1,7 @@
 //! What people, GitOps and Meta do to the numbers meanwhile, by chance, and what must hold of the calls.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use kube::api::{Patch, PatchParams, PostParams};
@@ -54,6 +55,8 @@ pub struct Churn<'a> {
     rng: StdRng,
     numbers: usize,
     happened: BTreeMap<Event, usize>,
+    /// The numbers to create again once their resources are gone, which wait for the operator to deregister them.
+    leaving: BTreeSet<usize>,
 }
 
 /// The name of a resource.
@@ -78,6 +81,7 @@ impl<'a> Churn<'a> {
             rng: StdRng::seed_from_u64(seed),
             numbers,
             happened: BTreeMap::new(),
+            leaving: BTreeSet::new(),
         }
     }
 
@@ -87,7 +91,7 @@ impl<'a> Churn<'a> {
         let bed = self.bed;
         let declared = stream::iter(0..self.numbers).map(|n| async move {
             bed.simulator.set(&id(n), NumberConfig::fresh().pin(PIN));
-            create(bed, n).await;
+            assert!(create(bed, n).await, "{n} exists already");
         });
         declared.buffer_unordered(16).count().await;
     }
@@ -102,8 +106,25 @@ impl<'a> Churn<'a> {
         }
     }
 
+    /// Creates every number that has left.
+    pub async fn bring_back(&mut self) {
+        while !self.leaving.is_empty() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            self.create_gone().await;
+        }
+    }
+
+    async fn create_gone(&mut self) {
+        for n in std::mem::take(&mut self.leaving) {
+            if !create(self.bed, n).await {
+                self.leaving.insert(n);
+            }
+        }
+    }
+
     /// Lets one thing happen.
     pub async fn happen(&mut self) {
+        self.create_gone().await;
         let n = self.rng.random_range(0..self.numbers);
         let (event, _) = *EVENTS
             .choose_weighted(&mut self.rng, |(_, weight)| *weight)
@@ -117,17 +138,25 @@ impl<'a> Churn<'a> {
             Event::Suspended => patch(bed, n, json!({"spec": {"suspend": true}})).await,
             Event::Resumed => patch(bed, n, json!({"spec": {"suspend": false}})).await,
             Event::Requested => self.request(n).await,
-            Event::MadeAnew => make_anew(bed, n).await,
+            Event::MadeAnew => self.make_anew(n).await,
             Event::Deregistered => {
                 // As when somebody does so by hand, and Git brings the resource anew after it.
                 bed.simulator.set(&id(n), deregistered());
-                make_anew(bed, n).await;
+                self.make_anew(n).await;
             }
             Event::Misbehaved => bed.simulator.script(&id(n), script(&mut self.rng)),
             Event::WrongPin => write_secret(bed, n, "000000").await,
             Event::RightPin => write_secret(bed, n, PIN).await,
         }
         *self.happened.entry(event).or_default() += 1;
+    }
+
+    async fn make_anew(&mut self, n: usize) {
+        if !self.leaving.contains(&n) {
+            self.bed.delete(&name(n)).await;
+            self.leaving.insert(n);
+            self.create_gone().await;
+        }
     }
 
     async fn request(&mut self, n: usize) {
@@ -210,17 +239,16 @@ fn script(rng: &mut StdRng) -> Vec<Step> {
     picked.collect()
 }
 
-async fn create(bed: &Bed, n: usize) {
+/// Whether it could be created: the one before may still be there.
+async fn create(bed: &Bed, n: usize) -> bool {
     let secret = json!({"name": secret(n)});
     let refs = json!({"tokenSecretRef": secret, "pinSecretRef": secret});
     let number = resource(&name(n), &id(n), refs);
-    let made = bed.numbers().create(&PostParams::default(), &number).await;
-    made.expect("a number");
-}
-
-async fn make_anew(bed: &Bed, n: usize) {
-    bed.delete(&name(n)).await;
-    create(bed, n).await;
+    match bed.numbers().create(&PostParams::default(), &number).await {
+        Ok(_) => true,
+        Err(kube::Error::Api(status)) if status.code == 409 => false,
+        Err(error) => panic!("a number: {error}"),
+    }
 }
 
 async fn patch(bed: &Bed, n: usize, patch: serde_json::Value) {

@@ -33,11 +33,12 @@ const PRINT_EVERY: u32 = 12;
 const REST_WITHIN: Duration = Duration::from_secs(300);
 
 /// The operator's flags: short waits, so that much happens.
-const FLAGS: [&str; 5] = [
+const FLAGS: [&str; 6] = [
     "--graph-timeout=5s",
     "--confirm-window=3s",
     "--retry-base=1s",
     "--retry-cap=30s",
+    "--deregister-deadline=60s",
     "--log-level=info",
 ];
 
@@ -143,6 +144,8 @@ async fn rest(bed: &Bed, gates: &Gates, churn: &mut Churn<'_>, numbers: usize) {
     gates.api_server.forget_before(version.expect("a version"));
     churn.heal().await;
     let deadline = tokio::time::Instant::now() + REST_WITHIN;
+    let back = tokio::time::timeout_at(deadline, churn.bring_back()).await;
+    assert!(back.is_ok(), "not every deleted number went");
     let waiting = futures::stream::iter(0..numbers).map(|n| async move {
         let name = name(n);
         let settled = bed.until(&name, "at rest", |status| {
