@@ -510,11 +510,14 @@ fn letting_go() -> Run {
 fn what_becomes_of_a_number_is_told_after_its_finalizer_came_off() {
     for others in [vec![], vec!["somebody.example/else".to_owned()]] {
         let mut run = letting_go();
+        let (noted, stays) = (run.world.noted, !others.is_empty());
         run.stored.metadata.finalizers = Some(others);
         let after = Arc::new(run.stored.clone());
         run.tell(Input::Patched(Ok(after)));
         run.expect_end(Ok(Requeue::OnChange));
         assert!(run.world.farewell.is_some());
+        // Of a resource that is gone, nothing is to be remembered.
+        assert_eq!(run.world.noted, noted + u32::from(stays));
     }
     let mut run = letting_go();
     let kept = Arc::new(run.stored.clone());

@@ -120,6 +120,8 @@ pub struct World {
     pub farewell: Option<Farewell>,
     /// How often the patch that lets the resource go was not answered, and the finalizer was not seen off.
     pub farewells_in_doubt: u32,
+    /// How many versions were noted as the newest.
+    pub noted: u32,
     /// Whether the resource was found gone or without the finalizer.
     pub departed: bool,
     /// Why statuses were written that are stored although the answer did not say so.
@@ -183,6 +185,7 @@ impl World {
             farewell: None,
             farewells_in_doubt: 0,
             departed: false,
+            noted: 0,
             lost: Vec::new(),
             known_peers: false,
             stale: false,
@@ -712,7 +715,8 @@ impl Process for World {
             }
             Note::FarewellInDoubt(..) => self.farewells_in_doubt += 1,
             Note::Departed(_) => self.departed = true,
-            Note::Written(_) | Note::Call(..) | Note::Outcome(..) | Note::Unrecorded => {}
+            Note::Written(_) => self.noted += 1,
+            Note::Call(..) | Note::Outcome(..) | Note::Unrecorded => {}
         }
     }
 }

@@ -204,6 +204,9 @@ mod tests {
         assert_eq!(sane.0, plus(now, META_WINDOW));
         assert_eq!(sane_past(&Time(plus(now, HOUR)), now).0, now);
         assert_eq!(sane_past(&Time(at(5)), now).0, at(5));
+        // As far as they may be ahead.
+        let [next, past] = [FURTHEST_AHEAD, CLOCK_SKEW].map(|ahead| Time(plus(now, ahead)));
+        assert_eq!((sane_next(&next, now), sane_past(&past, now)), (next, past));
     }
 
     proptest! {

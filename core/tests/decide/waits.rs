@@ -777,7 +777,11 @@ fn a_limit_of_the_token_lies_over_the_numbers_own_wait() {
     assert_eq!(own.reason, Reason::GraphUnavailable);
 
     // One that ends later is what people see.
-    for (earlier, held) in [(secs(1), false), (secs(0), true)] {
+    for (token, earlier, held) in [
+        ("token", secs(1), false),
+        ("token", secs(0), true),
+        ("other", secs(1), false),
+    ] {
         let mut world = World::new();
         (0..9).for_each(|_| world.answer(refused(500, 131_000, None)));
         while world.posts.len() < 5 {
@@ -786,7 +790,8 @@ fn a_limit_of_the_token_lies_over_the_numbers_own_wait() {
         world.run_for(WINDOW - secs(1));
         let own = world.next_in().expect("a wait") - secs(1);
         world.wait(secs(1));
-        world.cool_down("token", plus(world.now, own.saturating_sub(earlier)));
+        world.secrets = Ok(digests(token, "pin"));
+        world.cool_down(token, plus(world.now, own.saturating_sub(earlier)));
         world.pass();
         assert_eq!(world.status().hold.is_some(), held);
         assert_eq!(world.next_in(), (!held).then_some(own));
@@ -1024,6 +1029,25 @@ fn the_outcome_of_a_requested_call_is_read_for_in_the_window() {
     let steps = world.run_for(WINDOW - secs(1));
     let reads = steps.iter().filter(|step| **step == Step::Read).count();
     assert_eq!(reads, 4);
+}
+
+/// Its own wait, and a request, do not change that.
+#[test]
+fn the_window_of_a_call_lies_over_a_wait_and_a_request() {
+    let mut world = World::after(refused(400, 2, None));
+    world.wait(secs(31));
+    let made = attempt("other", world.now, Reason::GraphUnavailable);
+    world.peers.attempts = vec![made];
+    world.pass();
+    let hold = world.status().hold.as_ref().expect("a hold");
+    assert_eq!(hold.message, "a call for this number was made moments ago");
+
+    let mut world = World::after(unknown());
+    world.wait(secs(3));
+    world.annotate("now");
+    world.pass();
+    let hold = world.status().hold.as_ref().expect("a hold");
+    assert_eq!(hold.message, "a call for this number was made moments ago");
 }
 
 #[test]
