@@ -170,6 +170,13 @@ fn a_hold_lies_over_every_phase() {
         freed.hold = None;
         assert_eq!(shown(&freed), shown(&state(phase)));
     }
+    // In the confirm window of a call for another resource, it may be registered.
+    expect(
+        &state(hold(Reason::OutcomeUnknown, Some(50))),
+        "Unknown OutcomeUnknown",
+        "False OutcomeUnknown",
+        &["Reconciling=True OutcomeUnknown"],
+    );
     // An outcome that is being confirmed stays unknown while its token cools down.
     let limited = state(|state| {
         confirm(state);
