@@ -191,7 +191,10 @@ impl Conduct for Stops {
         async {
             let flows = |state: &State| match state.flow {
                 Flow::Open => true,
-                Flow::OnlyAdded => change.kind == "ADDED",
+                // What the first resource still waits for would hold up what was added after it.
+                Flow::OnlyAdded => {
+                    change.kind == "ADDED" || change.object["metadata"]["name"] == "first"
+                }
                 Flow::Shut => false,
             };
             let _ = self.state.subscribe().wait_for(flows).await;
