@@ -15,6 +15,16 @@ use operator_core::model::schedule::plus;
 use operator_core::model::{RefusedPin, Requeue};
 use testkit::world::*;
 
+/// A number whose fifth call has just ended in a server error; the next calls would as well.
+fn failed_five_times() -> World {
+    let mut world = World::new();
+    (0..9).for_each(|_| world.answer(refused(500, 131_000, None)));
+    while world.posts.len() < 5 {
+        world.run_for(secs(30));
+    }
+    world
+}
+
 #[test]
 fn answers_that_stall_and_for_ever() {
     let table: &[(Reason, RegisterOutcome)] = &[
@@ -446,11 +456,7 @@ fn a_rate_limit_of_the_token_does_not_shorten_the_numbers_own_wait() {
 
 #[test]
 fn another_token_does_not_end_a_wait_that_is_the_numbers_own() {
-    let mut world = World::new();
-    (0..9).for_each(|_| world.answer(refused(500, 131_000, None)));
-    while world.posts.len() < 5 {
-        world.run_for(secs(30));
-    }
+    let mut world = failed_five_times();
     world.run_for(WINDOW - secs(1));
     world.secrets = Ok(digests("other", "pin"));
     world.wait(secs(1));
@@ -782,11 +788,7 @@ fn a_limit_of_the_token_lies_over_the_numbers_own_wait() {
         ("token", secs(0), true),
         ("other", secs(1), false),
     ] {
-        let mut world = World::new();
-        (0..9).for_each(|_| world.answer(refused(500, 131_000, None)));
-        while world.posts.len() < 5 {
-            world.run_for(secs(30));
-        }
+        let mut world = failed_five_times();
         world.run_for(WINDOW - secs(1));
         let own = world.next_in().expect("a wait") - secs(1);
         world.wait(secs(1));
@@ -805,11 +807,7 @@ fn a_limit_that_a_read_meets_is_told_if_it_does_not_end_before_the_numbers_own_w
         (secs(1), Reason::GraphUnavailable),
         (secs(0), Reason::RateLimited),
     ] {
-        let mut world = World::new();
-        (0..9).for_each(|_| world.answer(refused(500, 131_000, None)));
-        while world.posts.len() < 5 {
-            world.run_for(secs(30));
-        }
+        let mut world = failed_five_times();
         world.run_for(WINDOW - secs(1));
         let own = world.next_in().expect("a wait") - secs(1);
         world.wait(secs(1));
@@ -1006,11 +1004,7 @@ fn a_read_in_passing_is_the_last_error_unless_there_is_a_verdict() {
 /// A read that tells nothing is repeated, but does not bring a call forward.
 #[test]
 fn an_unclear_read_leaves_the_numbers_own_wait() {
-    let mut world = World::new();
-    (0..9).for_each(|_| world.answer(refused(500, 131_000, None)));
-    while world.posts.len() < 5 {
-        world.run_for(secs(30));
-    }
+    let mut world = failed_five_times();
     let due = world.next_in().expect("a next attempt");
     world.run_for(WINDOW - secs(1));
     world.reading = reading(RegistrationState::Unclear(None));
