@@ -420,11 +420,10 @@ impl Machine {
         newest: Result<Option<Arc<WhatsAppPhoneNumber>>, Unavailable>,
         process: &mut impl Process,
     ) -> Effect {
-        let gone_or_free = |newest: &Option<Arc<WhatsAppPhoneNumber>>| {
-            let same = newest.as_ref().filter(|n| n.uid() == self.resource.uid());
-            same.is_none_or(|newest| !newest.has_finalizer())
-        };
-        if newest.as_ref().is_ok_and(gone_or_free) {
+        if newest
+            .as_ref()
+            .is_ok_and(|newest| self.has_departed(newest.as_deref()))
+        {
             process.note(Note::Departed(&self.resource));
         }
         match newest {
@@ -579,16 +578,22 @@ impl Machine {
         newest: Result<Option<Arc<WhatsAppPhoneNumber>>, Unavailable>,
         process: &mut impl Process,
     ) -> Effect {
-        let same = |newest: &Arc<WhatsAppPhoneNumber>| newest.uid() == self.resource.uid();
-        match newest.map(|newest| newest.filter(same)) {
-            Ok(newest) if newest.as_ref().is_none_or(|newest| !newest.has_finalizer()) => {
-                self.let_go(farewell, newest.as_deref(), process)
+        match newest {
+            Ok(newest) if self.has_departed(newest.as_deref()) => {
+                let same = newest.filter(|newest| newest.uid() == self.resource.uid());
+                self.let_go(farewell, same.as_deref(), process)
             }
             Ok(_) | Err(Unavailable) => {
                 process.note(Note::FarewellInDoubt(&self.resource, farewell));
                 Effect::End(Err(Failure::Effect))
             }
         }
+    }
+
+    /// Whether the newest version shows that the resource is gone, or free of the finalizer.
+    fn has_departed(&self, newest: Option<&WhatsAppPhoneNumber>) -> bool {
+        let same = newest.filter(|newest| newest.uid() == self.resource.uid());
+        same.is_none_or(|newest| !newest.has_finalizer())
     }
 
     /// The resource goes, or stays for the finalizers of others.

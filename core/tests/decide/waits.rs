@@ -15,6 +15,12 @@ use operator_core::model::schedule::plus;
 use operator_core::model::{RefusedPin, Requeue};
 use testkit::world::*;
 
+/// How the number came to be registered.
+fn registered_by(world: &World) -> Option<Reason> {
+    let registration = world.status().registration.as_ref();
+    registration.map(|found| found.reason)
+}
+
 /// A number whose fifth call has just ended in a server error; the next calls would as well.
 fn failed_five_times() -> World {
     let mut world = World::new();
@@ -865,11 +871,7 @@ fn a_call_that_stalled_is_settled() {
     world.secrets = Ok(digests("other", "other"));
     world.reading = reading(RegistrationState::Registered);
     world.run_for(hours(1));
-    let registration = world.status().registration.as_ref();
-    assert_eq!(
-        registration.map(|found| found.reason),
-        Some(Reason::AlreadyRegistered)
-    );
+    assert_eq!(registered_by(&world), Some(Reason::AlreadyRegistered));
 }
 
 #[test]
@@ -919,8 +921,7 @@ fn only_an_unclear_attempt_is_confirmed_by_an_adoption() {
         world.secrets = Ok(digests("token", "another"));
         world.reading = reading(RegistrationState::Registered);
         world.run_for(hours(1));
-        let registration = world.status().registration.as_ref();
-        assert_eq!(registration.map(|found| found.reason), Some(reason));
+        assert_eq!(registered_by(&world), Some(reason));
         let confirmed = world.last_attempt().outcome() == Some(AttemptOutcome::Succeeded);
         assert_eq!(confirmed, reason == Reason::OutcomeConfirmed);
     }
@@ -939,11 +940,7 @@ fn an_outcome_stays_open_while_reads_are_refused() {
     world.secrets = Ok(digests("other", "pin"));
     world.reading = reading(RegistrationState::Registered);
     world.run_for(hours(1));
-    let registration = world.status().registration.as_ref();
-    assert_eq!(
-        registration.map(|found| found.reason),
-        Some(Reason::OutcomeConfirmed)
-    );
+    assert_eq!(registered_by(&world), Some(Reason::OutcomeConfirmed));
 }
 
 #[test]
