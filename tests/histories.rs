@@ -199,11 +199,12 @@ fn statuses() -> impl Strategy<Value = WhatsAppPhoneNumberStatus> {
         token_changed,
         ..Stall::new(reason, message())
     });
-    let hold = (reason(), prop::option::of(odd_time()));
-    let hold = hold.prop_map(move |(reason, until)| Hold {
-        reason,
-        message: message(),
+    let time = || prop::option::of(odd_time());
+    let hold = (reason(), time(), time());
+    let hold = hold.prop_map(move |(reason, until, since)| Hold {
         until,
+        since,
+        ..Hold::new(reason, message())
     });
     let phase = (
         prop::option::weighted(0.3, registration),

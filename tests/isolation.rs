@@ -172,3 +172,39 @@ async fn not_every_404_says_that_something_is_gone() {
     assert_eq!(conduct.0.lock().expect("the list").len(), 0);
     assert_eq!((bed.posts("3405"), bed.posts("3406")), (1, 1));
 }
+
+/// A resource whose outcome cannot be recorded keeps the lock of its number for as long as that lasts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_is_refused_holds_up_no_deletion_of_a_twin() {
+    let (first, second) = (Bed::new().await, Bed::new().await);
+    first.secrets().await;
+    second.secrets().await;
+    let conduct = Arc::new(RefusesRecords {
+        about: "refused",
+        refuses: AtomicBool::new(false),
+    });
+    let gates = first.gates(Arc::clone(&conduct) as _).await;
+    let namespaces = format!("--watch-namespace={},{}", first.namespace, second.namespace);
+    let deadline = "--deregister-deadline=3s";
+    let operator = gates
+        .operator(&first, &[&namespaces, deadline, "--confirm-window=1s"])
+        .await;
+    first.declare("refused", "3420").await;
+    first
+        .until_registered("refused", "RegistrationSucceeded")
+        .await;
+    let policy = json!({"deletionPolicy": "Deregister"});
+    second.declare_with("twin", "3420", policy).await;
+    second.until_stalled("twin", "DuplicatePhoneNumber").await;
+    let held = json!({"metadata": {"finalizers": ["whatsapp-operator.dev/deregister"]}});
+    second.patch("twin", held).await;
+    conduct.refuses.store(true, SeqCst);
+    first.request("refused", "now").await;
+    operator
+        .until_metric("unrecorded_outcomes", |count| count == 1.0)
+        .await;
+    second.delete("twin").await;
+    second.until_gone("twin").await;
+    assert_eq!(first.posts("3420"), 2);
+    conduct.refuses.store(false, SeqCst);
+}

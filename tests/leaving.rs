@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use axum::http::StatusCode;
 use futures::future::{BoxFuture, FutureExt, ready};
 use futures::{StreamExt, stream};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 
 use testkit::bed::{Bed, DEADLINE, is};
 use testkit::from_environment;
-use testkit::gateway::{Before, Conduct, Kind, Request};
+use testkit::gateway::{After, Before, Conduct, Kind, Request};
 use testkit::simulator::{NumberConfig, Step};
 use testkit::{control_plane::ControlPlane, start_with_crd};
 
@@ -277,7 +278,9 @@ async fn a_list_that_is_refused_makes_no_call() {
         let hold = status.hold.as_ref();
         hold.is_some_and(|hold| hold.message.contains("failed to list"))
     };
-    bed.until("unlisted", "waiting", waits).await;
+    let seen = bed.until("unlisted", "waiting", waits).await;
+    let told = serde_json::to_string(&seen.status).expect("a status");
+    assert!(!told.contains("gate"), "the server's own words: {told}");
     assert_eq!(deregisters(&bed, "4212"), 0);
     conduct.0.store(false, SeqCst);
     bed.until_gone("unlisted").await;
@@ -535,4 +538,48 @@ async fn a_number_that_may_have_no_finalizer_is_registered_all_the_same() {
         assert!(!bed.get("refused").await.has_finalizer(), "{code}");
         assert_eq!(bed.posts("4218"), 1, "{code}");
     }
+}
+
+/// Loses the answer to the patch that takes the finalizer off, and then every read of the resource, for as long as it is told to.
+#[derive(Default)]
+struct Doubt(AtomicBool);
+
+impl Conduct for Doubt {
+    fn before<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Before> {
+        let refused = request.kind == Kind::ReadResource && self.0.load(SeqCst);
+        ready(if refused {
+            Before::Refuse(503)
+        } else {
+            Before::Pass
+        })
+        .boxed()
+    }
+
+    fn after<'a>(&'a self, request: &'a Request, _: StatusCode) -> BoxFuture<'a, After> {
+        let lost = request.kind == Kind::Finalizer && self.0.load(SeqCst);
+        ready(if lost { After::Lose } else { After::Answer }).boxed()
+    }
+}
+
+/// The resource is gone before anybody knows why, so there is nothing left to reconcile.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_becomes_of_a_number_is_told_after_an_outage_that_hid_it() {
+    let bed = Bed::new().await;
+    bed.secrets().await;
+    let conduct = Arc::new(Doubt::default());
+    let gates = bed.gates(Arc::clone(&conduct) as _).await;
+    let operator = gates.operator(&bed, SOON).await;
+    registered(&bed, "hidden", "4220").await;
+    conduct.0.store(true, SeqCst);
+    bed.delete("hidden").await;
+    bed.until_gone("hidden").await;
+    operator.until_logged("Failed to reconcile").await;
+    conduct.0.store(false, SeqCst);
+    bed.until_event("hidden", "Deregistered").await;
+    operator
+        .until_metric("deregistrations_total{outcome=\"deregistered\"", |n| {
+            n == 1.0
+        })
+        .await;
+    assert_eq!(deregisters(&bed, "4220"), 1);
 }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use testkit::bed::{Bed, PIN, TOKEN};
+use testkit::bed::{Bed, PIN, TOKEN, is};
 use testkit::simulator::NumberConfig;
 
 /// A younger resource of the same number, with all that it needs.
@@ -81,4 +81,32 @@ async fn one_that_a_finalizer_keeps_holds_nobody_up() {
     assert_eq!(bed.posts("6103"), 2);
     bed.patch("a-stranger", json!({"metadata": {"finalizers": null}}))
         .await;
+}
+
+/// It is registered, and its account belongs to somebody else by now: it would never see what happens to the number.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_cannot_observe_its_number_any_more_holds_nobody_up() {
+    let bed = Bed::new().await;
+    bed.secrets().await;
+    let data = [("token", b"EAAelder".as_slice()), ("pin", PIN.as_bytes())];
+    bed.secret("elder", &data).await;
+    let of_elder = NumberConfig::fresh().token("EAAelder");
+    bed.simulator.set("6104", of_elder);
+    let _operator = bed
+        .operator(&["--observe-interval=1s", "--confirm-window=1s"])
+        .await;
+    let theirs = json!({"tokenSecretRef": {"name": "elder"}});
+    bed.declare_with("a-stranger", "6104", theirs).await;
+    bed.until_registered("a-stranger", "RegistrationSucceeded")
+        .await;
+    bed.declare("mine", "6104").await;
+    bed.until_stalled("mine", "DuplicatePhoneNumber").await;
+    let of_mine = NumberConfig::registered().token(TOKEN);
+    bed.simulator.set("6104", of_mine);
+    bed.until("a-stranger", "not observed", |status| {
+        is(status, "Observed", "False", "TokenRejected")
+    })
+    .await;
+    bed.until_registered("mine", "AlreadyRegistered").await;
+    assert_eq!(bed.posts("6104"), 1);
 }

@@ -54,11 +54,10 @@ fn a_change_is_worth_one_event_and_a_claim_none() {
     );
     assert_eq!(change(&status(wrong_pin), &status(wrong_pin)), None);
     let missing = status(|state| {
-        state.hold = Some(Hold {
-            reason: Reason::SecretNotFound,
-            message: "What happened.".to_owned(),
-            until: None,
-        });
+        state.hold = Some(Hold::new(
+            Reason::SecretNotFound,
+            "What happened.".to_owned(),
+        ));
     });
     let expected = Some((true, "SecretNotFound".to_owned(), "Validate"));
     assert_eq!(change(&unseen, &missing), expected);

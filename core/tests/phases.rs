@@ -68,9 +68,8 @@ fn stall(state: &mut State) {
 fn hold(reason: Reason, until: Option<i64>) -> impl FnOnce(&mut State) {
     move |state| {
         state.hold = Some(Hold {
-            reason,
-            message: message(),
             until: until.map(|second| Time(at(second))),
+            ..Hold::new(reason, message())
         });
     }
 }
@@ -295,7 +294,7 @@ fn the_message_tells_what_happened_what_to_do_and_when() {
     assert!(text.starts_with("what happened. Delete one of the two resources"));
     assert_eq!(
         told(&state(hold(Reason::SecretNotFound, None))),
-        "what happened"
+        "What happened. The operator notices the change automatically."
     );
 }
 

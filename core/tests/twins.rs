@@ -6,10 +6,13 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube_core::ResourceExt;
 use operator_core::api::{
-    Hold, LedgerEntry, Reason, Stall, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus,
+    Hold, LedgerEntry, Observation, ObservationFault, Operation, Reason, Stall,
+    WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus,
 };
 use operator_core::model::Peers;
-use operator_core::model::twins::{blocks_call, is_called_for, lost_precedence, owner, told};
+use operator_core::model::twins::{
+    KnownCall, blocks_call, is_called_for, lost_precedence, owner, told,
+};
 use testkit::builders::{claimed, registered, resource, waiting};
 use testkit::world::attempt;
 
@@ -25,11 +28,8 @@ const DISABILITIES: &[Disability] = &[
         resource.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
     }),
     ("without a Secret", |resource| {
-        resource.status.get_or_insert_default().hold = Some(Hold {
-            reason: Reason::SecretNotFound,
-            message: String::new(),
-            until: None,
-        });
+        resource.status.get_or_insert_default().hold =
+            Some(Hold::new(Reason::SecretNotFound, String::new()));
     }),
     ("with a token that is rejected", |resource| {
         stall(resource, Reason::TokenRejected);
@@ -37,7 +37,25 @@ const DISABILITIES: &[Disability] = &[
     ("without the permission", |resource| {
         stall(resource, Reason::PermissionDenied);
     }),
+    (
+        "with a token that its observation finds rejected",
+        |resource| {
+            unobserved(resource, Reason::TokenRejected, Some("token"));
+        },
+    ),
+    ("without a Secret to observe it with", |resource| {
+        unobserved(resource, Reason::SecretNotFound, None);
+    }),
 ];
+
+fn unobserved(resource: &mut WhatsAppPhoneNumber, reason: Reason, token: Option<&str>) {
+    let fault = ObservationFault {
+        reason,
+        message: String::new(),
+        token_digest: token.map(str::to_owned),
+    };
+    resource.status.get_or_insert_default().observation = Some(Observation { fault: Some(fault) });
+}
 
 fn stall(resource: &mut WhatsAppPhoneNumber, reason: Reason) {
     let status = resource.status.get_or_insert_default();
@@ -80,6 +98,16 @@ fn who_cannot_call_holds_nobody_up() {
             assert!(lost_precedence(&before, &unable), "{what} wakes the others");
         }
     }
+}
+
+/// Graph's faults pass, and a token that is fine today is no worse for them.
+#[test]
+fn an_observation_that_fails_in_passing_takes_no_place() {
+    let mut elder = registered(resource("a", 1));
+    unobserved(&mut elder, Reason::InvalidRequest, None);
+    assert!(owner(&resource("b", 2), [&elder], SOON).is_some());
+    unobserved(&mut elder, Reason::AccountLocked, Some("token"));
+    assert!(owner(&resource("b", 2), [&elder], SOON).is_some());
 }
 
 /// The number of a suspended resource was lost: who can call may.
@@ -158,15 +186,20 @@ fn called(mut resource: WhatsAppPhoneNumber, id: &str, second: i64) -> WhatsAppP
     resource
 }
 
+/// The calls in a status, as a process knows them.
+fn known(resource: &WhatsAppPhoneNumber) -> Vec<KnownCall> {
+    let entries = resource.attempts().iter();
+    entries
+        .map(|entry| KnownCall::of(resource, entry))
+        .collect()
+}
+
 #[test]
 fn the_calls_of_a_number_are_those_of_others_and_those_that_a_status_has_lost() {
     let own = called(resource("own", 1), "a", 0);
     let other = called(resource("other", 0), "b", 0);
     let lost = called(resource("own", 1), "c", 0);
-    let calls = [&own, &other, &lost]
-        .into_iter()
-        .flat_map(|resource| resource.attempts().to_vec())
-        .collect();
+    let calls = [&own, &other, &lost].into_iter().flat_map(known).collect();
     let peers = Peers::of(&own, &[&other], calls, SOON);
     let ids: Vec<_> = peers
         .attempts
@@ -190,14 +223,20 @@ fn a_call_without_a_read_that_showed_the_number_does_not_count_elsewhere() {
         with_seen("seen", Some(true)),
         with_seen("stranger", Some(false)),
     ];
-    let mut calls: Vec<_> = others.iter().flat_map(|o| o.attempts().to_vec()).collect();
-    // This one's own, which its status has lost: no ledger has it.
-    calls.extend(with_seen("lost", Some(false)).attempts().to_vec());
+    let mut calls: Vec<_> = others.iter().flat_map(known).collect();
+    let gone = with_seen("gone", Some(false));
+    // Its own, which its status has lost, or of an earlier resource of its name.
+    let own = resource("own", 1);
+    let lost = KnownCall {
+        resource: own.qualified_name(),
+        ..known(&with_seen("lost", Some(false))).remove(0)
+    };
+    calls.extend(known(&gone).into_iter().chain([lost]));
     let others: Vec<_> = others.iter().collect();
-    let peers = Peers::of(&resource("own", 1), &others, calls, SOON);
+    let peers = Peers::of(&own, &others, calls, SOON);
     let ids = |calls: &[LedgerEntry]| calls.iter().map(|call| call.id.clone()).collect::<Vec<_>>();
     assert_eq!(ids(&peers.attempts), ["older-entry", "seen", "lost"]);
-    assert_eq!(ids(&peers.unseen_attempts), ["stranger"]);
+    assert_eq!(ids(&peers.unseen_attempts), ["stranger", "gone"]);
 }
 
 #[test]
@@ -214,4 +253,27 @@ fn a_number_is_called_for_until_the_confirm_window_is_over() {
         window,
         Timestamp::from_second(900_000).unwrap()
     ));
+}
+
+/// A call that this process made counts for the next resource of the name, not as an earlier one for the resource that it was made for,
+/// which the watch may lose from sight for a while.
+#[test]
+fn an_earlier_resource_has_the_name_and_another_uid() {
+    let with_uid = |uid: &str| {
+        let mut resource = called(resource("own", 1), "call", 0);
+        resource.metadata.uid = Some(uid.to_owned());
+        resource.status.get_or_insert_default().attempts[0].operation = Operation::Deregister;
+        resource
+    };
+    let calls = known(&with_uid("a"));
+    for (uid, earlier) in [("a", 0), ("b", 1)] {
+        let mut own = with_uid(uid);
+        own.status = None;
+        let peers = Peers::of(&own, &[], calls.clone(), SOON);
+        assert_eq!(peers.earlier.len(), earlier, "{uid}");
+        assert_eq!(peers.attempts.len(), 1, "{uid}");
+    }
+    let mut other = resource("other", 1);
+    other.metadata.uid = Some("b".to_owned());
+    assert!(Peers::of(&other, &[], calls, SOON).earlier.is_empty());
 }

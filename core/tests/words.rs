@@ -5,7 +5,7 @@ use serde_json::json;
 
 use operator_core::api::{
     Disposition, Operation, REGISTER_REQUESTED_AT, Reason, Source, WhatsAppPhoneNumberStatus,
-    explain, explain_requested, explain_unmet,
+    explain, explain_requested, explain_secret, explain_unmet, explain_unobserved,
 };
 use testkit::builders::resource;
 
@@ -52,7 +52,7 @@ fn a_requested_call_is_not_said_to_be_repeated_by_a_change() {
             "Correct what Graph's message names.",
         ),
     ] {
-        let text = explain_requested("it failed", reason);
+        let text = explain_requested("it failed", reason, "counts as registered");
         assert!(text.contains(advice), "{text}");
         assert!(!text.contains("automatically"), "{text}");
         assert!(
@@ -170,5 +170,23 @@ fn a_status_holds_only_what_there_is() {
         let read: WhatsAppPhoneNumberStatus =
             serde_json::from_value(stored.clone()).expect("a status");
         assert_eq!(json!(read), stored);
+    }
+}
+
+/// Where a number cannot be observed, nobody is told to spend a call on it.
+#[test]
+fn an_observation_that_fails_asks_for_no_call() {
+    for reason in Reason::ALL {
+        let text = explain_unobserved("it failed", *reason);
+        assert!(!text.contains(REGISTER_REQUESTED_AT), "{text}");
+    }
+}
+
+#[test]
+fn a_fault_of_a_secret_says_how_it_goes_on() {
+    for reason in Reason::ALL.iter().filter(|reason| reason.is_secret_fault()) {
+        let text = explain_secret(reason.advice(), *reason);
+        let says = ["automatically.", "every minute."];
+        assert!(says.iter().any(|end| text.ends_with(end)), "{text}");
     }
 }

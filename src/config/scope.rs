@@ -1,5 +1,7 @@
 //! The scope of the watches.
 
+use operator_core::api::WhatsAppPhoneNumber;
+
 /// The resources that the operator watches.
 #[derive(Clone, Debug, Default)]
 pub struct Scope {
@@ -12,6 +14,12 @@ pub struct Scope {
 }
 
 impl Scope {
+    /// The namespace of the watch that brings a resource; `None` if that is the one of all namespaces.
+    pub fn namespace_of<'a>(&self, resource: &'a WhatsAppPhoneNumber) -> Option<&'a str> {
+        let namespace = resource.metadata.namespace.as_deref();
+        namespace.filter(|_| !self.watch_namespaces.is_empty())
+    }
+
     /// The namespaces, one for each watch; `None` means all of them in one watch.
     pub fn namespaces(&self) -> Vec<Option<&str>> {
         if self.watch_namespaces.is_empty() {

@@ -344,10 +344,7 @@ fn lease(name: String, in_namespace: Option<String>) -> Result<LeaderSettings, C
     }
     let flag = "--lease-namespace (LEASE_NAMESPACE)";
     let lease_namespace = in_namespace
-        .as_deref()
-        .map(str::trim)
-        .filter(|name| !name.is_empty())
-        .map(|name| namespace(flag, name))
+        .map(|name| namespace(flag, name.trim()))
         .transpose()?;
     Ok(LeaderSettings {
         lease_name: name,

@@ -354,6 +354,7 @@ fn bad_values_are_refused_with_flag_and_advice() {
         ),
         (&["--lease-name=Bad_Name"], &["--lease-name", "Bad_Name"]),
         (&["--lease-namespace=a.b"], &["--lease-namespace", "a.b"]),
+        (&["--lease-namespace= "], &["--lease-namespace"]),
         (
             &["--bind-address=:8080"],
             &["--bind-address", "0.0.0.0:8080"],

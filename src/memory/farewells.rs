@@ -39,12 +39,22 @@ impl Farewells {
         !matches!(before, Some(Stage::Told))
     }
 
-    /// Notes what is to be told if an unanswered patch has taken the finalizer off.
-    pub fn doubt(&self, resource: &WhatsAppPhoneNumber, farewell: &Farewell) {
+    /// Notes what is to be told if an unanswered patch has taken the finalizer off. Returns whether that is new.
+    pub fn doubt(&self, resource: &WhatsAppPhoneNumber, farewell: &Farewell) -> bool {
         let before = self.note(resource, Stage::InDoubt(farewell.clone()));
         if matches!(before, Some(Stage::Told)) {
             self.note(resource, Stage::Told);
         }
+        before.is_none()
+    }
+
+    /// Whether an unanswered patch may have taken the finalizer off, or may still do so.
+    pub fn is_in_doubt(&self, resource: &WhatsAppPhoneNumber) -> bool {
+        let now = self.clock.instant();
+        let by_uid = self.by_uid();
+        let known = resource.uid().and_then(|uid| by_uid.get(&uid));
+        known
+            .is_some_and(|(since, stage)| now - *since < KEPT && matches!(stage, Stage::InDoubt(_)))
     }
 
     /// The finalizer is found off: returns what is to be told, once, if an unanswered patch of this process may have done that.
@@ -97,11 +107,15 @@ mod tests {
         assert_eq!(farewells.settle(&first), None, "another process did it");
         assert!(farewells.tell(&first));
         assert!(!farewells.tell(&first), "by a round on an older version");
-        farewells.doubt(&first, &farewell);
+        assert!(!farewells.doubt(&first, &farewell));
+        assert!(!farewells.is_in_doubt(&first));
         assert_eq!(farewells.settle(&first), None, "nor by its lost answer");
 
-        farewells.doubt(&second, &farewell);
+        assert!(farewells.doubt(&second, &farewell));
+        assert!(!farewells.doubt(&second, &farewell), "by the next patch");
+        assert!(farewells.is_in_doubt(&second));
         assert_eq!(farewells.settle(&second), Some(farewell.clone()));
+        assert!(!farewells.is_in_doubt(&second));
         assert_eq!(farewells.settle(&second), None);
         assert!(!farewells.tell(&second));
 

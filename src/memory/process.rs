@@ -22,7 +22,7 @@ pub struct Memory {
     started: Instant,
     /// For each phone number, during a reconciliation: its lock.
     pub locks: NumberLocks,
-    /// For each phone number, for 72 hours: its register calls.
+    /// For each phone number, for 72 hours: its calls.
     pub history: CallHistory,
     /// For each phone number, for 72 hours: the PINs that Graph refused.
     pub refused_pins: RefusedPins,
@@ -66,12 +66,8 @@ impl Memory {
     /// What is known of a number beyond the resource, whose others are given.
     pub fn peers(&self, resource: &WhatsAppPhoneNumber, others: &[&WhatsAppPhoneNumber]) -> Peers {
         let number = &resource.spec.phone_number_id;
-        let ledgers: Vec<_> = others.iter().flat_map(|other| other.attempts()).collect();
-        let calls = self.history.with_ledgers(number, &ledgers);
-        Peers {
-            earlier: self.history.of_earlier(resource),
-            ..Peers::of(resource, others, calls, self.clock.now())
-        }
+        let calls = self.history.with_ledgers(number, others);
+        Peers::of(resource, others, calls, self.clock.now())
     }
 
     /// Remembers what a reconciliation notes.
@@ -80,7 +76,7 @@ impl Memory {
             Note::Read(resource) => self.notes.note_read(resource, self.clock.now()),
             Note::Written(resource) => self.notes.note_written(resource),
             Note::Unsent(id) => self.notes.note_unsent(id),
-            Note::Call(number, entry) => self.history.note(number, std::slice::from_ref(entry)),
+            Note::Call(resource, entry) => self.history.note(resource, std::slice::from_ref(entry)),
             Note::Cooldown(wait) => self.cooldowns.start(&wait.digest, wait.into()),
             Note::Unlimited(token) => self.cooldowns.end(token),
             Note::Planned(resource, plan) => self.notes.note_plan(resource, plan),
@@ -95,7 +91,9 @@ impl Memory {
             Note::FinalizerRefused(resource) => {
                 self.notes.note_finalizer_refused(resource);
             }
-            Note::FarewellInDoubt(resource, farewell) => self.farewells.doubt(resource, farewell),
+            Note::FarewellInDoubt(resource, farewell) => {
+                self.farewells.doubt(resource, farewell);
+            }
             Note::Stored { .. }
             | Note::Farewell(..)
             | Note::Departed(_)

@@ -129,6 +129,14 @@ impl ResourceStore {
         stored.collect()
     }
 
+    /// The resources of other watches that share a number with one of this watch, to be reconciled.
+    pub fn wake_twins(&self, watch: usize) -> Vec<Wake> {
+        let names = self.names();
+        let own = names.entries.iter().filter(|(_, e)| e.watch == watch);
+        let twins = own.flat_map(|(key, entry)| names.others(&entry.number, key));
+        twins.filter(|twin| twin.watch != watch).collect()
+    }
+
     /// The resources that reference a Secret.
     pub fn naming_secret(&self, secret: &Key) -> Vec<Wake> {
         let names = self.names();
@@ -151,16 +159,19 @@ impl ResourceStore {
         woken.collect()
     }
 
-    /// The resources of a watch that are not registered, or cannot be observed with the Secrets that they had, to be reconciled: what they
-    /// wait for may be there.
+    /// The resources of a watch that may wait for a Secret, to be reconciled: those that are not registered or cannot be observed, those
+    /// whose requested call is not made, and those that are being deleted.
     pub fn wake_waiting(&self, watch: usize) -> Vec<Wake> {
         let stored = self.stores.get(watch).map(Store::state);
         let waiting = stored.into_iter().flatten().filter(|object| {
             let resource = object.0.as_ref().ok();
             let status = resource.map(WhatsAppPhoneNumber::status_or_unseen);
             status.is_some_and(|status| {
-                status.registration.is_none() || status.observation_waits_for_secret()
-            })
+                status.registration.is_none()
+                    || status.observation_waits_for_secret()
+                    || status.stall.is_some()
+                    || status.hold.is_some()
+            }) || resource.is_some_and(|resource| resource.metadata.deletion_timestamp.is_some())
         });
         waiting
             .map(|object| Wake::now(watch, key_of(object.as_ref())))
@@ -224,9 +235,7 @@ impl ResourceStore {
                 woken = self.names().others(&before.spec.phone_number_id, key);
             }
             if has_lost_calls(before, resource) {
-                memory
-                    .history
-                    .note(&before.spec.phone_number_id, before.attempts());
+                memory.history.note(before, before.attempts());
             }
         }
         memory.note_seen(resource);
@@ -240,8 +249,7 @@ impl ResourceStore {
             return Vec::new();
         };
         if let Some(Ok(last)) = self.get(entry.watch, key).as_deref().map(|last| &last.0) {
-            memory.history.note(&entry.number, last.attempts());
-            memory.history.note_gone(last);
+            memory.history.note(last, last.attempts());
             memory.notes.forget(&last.uid().unwrap_or_default());
         }
         self.names().others(&entry.number, key)
@@ -402,7 +410,7 @@ mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use kube::runtime::reflector::{self, store::Writer};
 
-    use operator_core::api::{Observation, ObservationFault, Reason};
+    use operator_core::api::{Hold, Observation, ObservationFault, Operation, Reason, Stall};
     use testkit::builders::{claimed, registered, resource, spec};
 
     use super::*;
@@ -463,6 +471,32 @@ mod tests {
         assert_eq!(watched.2.history.of(&number).len(), 1);
     }
 
+    /// The watch was down during a deletion: the list that follows shows the next resource of the name only.
+    #[test]
+    fn a_call_that_no_watch_has_shown_is_remembered_by_name() {
+        let old = with_uid(resource("number", 1), "a");
+        let mut watched = after(std::slice::from_ref(&old));
+        let mut made = called("number", "a").attempts().to_vec();
+        made[0].operation = Operation::Deregister;
+        watched.2.history.note(&old, &made);
+        let again = with_uid(resource("number", 2), "b");
+        list(&mut watched, std::slice::from_ref(&again));
+        let earlier = |resource| watched.2.peers(resource, &[]).earlier.len();
+        assert_eq!((earlier(&again), earlier(&old)), (1, 0));
+    }
+
+    /// Its label was taken off and put back: it is the same resource.
+    #[test]
+    fn what_comes_back_has_no_earlier_resource() {
+        let mut leaving = called("number", "a");
+        let status = leaving.status.get_or_insert_default();
+        status.attempts[0].operation = Operation::Deregister;
+        let mut watched = after(std::slice::from_ref(&leaving));
+        list(&mut watched, &[]);
+        list(&mut watched, std::slice::from_ref(&leaving));
+        assert!(watched.2.peers(&leaving, &[]).earlier.is_empty());
+    }
+
     #[test]
     fn a_list_that_shows_a_resource_made_anew_wakes_the_others_of_its_number() {
         let first = with_uid(resource("first", 1), "a");
@@ -491,18 +525,55 @@ mod tests {
             });
             resource
         };
+        let with = |name: &str, edit: fn(&mut WhatsAppPhoneNumber)| {
+            let mut resource = registered(resource(name, 1));
+            edit(&mut resource);
+            resource
+        };
         let resources = [
             resource("new", 1),
             refused("refused", Some("sha256")),
             refused("observed", None),
+            with("requested", |resource| {
+                let stall = Stall::new(Reason::PermissionDenied, String::new());
+                resource.status.get_or_insert_default().stall = Some(stall);
+            }),
+            with("held", |resource| {
+                let hold = Hold::new(Reason::SecretNotFound, String::new());
+                resource.status.get_or_insert_default().hold = Some(hold);
+            }),
+            with("deleted", |resource| {
+                resource.metadata.deletion_timestamp = Some(Time(Timestamp::now()));
+            }),
         ];
         let (index, ..) = after(&resources);
         let woken = index.wake_waiting(0).into_iter();
-        let woken: BTreeSet<_> = woken.map(|wake| wake.key.name).collect();
-        assert_eq!(
-            woken,
-            BTreeSet::from(["new".to_owned(), "refused".to_owned()])
-        );
+        let woken: Vec<_> = woken.map(|wake| wake.key.name).collect();
+        let woken: BTreeSet<_> = woken.iter().map(String::as_str).collect();
+        let expected = ["new", "refused", "requested", "held", "deleted"];
+        assert_eq!(woken, BTreeSet::from(expected));
+    }
+
+    /// A namespace that counts as not watched holds up no twin elsewhere, so those are looked at then.
+    #[test]
+    fn the_twins_in_other_watches_are_woken() {
+        let (first, _first_writer) = reflector::store::<Watched>();
+        let (second, _second_writer) = reflector::store::<Watched>();
+        let index = ResourceStore::new(vec![first, second]);
+        let memory = Memory::default();
+        let come = |watch: usize, name: &str, number: &str| {
+            let mut resource = resource(name, 1);
+            resource.spec.phone_number_id = number.to_owned();
+            let event = Event::Apply(DeserializeGuard(Ok(resource)));
+            index.observe(watch, &event, &memory);
+        };
+        come(0, "twin", "1");
+        come(0, "other", "2");
+        come(1, "elder", "1");
+        come(1, "elder-twin", "1");
+        let woken: Vec<_> = index.wake_twins(1).into_iter().collect();
+        let names: BTreeSet<_> = woken.iter().map(|wake| wake.key.name.as_str()).collect();
+        assert_eq!(names, BTreeSet::from(["twin"]));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::ListParams;
-use kube::{Api, Client, CustomResourceExt as _, Resource};
+use kube::{Api, Client, CustomResourceExt as _, Resource, ResourceExt as _};
 use operator_core::api::{
     DeletionPolicy, Operation, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus,
 };
@@ -28,6 +28,10 @@ use crate::telemetry::metrics::Metrics;
 
 /// How long the list of a number's resources in one namespace may take.
 const LIST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The wait before a resource whose finalizer may be off is read again, doubled up to [`DOUBT_CAP`].
+const DOUBT_BASE: Duration = Duration::from_secs(1);
+const DOUBT_CAP: Duration = Duration::from_secs(60);
 
 /// The context that all reconciliations share.
 pub struct Context {
@@ -114,6 +118,32 @@ impl Context {
         if let Some(farewell) = self.memory.farewells.settle(resource) {
             self.tell_of_farewell(resource, &farewell);
         }
+    }
+
+    /// Finds out what became of an unanswered patch that takes the finalizer off, and tells what becomes of the number once it is off: the
+    /// watch may miss that, and then there is nothing left to reconcile.
+    pub fn resolve_doubt(self: &Arc<Self>, resource: &WhatsAppPhoneNumber) {
+        let (context, resource) = (Arc::clone(self), resource.clone());
+        let resolved = async move {
+            let mut wait = DOUBT_BASE;
+            while context.memory.farewells.is_in_doubt(&resource) {
+                match context.recorder.newest(&resource).await {
+                    Ok(newest) if newest.uid() == resource.uid() && newest.has_finalizer() => {}
+                    Err(error) if !error.is_gone() => {}
+                    Ok(_) | Err(_) => return context.tell_of_departed(&resource),
+                }
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(DOUBT_CAP);
+            }
+        };
+        let shutdown = self.shutdown.clone().cancelled_owned();
+        let resolved = async {
+            tokio::select! {
+                () = resolved => {}
+                () = shutdown => {}
+            }
+        };
+        self.tasks.spawn(resolved.in_current_span());
     }
 
     /// Asks the API server what rules out a call: the other resources of the number, and before a deregister call whether the

@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use kube::runtime::controller::Action;
-use operator_core::api::{self, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
+use operator_core::api::{self, LedgerEntry, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
 use operator_core::credentials::CallInputs;
 use operator_core::graph::{Call, ReadFields};
 use operator_core::model::machine::{
     Effect, Failure, Input, Machine, PatchFault, Process as _, Purpose, Unavailable, WriteFault,
 };
+use operator_core::model::schedule::until;
 use operator_core::model::{Requeue, event};
 use thiserror::Error;
 use tracing::{Instrument, debug, info_span, warn};
@@ -104,11 +105,13 @@ struct Driver {
     context: Arc<Context>,
     machine: Machine,
     slot: Option<Slot>,
-    /// The lock of the number.
+    /// The lock of the number; none while another reconciliation holds it beyond the deadline of a deletion.
     guard: Option<NumberGuard>,
     inputs: Option<CallInputs>,
     /// Why the last effect failed, if it did.
     error: Option<ReconcileError>,
+    /// The kind of the last call that was claimed.
+    operation: api::Operation,
     /// Counts an outcome that is not stored yet.
     unrecorded: Option<Unrecorded>,
 }
@@ -122,6 +125,7 @@ impl Driver {
             guard: None,
             inputs: None,
             error: None,
+            operation: api::Operation::Register,
             unrecorded: None,
         }
     }
@@ -140,7 +144,9 @@ impl Driver {
             return Err(Action::await_change());
         }
         let context = Arc::clone(&self.context);
-        let span = info_span!("call", attempt = claimed(&claim));
+        let entry = claimed(&claim);
+        let span = info_span!("call", attempt = entry.map(|entry| entry.id.as_str()));
+        self.operation = entry.map_or(self.operation, |entry| entry.operation);
         let task = async move {
             let mut effect = claim;
             while !matches!(effect, Effect::Lock | Effect::End(_)) {
@@ -206,7 +212,11 @@ impl Driver {
             Effect::ListPeers(operation) => {
                 let resource = self.machine.resource();
                 let survey = self.context.survey(resource, operation).await;
-                Input::Peers(survey.map_err(|error| Chain(&error).to_string()))
+                Input::Peers(survey.map_err(|error| {
+                    warn!(error = %Chain(&error), "Failed to list the other resources of the number");
+                    // Who may see this resource need see neither other namespaces nor the operator's account.
+                    "the API server refused that or did not answer; the operator's log has the details".to_owned()
+                }))
             }
             Effect::Finalizer { on, set } => self.patch_finalizer(&on, set).await,
             Effect::Call(operation) => self.call_graph(operation).await,
@@ -248,21 +258,28 @@ impl Driver {
     }
 
     /// Takes the lock of the number. Its holder may need a long time, so no slot is held while waiting for the lock. Because nobody waits
-    /// for a lock in a slot, the wait for a slot ends.
+    /// for a lock in a slot, the wait for a slot ends. Nor does a deletion wait for it beyond its deadline, from which on no call is made.
     async fn lock(&mut self) {
         self.guard = None;
         self.inputs = None;
         self.unrecorded = None;
         let number = &self.machine.resource().spec.phone_number_id;
         let locks = &self.context.memory.locks;
-        let guard = match locks.try_lock(number) {
-            Some(guard) => guard,
-            None => {
-                self.slot = None;
-                locks.lock(number).await
+        let release = self.context.policy.release_time(self.machine.resource());
+        self.guard = locks.try_lock(number);
+        while self.guard.is_none() {
+            self.slot = None;
+            let lock = locks.lock(number);
+            let Some(release) = release else {
+                self.guard = Some(lock.await);
+                break;
+            };
+            let left = until(release, Timestamp::now());
+            if left.is_zero() {
+                break;
             }
-        };
-        self.guard = Some(guard);
+            self.guard = tokio::time::timeout(left, lock).await.ok();
+        }
         if self.slot.is_none() {
             let resource = self.machine.resource();
             self.slot = self.context.slots.again(resource).await;
@@ -276,7 +293,7 @@ impl Driver {
         if wait >= TELL_OF_RECORD && self.unrecorded.is_none() {
             self.unrecorded = Some(self.context.metrics.unrecorded());
             let why = self.error.as_ref().map(|error| Chain(error).to_string());
-            let told = event::of_unrecorded(&why.unwrap_or_default());
+            let told = event::of_unrecorded(self.operation, &why.unwrap_or_default());
             self.context.publish(self.machine.resource(), told);
         }
         tokio::time::sleep(wait).await;
@@ -416,10 +433,10 @@ fn heartbeat(jitter: f64) -> Duration {
     HEARTBEAT.mul_f64(1.0 + jitter)
 }
 
-/// The ID of the claim that an effect writes.
-fn claimed(effect: &Effect) -> Option<&str> {
+/// The claim that an effect writes.
+fn claimed(effect: &Effect) -> Option<&LedgerEntry> {
     match effect {
-        Effect::Write { status, .. } => Some(status.attempts.first()?.id.as_str()),
+        Effect::Write { status, .. } => status.attempts.first(),
         _ => None,
     }
 }

@@ -1,5 +1,6 @@
 //! What the process gives the machine without I/O: clocks, chance, settings and memory.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -7,16 +8,17 @@ use operator_core::api::{Reason, WhatsAppPhoneNumber};
 use operator_core::credentials::Digests;
 use operator_core::model::machine::{Note, Process};
 use operator_core::model::observe::Plan;
+use operator_core::model::twins::declares;
 use operator_core::model::{Cooldown, OpenClaim, Peers, Policy, event};
 use tracing::{info, warn};
 
 use super::context::Context;
-use crate::memory::key_of;
+use crate::memory::{WatchId, key_of};
 
-pub struct Host<'a>(&'a Context, Policy);
+pub struct Host<'a>(&'a Arc<Context>, Policy);
 
 impl<'a> Host<'a> {
-    pub fn of(context: &'a Context) -> Self {
+    pub fn of(context: &'a Arc<Context>) -> Self {
         let polled = context.memory.notes.polled_secrets();
         Self(context, context.policy.polling(polled))
     }
@@ -38,6 +40,12 @@ impl Host<'_> {
 }
 
 impl Host<'_> {
+    /// Whether the namespace of a resource counts as not watched.
+    fn is_left_out(&self, resource: &WhatsAppPhoneNumber) -> bool {
+        let watch = self.0.scope.namespace_of(resource);
+        self.0.watches.is_left_out(&WatchId::resources(watch))
+    }
+
     fn tell_of_refused_finalizer(&self, resource: &WhatsAppPhoneNumber) {
         warn!(
             resource = resource.qualified_name(),
@@ -78,12 +86,15 @@ impl Process for Host<'_> {
 
     fn peers(&self, resource: &WhatsAppPhoneNumber) -> Peers {
         let number = &resource.spec.phone_number_id;
-        let watched = self.0.store.others(number, &key_of(resource));
-        let others: Vec<&WhatsAppPhoneNumber> = watched
-            .iter()
-            .filter_map(|other| other.0.as_ref().ok())
-            .collect();
-        self.0.memory.peers(resource, &others)
+        let stored = self.0.store.others(number, &key_of(resource));
+        let others = || stored.iter().filter_map(|other| other.0.as_ref().ok());
+        // What is known of a namespace that counts as not watched may be long over, but no number is taken from there.
+        let watched: Vec<_> = others().filter(|other| !self.is_left_out(other)).collect();
+        let peers = self.0.memory.peers(resource, &watched);
+        Peers {
+            declared: others().any(declares),
+            ..peers
+        }
     }
 
     fn has_peers(&self, resource: &WhatsAppPhoneNumber) -> bool {
@@ -148,6 +159,11 @@ impl Process for Host<'_> {
             } => self.0.tell(before, after, purpose),
             Note::Farewell(resource, farewell) if self.0.memory.farewells.tell(resource) => {
                 self.0.tell_of_farewell(resource, farewell);
+            }
+            Note::FarewellInDoubt(resource, farewell)
+                if self.0.memory.farewells.doubt(resource, farewell) =>
+            {
+                self.0.resolve_doubt(resource);
             }
             Note::Departed(resource) => self.0.tell_of_departed(resource),
             Note::Outcome(operation, outcome) => {

@@ -14,6 +14,7 @@ use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
 use kube::runtime::watcher::Event;
 use kube::runtime::{applier, reflector, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
+use operator_core::model::PER_POLLED_SECRET;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument, debug, warn};
 
@@ -32,6 +33,12 @@ const FAILURE_CAP: Duration = Duration::from_secs(60);
 
 /// The wait of a number that is to be observed while there is no slot for it, up to twice as long: thousands may wait.
 const NO_SLOT: Duration = Duration::from_secs(5);
+
+/// The pause after all resources that may wait for a Secret were woken because the Secrets are not watched.
+const POLL_PAUSE: Duration = Duration::from_secs(10);
+
+/// The Secrets that a resource usually has.
+const SECRETS: f64 = 2.0;
 
 /// The annotation in which `kubectl apply` keeps the whole resource.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -193,18 +200,20 @@ async fn follow_resources(context: Arc<Context>, number: usize, watch: Watch, wa
     let id = WatchId::resources(watch.namespace.as_deref());
     let api: Api<Watched> = watch.api(context.client.clone());
     let mut writer = watch.writer;
+    let mut left_out = false;
     let heard = |happened| {
         if let Happened::Event(event) = happened {
             let event = event.modify(drop_what_nobody_reads);
-            if let watcher::Event::Delete(gone) = &event
-                && let Ok(gone) = &gone.0
-            {
-                context.tell_of_departed(gone);
-            }
             let woken = context.store.observe(number, &event, &context.memory);
             // The reconciliations that follow must find the object in the store.
             writer.apply_watcher_event(&event);
             wakes.send(woken);
+        }
+        let is_left_out = context.watches.is_left_out(&id);
+        if is_left_out != left_out {
+            left_out = is_left_out;
+            // What this namespace has of their numbers counts no longer, or again.
+            wakes.send(context.store.wake_twins(number));
         }
     };
     follow(&context, &id, api, watcher_config(&context.scope), heard).await;
@@ -233,14 +242,29 @@ async fn follow_secrets(
         ) => {
             wakes.send(context.store.naming_secret(&key_of(&secret)));
         }
-        Happened::Event(Event::Init | Event::InitDone) => {}
-        // Nothing reports changes, so each failure counts as one: the Secrets are polled.
-        Happened::Failure if context.watches.is_down(&id) || context.watches.is_left_out(&id) => {
-            wakes.send(context.store.wake_waiting(number));
-        }
-        Happened::Failure => {}
+        Happened::Event(Event::Init | Event::InitDone) | Happened::Failure => {}
     };
-    follow(&context, &id, api, watcher::Config::default(), heard).await;
+    let followed = follow(&context, &id, api, watcher::Config::default(), heard);
+    tokio::join!(followed, poll_for_secrets(&context, number, &id, &wakes));
+}
+
+/// Wakes the resources that may wait for a Secret one after the other, again and again, for as long as no watch reports changes. So fast
+/// that not more Secrets are read in a minute than where they are not to be watched at all.
+async fn poll_for_secrets(context: &Context, number: usize, id: &WatchId, wakes: &Wakes) {
+    let is_off = || context.watches.is_down(id) || context.watches.is_left_out(id);
+    loop {
+        tokio::time::sleep(POLL_PAUSE).await;
+        if !is_off() {
+            continue;
+        }
+        for wake in context.store.wake_waiting(number) {
+            if !is_off() {
+                break;
+            }
+            wakes.send(vec![wake]);
+            tokio::time::sleep(PER_POLLED_SECRET.mul_f64(SECRETS)).await;
+        }
+    }
 }
 
 /// Runs a reconciliation in a slot, and from then on in a separate task: thousands may wait for a slot.

@@ -56,15 +56,49 @@ pub fn explain(what: &str, reason: Reason, next: Option<Timestamp>) -> String {
     compose(what, &rest)
 }
 
-/// Returns the message for a requested call of a registered number that failed: the operator makes another one only on
-/// request.
-pub fn explain_requested(what: &str, reason: Reason) -> String {
+/// Returns the message for a requested call of a registered or lost number that failed, and `still` counts as that: the operator makes
+/// another one only on request.
+pub fn explain_requested(what: &str, reason: Reason, still: &str) -> String {
     let rest = format!(
-        "{} The number still counts as registered; no further attempt will be made until the annotation \
-         {REGISTER_REQUESTED_AT} has a new value.",
+        "{} The number still {still}; no further attempt will be made until the annotation {REGISTER_REQUESTED_AT} has a new value.",
         advice_for_request(reason)
     );
     compose(what, &rest)
+}
+
+/// Returns the message for a Secret that is missing or wrong, which says itself what to do.
+pub fn explain_secret(what: &str, reason: Reason) -> String {
+    match reason {
+        // No watch tells of a permission: that message says when it is looked at again.
+        Reason::SecretForbidden => what.to_owned(),
+        _ => compose(what, "The operator notices the change automatically."),
+    }
+}
+
+/// Returns the message for a number that cannot be observed. No call is needed for that, so nobody is told to request one.
+pub fn explain_unobserved(what: &str, reason: Reason) -> String {
+    let mend = match reason {
+        Reason::PermissionDenied => {
+            "Assign the WhatsApp account to the system user and grant whatsapp_business_management."
+        }
+        Reason::PhoneNumberNotFound => {
+            "Compare spec.phoneNumberID with WhatsApp Manager, and assign the WhatsApp account to the system user."
+        }
+        Reason::AccountLocked => "Check Business Support Home.",
+        _ if reason.advice().contains(REGISTER_REQUESTED_AT) => {
+            "Correct what Graph's message names."
+        }
+        _ => reason.advice(),
+    };
+    let next = match reason.advice().contains(REGISTER_REQUESTED_AT) {
+        true => {
+            " No register call is needed: the operator reads the number again in the next interval, and soon after the token has changed."
+        }
+        false => "",
+    };
+    let rest = format!("This changes nothing about its registration. {mend}{next}");
+    let what = format!("The number cannot be observed, so a loss would not be noticed. {what}");
+    compose(&what, &rest)
 }
 
 /// Returns the message for a registered number whose requested call was not made, as a read stood against it.

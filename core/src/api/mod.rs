@@ -12,7 +12,7 @@ mod status;
 pub mod text;
 
 pub use crd::{crd, crd_yaml};
-pub use message::{explain, explain_requested, explain_unmet};
+pub use message::{explain, explain_requested, explain_secret, explain_unmet, explain_unobserved};
 pub use reason::{Disposition, Reason, Source};
 pub use spec::{
     AppSecretRef, BackupSecretRef, DEREGISTER_FINALIZER, DataLocalizationRegion, DeletionPolicy,

@@ -129,7 +129,7 @@ reasons! {
     /// The number was taken off the Cloud API because its resource was deleted.
     Deregistered => "Nothing to do.",
     /// Graph refuses to take the number off the Cloud API.
-    DeregistrationFailed => "Correct what Graph's message names, or deregister the number in WhatsApp Manager; or set spec.deletionPolicy to Retain to leave the number registered and let the resource go.",
+    DeregistrationFailed => "Correct what Graph's message names, then put a new token into the Secret; or deregister the number in WhatsApp Manager; or set spec.deletionPolicy to Retain to leave the number registered and let the resource go.",
     /// Graph answered without an error and without success.
     RegistrationRejected => "Check the number in WhatsApp Manager, then set the annotation whatsapp-operator.dev/register-requested-at to a new value.",
 }

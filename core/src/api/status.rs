@@ -281,6 +281,21 @@ pub struct Hold {
     /// The end of the hold, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Time>,
+    /// Since when a Secret is missing or may not be read, while the resource is being deleted: that is waited for a few minutes only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
+}
+
+impl Hold {
+    /// A hold without an end.
+    pub const fn new(reason: Reason, message: String) -> Self {
+        Self {
+            reason,
+            message,
+            until: None,
+            since: None,
+        }
+    }
 }
 
 /// The rate limit of a token.

@@ -19,7 +19,7 @@ use super::decision::{Decision, Inputs, Observed};
 use super::goal::Goal;
 use super::ledger;
 use super::phase::Phase;
-use crate::api::{Operation, Reason};
+use crate::api::{Operation, REGISTER_REQUESTED_AT, Reason};
 use crate::credentials::Digests;
 use crate::graph::{ReadFields, ReadOutcome, RegistrationState};
 
@@ -182,7 +182,8 @@ impl Facts<'_> {
             return None;
         }
         if self.state.record.unclear_reads < UNCLEAR_READS {
-            return Some(self.read_later(reason, reading));
+            let what = "a read does not tell whether the number is registered";
+            return Some(self.read_later(reason, reading, what));
         }
         let reason = reason.filter(|_| self.request().is_none())?;
         Some(self.stall_by_read(reason, reading, digests))
@@ -196,15 +197,24 @@ impl Facts<'_> {
         let number = details.phone_number.as_ref();
         match number.and_then(|number| number.on_business_app) {
             Some(true) => {
-                let stalled = self.stall_by_read(Reason::BusinessAppNumber, details, digests);
+                let what = "a read shows that the number is connected to the WhatsApp Business app";
+                let details = ReadOutcome {
+                    message: what.to_owned(),
+                    ..details.clone()
+                };
+                let stalled = self.stall_by_read(Reason::BusinessAppNumber, &details, digests);
                 Some(stalled)
             }
             Some(false) => None,
             // Only a person may call without knowing.
-            None => self
-                .request()
-                .is_none()
-                .then(|| self.read_later(None, details)),
+            None if self.request().is_some() => None,
+            None => {
+                let what = format!(
+                    "no read tells whether the number is connected to the WhatsApp Business app, for which Meta refuses register calls. To \
+                     have it registered all the same, set the annotation {REGISTER_REQUESTED_AT} to a new value"
+                );
+                Some(self.read_later(None, details, &what))
+            }
         }
     }
 

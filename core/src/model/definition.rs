@@ -141,7 +141,8 @@ pub fn fullest(now: Timestamp) -> WhatsAppPhoneNumberStatus {
         hold: Some(Hold {
             reason: Reason::DefinitionOutdated,
             message: text(),
-            until: Some(time),
+            until: Some(time.clone()),
+            since: Some(time),
         }),
         token_wait: Some(TokenWait::new("", now, 1)),
         token_digest: some(),

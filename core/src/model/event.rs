@@ -6,8 +6,8 @@ use super::decision::{Farewell, FarewellOutcome};
 use super::phase::State;
 use super::render::{Shown, Summary};
 use crate::api::{
-    REGISTER_REQUEST_MAX_BYTES, REGISTER_REQUESTED_AT, Reason, Source, WhatsAppPhoneNumber,
-    WhatsAppPhoneNumberSpec, WhatsAppPhoneNumberStatus,
+    Operation, REGISTER_REQUEST_MAX_BYTES, REGISTER_REQUESTED_AT, Reason, Source,
+    WhatsAppPhoneNumber, WhatsAppPhoneNumberSpec, WhatsAppPhoneNumberStatus,
 };
 
 /// An event to publish.
@@ -157,16 +157,21 @@ pub fn of_version(asked: &str, answered: &str) -> EventDraft {
     }
 }
 
-/// Returns the event for the outcome of a register call that the API server does not store, and why not.
-pub fn of_unrecorded(why: &str) -> EventDraft {
+/// Returns the event for the outcome of a call that the API server does not store, and why not.
+pub fn of_unrecorded(operation: Operation, why: &str) -> EventDraft {
+    let action = match operation {
+        Operation::Register => "Register",
+        Operation::Deregister => "Deregister",
+    };
     EventDraft {
         warning: true,
         reason: "OutcomeNotRecorded".to_owned(),
-        action: "Register",
+        action,
         note: format!(
-            "The register call is over, but its outcome is not in the status yet: {why}. The operator tries again until it is stored, \
+            "The {} is over, but its outcome is not in the status yet: {why}. The operator tries again until it is stored, \
              and makes no other call for the number. Find out why the API server refuses it, and do not kill the operator meanwhile: \
-             it alone knows the outcome."
+             it alone knows the outcome.",
+            operation.noun()
         ),
     }
 }

@@ -193,8 +193,8 @@ pub enum Note<'a> {
     Written(&'a WhatsAppPhoneNumber),
     /// The call of this claim will never be made, although the claim may still be stored.
     Unsent(&'a str),
-    /// A call for a number began or ended.
-    Call(&'a str, &'a LedgerEntry),
+    /// A call for a resource began or ended.
+    Call(&'a WhatsAppPhoneNumber, &'a LedgerEntry),
     /// A token cools down.
     Cooldown(&'a TokenWait),
     /// A token, by its digest, has met no rate limit in a read.
@@ -750,8 +750,7 @@ impl Machine {
         process: &mut impl Process,
     ) -> Effect {
         process.note(Note::Written(&held));
-        let number = &self.resource.spec.phone_number_id;
-        process.note(Note::Call(number, &call.claim.entry));
+        process.note(Note::Call(&self.resource, &call.claim.entry));
         if self.check_kept(&held, process) {
             let why = "the API server did not keep every field of the claim: its CRD is older";
             return self.not_sent(*call, held, why, process);
@@ -843,7 +842,7 @@ impl Machine {
         process.note(Note::Outcome(operation, &record.outcome));
         let applied = record.applied_to(&record.call.claim.status, process);
         if let Some(entry) = applied.attempts.first() {
-            process.note(Note::Call(&self.resource.spec.phone_number_id, entry));
+            process.note(Note::Call(&self.resource, entry));
         }
         if let (Reason::RateLimited, Some(wait)) = (record.outcome.reason, &applied.token_wait) {
             process.note(Note::Cooldown(wait));

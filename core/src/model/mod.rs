@@ -39,6 +39,6 @@ pub use decision::{
     Survey,
 };
 pub use event::EventDraft;
-pub use policy::{Life, Policy};
+pub use policy::{Life, PER_POLLED_SECRET, Policy};
 pub use refused::RefusedPin;
 pub use twins::Peers;

@@ -116,9 +116,8 @@ impl Operation {
         match self {
             Self::Register => None,
             Self::Deregister => Some(Hold {
-                reason: self.in_flight(),
-                message: message.to_owned(),
                 until,
+                ..Hold::new(self.in_flight(), message.to_owned())
             }),
         }
     }

@@ -157,11 +157,7 @@ impl State {
         self.standing = Standing::Unregistered;
         self.record.may_be_registered = false;
         self.phase = Phase::in_flight(&self.record.attempts).unwrap_or(Phase::Idle);
-        self.hold = Some(Hold {
-            reason: Reason::Deregistered,
-            message,
-            until: None,
-        });
+        self.hold = Some(Hold::new(Reason::Deregistered, message));
         self.record.last_error = None;
         self.record.read_failures = 0;
         self.record.unclear_reads = 0;

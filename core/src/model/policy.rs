@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use super::schedule::Backoff;
+use jiff::Timestamp;
+
+use super::schedule::{Backoff, plus};
 use crate::api::WhatsAppPhoneNumber;
 
 /// How long all polled Secrets together take for each of them. That is 50 a minute on average, so that chance does not bring more than
 /// a hundred into one.
-const PER_POLLED_SECRET: Duration = Duration::from_millis(1200);
+pub const PER_POLLED_SECRET: Duration = Duration::from_millis(1200);
 
 /// The operator's settings that a decision depends on.
 #[derive(Clone, Debug)]
@@ -56,6 +58,14 @@ impl Policy {
         let own = resource.spec.observe_interval();
         let interval = own.unwrap_or(self.life.observe_interval);
         (!interval.is_zero()).then_some(interval)
+    }
+
+    /// The time at which a resource that is being deleted is released in any case, unless a claim of its own is open; `None` if no
+    /// finalizer holds it.
+    pub fn release_time(&self, resource: &WhatsAppPhoneNumber) -> Option<Timestamp> {
+        let deleted = resource.metadata.deletion_timestamp.as_ref()?;
+        let held = resource.has_finalizer();
+        held.then(|| plus(deleted.0, self.life.deregister_deadline))
     }
 
     /// The version of the Graph API to call for a resource.

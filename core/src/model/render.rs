@@ -10,7 +10,8 @@ use crate::api::conditions::{self, FALSE, TRUE, Truth, UNKNOWN};
 use crate::api::text::{MESSAGE, cut, one_line};
 use crate::api::{
     Disposition, Hold, Loss, Observation, Operation, REGISTER_REQUESTED_AT, Reason, Registration,
-    Source, Stall, Wait, WhatsAppPhoneNumberStatus, explain, explain_requested, explain_unmet,
+    Source, Stall, Wait, WhatsAppPhoneNumberStatus, explain, explain_requested, explain_secret,
+    explain_unmet, explain_unobserved,
 };
 
 /// What conditions say, as a whole.
@@ -111,11 +112,6 @@ fn next_attempt(state: &State) -> Option<Time> {
 
 impl Shown {
     pub fn of(state: &State) -> Self {
-        let standing = match &state.standing {
-            Standing::Registered(registration) => Some(Summary::registered(registration)),
-            Standing::Lost(loss) => Some(Summary::lost(loss)),
-            Standing::Unregistered => None,
-        };
         let progress = match (&state.phase, &state.hold) {
             (Phase::InFlight(claim), _) => Some(Summary::in_flight(claim.operation)),
             (_, Some(hold)) => Some(Summary::held(hold, state)),
@@ -123,6 +119,11 @@ impl Shown {
             (Phase::Unconfirmed(wait), None) => Some(Summary::confirming(wait)),
             (Phase::Waiting(wait), None) => Some(Summary::waiting(wait)),
             (Phase::Stalled(stall), None) => Some(Summary::stalled(stall, &state.standing)),
+        };
+        let standing = match &state.standing {
+            Standing::Registered(registration) => Some(Summary::registered(registration)),
+            Standing::Lost(loss) => Some(Summary::lost(loss, progress.as_ref())),
+            Standing::Unregistered => None,
         };
         let over_standing = progress.clone().filter(|summary| {
             matches!(
@@ -165,14 +166,18 @@ impl Summary {
         Self::new(View::Registered, *reason, text)
     }
 
-    fn lost(loss: &Loss) -> Self {
+    /// Where the number is to be registered again, what stops that is what people can do something about.
+    fn lost(loss: &Loss, progress: Option<&Self>) -> Self {
         let what = match loss.reason {
             Reason::RegistrationLost => {
                 "The number was registered and no longer is, as two reads show"
             }
             _ => "The number was registered and can no longer be used, as two reads show",
         };
-        let (view, then) = if loss.recovering {
+        let stopped = progress.filter(|progress| progress.view == View::Stalled);
+        let (view, then) = if let (true, Some(stopped)) = (loss.recovering, stopped) {
+            (View::Stalled, stopped.message.clone())
+        } else if loss.recovering {
             let then = "The operator registers it again, as spec.lossPolicy says.".to_owned();
             (View::Waiting, then)
         } else if loss.repeated {
@@ -226,10 +231,9 @@ impl Summary {
     }
 
     fn stalled(stall: &Stall, standing: &Standing) -> Self {
-        let registered = match standing {
-            Standing::Registered(_) => true,
-            Standing::Unregistered | Standing::Lost(_) => false,
-        };
+        let registered = matches!(standing, Standing::Registered(_));
+        // Nothing but a request leads to another call for it.
+        let lost = matches!(standing, Standing::Lost(loss) if !loss.recovering);
         let message = if stall.token_changed {
             format!(
                 "Graph rejected the PIN under the previous token, and the operator cannot tell whether the PIN \
@@ -241,7 +245,9 @@ impl Summary {
         } else if registered && stall.request.is_some() {
             explain_unmet(&stall.message, stall.reason)
         } else if registered {
-            explain_requested(&stall.message, stall.reason)
+            explain_requested(&stall.message, stall.reason, "counts as registered")
+        } else if lost && stall.request.is_none() {
+            explain_requested(&stall.message, stall.reason, "counts as lost")
         } else {
             explain(&stall.message, stall.reason, None)
         };
@@ -257,6 +263,7 @@ impl Summary {
             reason,
             message,
             until,
+            since: _,
         } = hold;
         let text = match (reason.source(), until) {
             _ if *reason == Reason::Deregistering => format!(
@@ -265,10 +272,9 @@ impl Summary {
                 reason.advice()
             ),
             (_, Some(until)) => explain(message, *reason, Some(until.0)),
-            (Source::Check, None) if !reason.is_secret_fault() => {
-                format!("{message}. {}", reason.advice())
-            }
-            (Source::Check | Source::Read | Source::Call, None) => message.clone(),
+            (Source::Check, None) if reason.is_secret_fault() => explain_secret(message, *reason),
+            (Source::Check, None) => format!("{message}. {}", reason.advice()),
+            (Source::Read | Source::Call, None) => message.clone(),
         };
         Self::new(view_of(hold, state), *reason, text)
     }
@@ -297,15 +303,10 @@ impl Observed {
                 message: "The last observation of the number had a usable answer.".to_owned(),
             };
         };
-        let what = fault.message.trim_end_matches('.');
-        let message = format!(
-            "The number cannot be observed, so a loss would not be noticed; this changes nothing about its registration. {what}. {}",
-            fault.reason.advice()
-        );
         Self {
             usable: false,
             reason: fault.reason,
-            message: cut(&one_line(&message), MESSAGE),
+            message: explain_unobserved(&fault.message, fault.reason),
         }
     }
 }

@@ -9,7 +9,7 @@ use kube_core::ResourceExt as _;
 
 use super::ledger::others_window;
 use super::schedule::plus;
-use crate::api::{LedgerEntry, WhatsAppPhoneNumber};
+use crate::api::{LedgerEntry, ObservationFault, WhatsAppPhoneNumber};
 
 /// The knowledge about a phone number beyond the resource itself.
 #[derive(Clone, Debug, Default)]
@@ -22,13 +22,32 @@ pub struct Peers {
     /// The calls for other resources of the number, including deleted ones that this process remembers, and
     /// those for this resource that its status has lost.
     pub attempts: Vec<LedgerEntry>,
-    /// Those for other resources whose token was not shown the number before. Who may not see it spends none of its budget, so only
-    /// the confirm window goes by them.
+    /// Those for resources of other names, gone or not, whose token was not shown the number before. Who may not see it spends none of
+    /// its budget, so only the confirm window goes by them.
     pub unseen_attempts: Vec<LedgerEntry>,
     /// Whether another resource names the number that is not being deleted.
     pub declared: bool,
-    /// The deregister calls for earlier resources of this name that this process remembers.
+    /// The deregister calls for earlier resources of this name.
     pub earlier: Vec<LedgerEntry>,
+}
+
+/// A call for a number, and the resource that it was made for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KnownCall {
+    /// The namespace and the name of the resource.
+    pub resource: String,
+    pub uid: String,
+    pub entry: LedgerEntry,
+}
+
+impl KnownCall {
+    pub fn of(resource: &WhatsAppPhoneNumber, entry: &LedgerEntry) -> Self {
+        Self {
+            resource: resource.qualified_name(),
+            uid: resource.uid().unwrap_or_default(),
+            entry: entry.clone(),
+        }
+    }
 }
 
 /// How long a resource counts as able to call although the operator has not looked at it.
@@ -63,17 +82,29 @@ impl Peers {
     pub fn of(
         resource: &WhatsAppPhoneNumber,
         others: &[&WhatsAppPhoneNumber],
-        mut calls: Vec<LedgerEntry>,
+        calls: Vec<KnownCall>,
         now: Timestamp,
     ) -> Self {
-        let is_in = |ledger: &[LedgerEntry], call: &LedgerEntry| {
-            ledger.iter().any(|entry| entry.id == call.id)
-        };
-        calls.retain(|call| !is_in(resource.attempts(), call));
-        // Whose call it was is not known where no ledger has it, so it counts.
-        let (unseen_attempts, attempts) = calls.into_iter().partition(|call| {
-            call.seen == Some(false) && others.iter().any(|other| is_in(other.attempts(), call))
-        });
+        let (name, uid) = (resource.qualified_name(), resource.uid());
+        let (mut attempts, mut unseen_attempts, mut earlier) = (Vec::new(), Vec::new(), Vec::new());
+        for KnownCall {
+            resource: of,
+            uid: its,
+            entry,
+        } in calls
+        {
+            let is_earlier = of == name && Some(&its) != uid.as_ref();
+            if is_earlier && !entry.operation.registers() {
+                earlier.push(entry.clone());
+            }
+            if resource.attempts().iter().any(|known| known.id == entry.id) {
+                continue;
+            }
+            match entry.seen == Some(false) && of != name {
+                true => unseen_attempts.push(entry),
+                false => attempts.push(entry),
+            }
+        }
         let owner = owner(resource, others.iter().copied(), now);
         Self {
             owner: owner.map(|owner| told(owner, resource)),
@@ -81,7 +112,7 @@ impl Peers {
             attempts,
             unseen_attempts,
             declared: others.iter().any(|other| declares(other)),
-            earlier: Vec::new(),
+            earlier,
         }
     }
 }
@@ -155,10 +186,16 @@ fn can_call(resource: &WhatsAppPhoneNumber) -> bool {
     let status = resource.status.as_ref();
     let hold = status.and_then(|status| status.hold.as_ref());
     let stall = status.and_then(|status| status.stall.as_ref());
+    // Of a number that was registered, only the observation tells of its Secrets and of its token.
+    let observation = status.and_then(|status| status.observation.as_ref());
+    let fault = observation.and_then(|observation| observation.fault.as_ref());
+    let refused =
+        |fault: &ObservationFault| fault.token_digest.is_some() && fault.reason.is_about_caller();
     !resource.spec.suspend
         && resource.metadata.deletion_timestamp.is_none()
         && !hold.is_some_and(|hold| hold.reason.is_secret_fault())
         && !stall.is_some_and(|stall| stall.reason.is_about_caller())
+        && !fault.is_some_and(|fault| fault.reason.is_secret_fault() || refused(fault))
 }
 
 /// Whether peers may take precedence over a resource for the first time: it was claimed, able to call or registered, and no longer

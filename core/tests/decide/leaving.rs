@@ -366,10 +366,10 @@ fn a_wait_may_end_at_the_deadline_and_not_after_it() {
 /// A window that ends with the deadline leaves no time for the read at its end.
 #[test]
 fn a_wait_beyond_the_deadline_is_cut_to_the_end_of_the_confirm_window() {
-    for (deadline, limit, held_for) in [
-        (hours(1), hours(2), Some(WINDOW)),
-        (hours(1), hours(1), Some(hours(1))),
-        (WINDOW, hours(2), None),
+    for (deadline, limit, held_for, lets_go) in [
+        (hours(1), hours(2), Some(WINDOW), false),
+        (hours(1), hours(1), None, false),
+        (WINDOW, hours(2), None, true),
     ] {
         let mut world = deleted();
         let deleted = world.now;
@@ -381,7 +381,7 @@ fn a_wait_beyond_the_deadline_is_cut_to_the_end_of_the_confirm_window() {
         let hold = world.status().hold.as_ref();
         let held = hold.and_then(|hold| hold.until.as_ref());
         let expected = held_for.map(|wait| plus(deleted, wait));
-        assert_eq!(world.farewell.is_some(), held_for.is_none());
+        assert_eq!(world.farewell.is_some(), lets_go);
         assert_eq!(
             held.map(|held| held.0).filter(|_| world.farewell.is_none()),
             expected
@@ -1106,4 +1106,104 @@ fn the_backoff_is_that_of_the_resource() {
         panic!("{steps:?} {:?} {:#?}", world.farewell, world.status());
     };
     assert!(*next <= secs(60), "{next:?}");
+}
+
+/// A Secret that is deleted and made again flips nothing, however late that is.
+#[test]
+fn a_secret_that_is_made_again_late_in_a_deletion_is_waited_for() {
+    let mut world = deleted();
+    world.answer(refused(403, 200, None));
+    world.run_for(secs(600));
+    assert!(world.is(conditions::STALLED));
+    let ready = std::mem::replace(
+        &mut world.secrets,
+        Err(SecretFault {
+            reason: Reason::SecretNotFound,
+            message: "the Secret meta does not exist".to_owned(),
+        }),
+    );
+    world.pass();
+    world.wait(secs(200));
+    world.pass();
+    assert_eq!(outcome(&world), None);
+    world.secrets = ready.map(|_| digests("another", "pin"));
+    run(&mut world);
+    assert_eq!(world.deregisters.len(), 2);
+}
+
+#[test]
+fn a_number_that_was_lost_is_not_told_to_stay_registered() {
+    type Change = fn(&mut World);
+    let changes: [Change; 3] = [
+        |world| world.suspend(true),
+        |world| world.resource.spec.deletion_policy = DeletionPolicy::Retain,
+        |world| world.policy.life.deregistration = false,
+    ];
+    for change in changes {
+        let mut world = registered();
+        world.policy.life.observe_interval = hours(24);
+        world.reading = reading(RegistrationState::NotRegistered);
+        world.run_for(hours(50));
+        assert!(world.status().loss.is_some());
+        world.delete();
+        change(&mut world);
+        world.pass();
+        assert_eq!(outcome(&world), Some(FarewellOutcome::NotRegistered));
+    }
+}
+
+/// What the token or a Secret was waited for is over: only a person can do something about the refusal.
+#[test]
+fn a_refusal_is_shown_again_after_what_lay_over_it() {
+    let mut world = deleted();
+    world.answer(refused(403, 200, None));
+    world.run_for(secs(600));
+    let shown = world.shown();
+    assert!(world.is(conditions::STALLED));
+    world.cool_down("token", plus(world.now, secs(60)));
+    world.pass();
+    assert_eq!(world.shown(), shown, "it makes no call that has to wait");
+    let ready = std::mem::replace(
+        &mut world.secrets,
+        Err(SecretFault {
+            reason: Reason::SecretNotFound,
+            message: "the Secret meta does not exist".to_owned(),
+        }),
+    );
+    world.pass();
+    assert_ne!(world.shown(), shown);
+    world.secrets = ready;
+    world.wait(secs(61));
+    world.pass();
+    assert_eq!(world.shown(), shown);
+}
+
+#[test]
+fn a_wait_for_the_token_is_written_once_and_spread() {
+    let mut world = deleted();
+    world.jitter = 1.0;
+    world.cool_down("token", plus(world.now, secs(600)));
+    let steps = world.pass();
+    assert!(
+        matches!(steps.last(), Some(Step::Settle(Requeue::After(wait))) if *wait > secs(600)),
+        "{steps:?}"
+    );
+    let written = world.status().clone();
+    world.cool_down("token", plus(world.now, secs(900)));
+    world.pass();
+    assert_eq!(world.status(), &written);
+}
+
+/// Any proxy can ask for a day, and a deletion must not end for that.
+#[test]
+fn a_page_that_asks_for_hours_is_asked_again_soon() {
+    let mut world = deleted();
+    world.reading = reading(RegistrationState::Wait(Reason::GraphUnavailable));
+    world.reading.retry_after = Some(secs(7200));
+    world.pass();
+    assert_eq!(outcome(&world), None);
+    world.reading = reading(RegistrationState::Registered);
+    run(&mut world);
+    assert_eq!(world.deregisters.len(), 1);
+    assert_eq!(outcome(&world), Some(FarewellOutcome::Deregistered));
 }

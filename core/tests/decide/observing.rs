@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use operator_core::api::conditions::{self, find};
-use operator_core::api::{DeletionPolicy, LossPolicy, Reason};
+use operator_core::api::{DeletionPolicy, LossPolicy, REGISTER_REQUESTED_AT, Reason};
 use operator_core::credentials::SecretFault;
 use operator_core::graph::{ReadOutcome, RegistrationState};
 use operator_core::model::Requeue;
@@ -776,4 +776,104 @@ fn a_stalled_recovery_polls_its_secrets() {
         panic!("{steps:?}");
     };
     assert!(plan.poll.is_some_and(|poll| poll <= secs(90)), "{plan:?}");
+}
+
+/// Ready is what people look at first: it does not promise what has stopped.
+#[test]
+fn a_recovery_that_has_stopped_says_so() {
+    let ready = |world: &World| {
+        let ready = find(world.status(), conditions::READY).expect("Ready");
+        ready.message.clone()
+    };
+    let mut world = observed();
+    lose_and_recover(&mut world);
+    assert!(ready(&world).contains("The operator registers it again"));
+    world.answer(pin_mismatch());
+    world.pass();
+    let text = ready(&world);
+    assert!(!text.contains("registers it again"), "{text}");
+    assert!(
+        text.contains("Put the number's PIN into the Secret"),
+        "{text}"
+    );
+
+    for (on_app, says) in [
+        (Some(true), "is connected to the WhatsApp Business app"),
+        (
+            None,
+            "no read tells whether the number is connected to the WhatsApp Business app",
+        ),
+    ] {
+        let mut world = observed();
+        world.details.on_business_app = on_app;
+        lose_and_recover(&mut world);
+        world.pass();
+        let failed = find(world.status(), conditions::FAILED).expect("Failed");
+        let text = failed.message.to_lowercase();
+        assert!(text.contains(&says.to_lowercase()), "{text}");
+        assert!(!text.contains("whether the number is registered"), "{text}");
+        assert!(!text.contains("status none"), "{text}");
+    }
+}
+
+/// Nothing but a request leads to another call, so nobody is told to wait for one.
+#[test]
+fn a_requested_call_for_a_lost_number_that_is_refused_names_the_annotation() {
+    let mut world = lost();
+    world.annotate("now");
+    world.answer(pin_mismatch());
+    world.pass();
+    let failed = find(world.status(), conditions::FAILED).expect("Failed");
+    assert!(failed.message.contains(REGISTER_REQUESTED_AT));
+    assert!(!failed.message.contains("notices"), "{}", failed.message);
+}
+
+#[test]
+fn a_requested_call_for_a_lost_number_without_an_answer_is_confirmed_soon() {
+    for registered in [true, false] {
+        let mut world = lost();
+        world.annotate("now");
+        world.answer(unknown());
+        world.pass();
+        assert_eq!(world.posts.len(), 2);
+        if registered {
+            world.reading = reading(RegistrationState::Registered);
+        }
+        world.run_for(secs(300));
+        let expected = match registered {
+            true => "Registered=True Failed=False OutcomeConfirmed",
+            false => "Registered=False Failed=True Stalled OutcomeUnknown",
+        };
+        assert_eq!(world.shown(), expected);
+        let read = world.last_read;
+        world.run_for(secs(600));
+        assert_eq!(world.last_read, read, "one read settles it");
+        assert_eq!(world.posts.len(), 2);
+    }
+}
+
+/// A block of 72 hours, or a CRD that is older, must not hide a loss for as long.
+#[test]
+fn a_number_whose_requested_call_is_held_back_is_observed() {
+    type Change = fn(&mut World);
+    let changes: [(&str, Change); 2] = [
+        ("a block", |world| {
+            let hour_ago = plus(world.now, Duration::ZERO) - jiff::SignedDuration::from_hours(1);
+            world.peers.attempts = vec![attempt("theirs", hour_ago, Reason::RegistrationBlocked)];
+        }),
+        ("an older CRD", |world| {
+            world.dropped_fields = Some("wait".to_owned())
+        }),
+    ];
+    for (name, change) in changes {
+        let mut world = observed();
+        change(&mut world);
+        world.annotate("once");
+        world.pass();
+        assert!(world.is(conditions::REGISTERED), "{name}");
+        world.reading = reading(RegistrationState::NotRegistered);
+        world.run_for(hours(30));
+        assert!(world.status().last_loss_time.is_some(), "{name}");
+        assert_eq!(world.posts.len(), 1, "{name}");
+    }
 }

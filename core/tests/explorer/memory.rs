@@ -2,14 +2,11 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
-
 use super::operator::uid_of;
 use super::state::{Memory, Moment, NAMES, Seconds, State, Stored};
-use operator_core::api::{LedgerEntry, Operation, WhatsAppPhoneNumber};
+use operator_core::api::{LedgerEntry, WhatsAppPhoneNumber};
 use operator_core::model::OpenClaim;
-use operator_core::model::ledger;
-use operator_core::model::twins;
+use operator_core::model::twins::{self, KnownCall};
 
 impl Memory {
     /// `Memory::saw`.
@@ -38,9 +35,20 @@ impl Memory {
         }
     }
 
-    /// `Memory::remember`.
-    pub(super) fn remember(&mut self, attempts: &[LedgerEntry], now: Timestamp) {
-        note(&mut self.attempts.0, attempts, now);
+    /// `CallHistory::note`.
+    pub(super) fn remember(&mut self, resource: &WhatsAppPhoneNumber, attempts: &[LedgerEntry]) {
+        let known = &mut self.calls.0;
+        for call in attempts.iter().map(|entry| KnownCall::of(resource, entry)) {
+            match known
+                .iter_mut()
+                .find(|known| known.entry.id == call.entry.id)
+            {
+                Some(known) if call.entry.is_open() && !known.entry.is_open() => {}
+                Some(known) => known.entry = call.entry,
+                None => known.push(call),
+            }
+        }
+        known.sort_by_key(|call| std::cmp::Reverse(call.entry.start_time.0));
     }
 
     /// `Memory::wrote`.
@@ -54,31 +62,12 @@ impl Memory {
         written.is_some_and(|written| version_of(cached) < *written)
     }
 
-    /// `CallHistory::note_gone`.
-    fn note_gone(&mut self, name: usize, last: &Stored, now: Timestamp) {
-        let calls = ledger::of(last.attempts(), Operation::Deregister);
-        note(&mut self.earlier[name].0, &calls, now);
-    }
-
     fn forget(&mut self, uid: u8) {
         self.open_claims.remove(&uid);
         self.plans.remove(&uid);
         self.reads.remove(&uid);
         self.written.remove(&uid);
     }
-}
-
-/// `CallHistory::note`.
-fn note(known: &mut Vec<LedgerEntry>, attempts: &[LedgerEntry], now: Timestamp) {
-    for attempt in attempts {
-        match known.iter_mut().find(|known| known.id == attempt.id) {
-            Some(known) if attempt.is_open() && !known.is_open() => {}
-            Some(known) => known.clone_from(attempt),
-            None => known.push(attempt.clone()),
-        }
-    }
-    known.sort_by_key(|attempt| std::cmp::Reverse(attempt.start_time.0));
-    ledger::prune(known, now);
 }
 
 /// The watch brings everything that has happened, in order: `ResourceStore::observe`.
@@ -104,7 +93,7 @@ pub(super) fn bring(state: &mut State, who: usize, name: usize, version: Stored)
         if before.attempts().iter().any(|a| !kept(&a.id)) {
             operator
                 .memory
-                .remember(before.attempts(), super::time(now));
+                .remember(before.resource(), before.attempts());
         }
     }
     operator.memory.saw(version.resource(), now);
@@ -132,11 +121,9 @@ pub(super) fn bring(state: &mut State, who: usize, name: usize, version: Stored)
 
 /// `ResourceStore::remove`, with the version that the delete event carries... and the one that the store had.
 fn notice_deletion(state: &mut State, who: usize, name: usize, last: &Stored) {
-    let now = super::time(state.now());
     let operator = &mut state.operators[who];
     // The watch has brought all versions up to the last one, in order.
-    operator.memory.remember(last.attempts(), now);
-    operator.memory.note_gone(name, last, now);
+    operator.memory.remember(last.resource(), last.attempts());
     operator.memory.forget(last.uid());
     operator.cache[name] = None;
     operator.pending[name] = false;

@@ -13,16 +13,15 @@ use super::state::{
     Look, Moment, NAMES, Next, Operator, Outcome, Print, Run, Seconds, State, Step, Stored,
 };
 use super::{Checker, Mutant, time};
-use operator_core::api::{
-    DeletionPolicy, Operation, Reason, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus,
-};
+use operator_core::api::{DeletionPolicy, Reason, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
 use operator_core::credentials::Digests;
 use operator_core::graph::ReadFields;
-use operator_core::model::ledger::{self, holds_claim};
+use operator_core::model::ledger::holds_claim;
 use operator_core::model::machine::{
     Effect, Failure, Input, Machine, Note, PatchFault, Process, Purpose, Unavailable, WriteFault,
 };
 use operator_core::model::observe::Plan;
+use operator_core::model::twins::KnownCall;
 use operator_core::model::{ApplyContext, CallResult, Cooldown, apply_outcome};
 use operator_core::model::{FarewellOutcome, OpenClaim, Peers, Policy, Requeue, Survey};
 use testkit::world::TTL;
@@ -517,23 +516,22 @@ impl Process for Host<'_> {
         }
         let name = name_of(resource);
         let other = self.operator.cache[1 - name].as_ref();
-        let mut all = self.operator.memory.attempts.0.clone();
-        for attempt in other.map(Stored::attempts).unwrap_or_default() {
-            all.retain(|known| known.id != attempt.id);
-            all.push(attempt.clone());
+        let mut all = self.operator.memory.calls.0.clone();
+        if let Some(other) = other.map(Stored::resource) {
+            for entry in other.attempts() {
+                all.retain(|known| known.entry.id != entry.id);
+                all.push(KnownCall::of(other, entry));
+            }
         }
         if self.checker.is(Mutant::NoAftermath) {
-            all = ledger::of(&all, Operation::Register);
+            all.retain(|known| known.entry.operation.registers());
         }
         let others: Vec<_> = other.map(Stored::resource).into_iter().collect();
-        let earlier = match self.checker.is(Mutant::EarlierForgotten) {
-            true => Vec::new(),
-            false => self.operator.memory.earlier[name].0.clone(),
-        };
-        Peers {
-            earlier,
-            ..Peers::of(resource, &others, all, self.now())
+        let mut peers = Peers::of(resource, &others, all, self.now());
+        if self.checker.is(Mutant::EarlierForgotten) {
+            peers.earlier.clear();
         }
+        peers
     }
 
     fn has_peers(&self, resource: &WhatsAppPhoneNumber) -> bool {
@@ -593,7 +591,7 @@ impl Process for Host<'_> {
             Note::Unsent(id) => {
                 memory.unsent.insert(id.to_owned());
             }
-            Note::Call(_, entry) => memory.remember(std::slice::from_ref(entry), time(now)),
+            Note::Call(resource, entry) => memory.remember(resource, std::slice::from_ref(entry)),
             Note::Planned(resource, plan) => {
                 memory.plans.insert(uid_of(resource), Print(plan));
             }

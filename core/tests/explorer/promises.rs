@@ -278,7 +278,8 @@ fn known(
     let seen = |call: &&Called| {
         let is = |entry: &LedgerEntry| entry.id == call.id;
         let mut ledgers = stored.iter().map(|stored| stored.attempts());
-        operator.memory.attempts.0.iter().any(is) || ledgers.any(|ledger| ledger.iter().any(is))
+        operator.memory.calls.0.iter().any(|call| is(&call.entry))
+            || ledgers.any(|ledger| ledger.iter().any(is))
     };
     let recent = |call: &&Called| u64::from(now - call.at.0) < seconds && !call.outlived;
     let calls = state.history.calls.iter().filter(recent).filter(seen);

@@ -13,6 +13,7 @@ use operator_core::api::{
 };
 use operator_core::model::machine::{Effect, Input, Machine};
 use operator_core::model::observe::Plan;
+use operator_core::model::twins::KnownCall;
 use operator_core::model::{OpenClaim, Peers};
 use testkit::world::START;
 
@@ -318,9 +319,7 @@ pub(super) struct Operator {
 /// What the operator's `Memory` keeps.
 #[derive(Clone, Hash, Default)]
 pub(super) struct Memory {
-    pub(super) attempts: Print<Vec<LedgerEntry>>,
-    /// By the place of a name: the deregister calls for its earlier resources.
-    pub(super) earlier: [Print<Vec<LedgerEntry>>; NAMES.len()],
+    pub(super) calls: Print<Vec<KnownCall>>,
     /// By UID: when its number is observed next.
     pub(super) plans: BTreeMap<u8, Print<Plan>>,
     /// By UID: the open claim, and since when it was seen.
@@ -525,9 +524,13 @@ pub(super) struct Called {
 #[derive(Clone, Default)]
 pub(super) struct Print<T>(pub(super) T);
 
-impl Hash for Print<Vec<LedgerEntry>> {
+impl Hash for Print<Vec<KnownCall>> {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        hash_all(hash_attempts(&self.0, state), state);
+        let entries: Vec<_> = self.0.iter().map(|call| call.entry.clone()).collect();
+        hash_all(hash_attempts(&entries, state), state);
+        for call in &self.0 {
+            (&call.resource, &call.uid).hash(state);
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 
 use operator_core::api::conditions::{self, find, is_registered, is_true};
-use operator_core::api::{Reason, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
+use operator_core::api::{Operation, Reason, WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
 use operator_core::model::ledger;
 
 use crate::config::MetricsPerNumber;
@@ -178,7 +178,9 @@ fn encode(
 }
 
 fn attempts(number: &WhatsAppPhoneNumber, now: Timestamp) -> i64 {
-    let counted = ledger::counted(number.attempts(), now);
+    let mut calls = ledger::of(number.attempts(), Operation::Register);
+    calls.retain(|call| !call.earlier);
+    let counted = ledger::counted(&calls, now);
     i64::try_from(counted).unwrap_or(i64::MAX)
 }
 

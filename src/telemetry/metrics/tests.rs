@@ -284,6 +284,8 @@ fn the_register_calls_that_count_are_those_of_72_hours() {
         attempt("2026-01-04T10:00:00Z", "Unknown"),
         attempt("2026-01-01T12:00:01Z", "Failed"),
         attempt("2026-01-01T12:00:00Z", "Failed"),
+        {"id": "off", "operation": "Deregister", "startTime": "2026-01-04T11:00:00Z", "finishTime": "2026-01-04T11:00:01Z",
+         "ttlSeconds": 60, "outcome": "Succeeded"},
     ]);
     let numbers = vec![
         with_status(

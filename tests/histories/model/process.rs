@@ -149,9 +149,7 @@ impl Process {
                 .unwrap_or_default();
             let lost = |a: &LedgerEntry| kept.iter().all(|kept| kept.id != a.id);
             if version.is_none() || before.attempts().iter().any(lost) {
-                self.memory
-                    .history
-                    .note(&before.spec.phone_number_id, before.attempts());
+                self.memory.history.note(before, before.attempts());
             }
         }
         match version {
@@ -171,9 +169,6 @@ impl Process {
                 self.view.insert(name, resource.clone());
             }
             None => {
-                if let Some(before) = &before {
-                    self.memory.history.note_gone(before);
-                }
                 self.memory
                     .notes
                     .forget(&before.and_then(|b| b.uid()).unwrap_or_default());

@@ -23,7 +23,7 @@ use crate::model::schedule::{ConfirmWindow, sane_next};
 /// How often a read is repeated if its answer does not say whether the number is registered.
 pub(super) const UNCLEAR_READS: i32 = 3;
 
-/// The longest wait between two reads if Graph does not say how long.
+/// The longest wait between two reads, whatever an answer asks for. Only a rate limit waits longer: it is the token's, with a cool-down.
 const READ_CAP: Duration = Duration::from_secs(600);
 
 /// What was observed of a resource, and what follows from it.
@@ -82,6 +82,15 @@ impl<'a> Facts<'a> {
         facts.own = ledger::of(&facts.state.record.attempts, facts.operation());
         facts.own.retain(|attempt| !attempt.earlier);
         facts
+    }
+
+    /// The same facts with another state.
+    pub(super) fn in_state(&self, state: State) -> Self {
+        Self {
+            state,
+            own: self.own.clone(),
+            ..*self
+        }
     }
 
     pub(super) fn generation(&self) -> i64 {
@@ -391,7 +400,7 @@ impl<'a> Facts<'a> {
     }
 
     /// Whether this process has read the number since the window ended.
-    fn was_read_since(&self, window: ConfirmWindow) -> bool {
+    pub(super) fn was_read_since(&self, window: ConfirmWindow) -> bool {
         self.observed
             .last_read
             .is_some_and(|read| read >= window.end)
@@ -446,11 +455,12 @@ impl Changes {
     }
 }
 
-/// The wait before another read: as long as Graph asks, else a backoff by the number of reads in a row without a usable answer.
-/// Reads spend nothing, so it stays short.
+/// The wait before another read: as long as the answer asks, else a backoff by the number of reads in a row without a usable answer.
+/// Reads spend nothing, so it stays short: any proxy can ask for a day.
 pub(super) fn wait_after_read(reading: &ReadOutcome, in_a_row: i32, policy: &Policy) -> Duration {
     let in_a_row = u32::try_from(in_a_row).unwrap_or(u32::MAX);
     reading
         .retry_after
-        .unwrap_or_else(|| policy.backoff.after(in_a_row).min(READ_CAP))
+        .unwrap_or_else(|| policy.backoff.after(in_a_row))
+        .min(READ_CAP)
 }

@@ -17,7 +17,7 @@ use crate::model::decision::{
 use crate::model::definition::TRY_EVERY;
 use crate::model::ledger;
 use crate::model::phase::{Phase, State};
-use crate::model::schedule::{META_WINDOW, later, plus, until, with_jitter};
+use crate::model::schedule::{META_WINDOW, later, plus, until, whole_seconds, with_jitter};
 use crate::model::twins::declares;
 
 /// How long a deletion waits for a Secret that is missing or may not be read: if a whole namespace is deleted, Secrets and permissions
@@ -91,6 +91,13 @@ impl Facts<'_> {
             let why = hold.map_or("a read shows it", |hold| hold.message.as_str());
             return Some(Farewell::new(FarewellOutcome::Deregistered, why));
         }
+        if !self.state.record.may_be_registered && !self.state.is_registered() {
+            let why = match self.state.loss() {
+                Some(_) => "the registration of its number was lost before",
+                None => "its number was not registered for it",
+            };
+            return Some(Farewell::new(FarewellOutcome::NotRegistered, why));
+        }
         if resource.spec.deletion_policy == DeletionPolicy::Retain {
             return left("spec.deletionPolicy is Retain");
         }
@@ -99,13 +106,6 @@ impl Facts<'_> {
         }
         if resource.spec.suspend {
             return left("spec.suspend is true");
-        }
-        if !self.state.record.may_be_registered && !self.state.is_registered() {
-            let why = match self.state.loss() {
-                Some(_) => "the registration of its number was lost before",
-                None => "its number was not registered for it",
-            };
-            return Some(Farewell::new(FarewellOutcome::NotRegistered, why));
         }
         if self.now >= self.deadline() {
             return left("the deadline is over (--deregister-deadline)");
@@ -195,20 +195,32 @@ impl Facts<'_> {
 
     /// The wait for a missing Secret is short; for another fault of a Secret it is as long as for anything else.
     fn leave_without_secret(&self, fault: &SecretFault) -> Decision {
-        let end = match fault.reason {
+        let missing = match fault.reason {
             // The operator's own permissions in a namespace go with it as well.
             Reason::SecretNotFound | Reason::SecretKeyMissing | Reason::SecretForbidden => {
-                plus(self.deleted(), SECRET_GRACE)
+                Some(self.secret_missing_since())
             }
-            _ => self.deadline(),
+            _ => None,
         };
+        let end = missing.map_or(self.deadline(), |since| plus(since, SECRET_GRACE));
         if self.now >= end {
             let farewell = self.left_registered(&fault.message);
             return Decision::Finalize(Finalize::LetGo(farewell));
         }
         let poll = self.poll_for(fault);
         let wake = poll.map_or(end, |poll| end.min(plus(self.now, poll)));
-        self.stay(self.state.clone(), &fault.message, None, wake)
+        let hold = Hold {
+            since: missing.map(Time),
+            ..Hold::new(Reason::Deregistering, fault.message.clone())
+        };
+        self.stay_with(self.state.clone(), hold, wake)
+    }
+
+    /// Since when a Secret is missing, as far as this deletion has seen: one that is deleted and made again is waited for.
+    fn secret_missing_since(&self) -> Timestamp {
+        let hold = self.state.hold.as_ref();
+        let since = hold.and_then(|hold| hold.since.as_ref());
+        since.map_or_else(|| whole_seconds(self.now), |since| since.0.min(self.now))
     }
 
     /// Waits for the time of the next read or call, which new inputs end.
@@ -217,19 +229,24 @@ impl Facts<'_> {
             return None;
         }
         let new_token = self.changes(digests).token;
+        let rests = self.is_failed() && !new_token;
+        if rests && !self.last_look_is_due() {
+            return Some(self.rest_until_the_deadline(&self.state));
+        }
         let cooldown = self.observed.cooldown.map(|cooldown| cooldown.until);
         if let Some(end) = cooldown.filter(|end| *end > self.now) {
             let why = "the token has reached a rate limit of Graph".to_owned();
             let own = self.departure_wait().filter(|_| !new_token);
             let own = own.filter(|(until, _)| *until >= end);
+            if own.is_none() && end <= self.deadline() {
+                // The status names no time: it is written once, however often the token meets its limit meanwhile.
+                let wait = with_jitter(until(end, self.now), self.observed.jitter);
+                return Some(self.stay(self.state.clone(), &why, None, later(self.now, wait)));
+            }
             let (end, why) = own.unwrap_or((end, why));
             return Some(self.wait_to_leave(self.state.clone(), &why, end));
         }
-        if self.is_failed() && !new_token {
-            let rest = || self.rest_until_the_deadline(&self.state);
-            return (!self.last_look_is_due()).then(rest);
-        }
-        if self.confirming_read_due() || new_token && !self.is_failed() {
+        if rests || self.confirming_read_due() || new_token && !self.is_failed() {
             return None;
         }
         let (due, message) = self.departure_wait()?;
@@ -408,7 +425,6 @@ impl Facts<'_> {
     fn fail_departure(&self, reason: Reason, digests: &Digests) -> Decision {
         let mut state = self.state_with_reading();
         note_inputs(&mut state, digests);
-        state.hold = None;
         let message = format!(
             "{} ({reason}), and the number is still registered",
             self.last_error_text()
@@ -425,7 +441,10 @@ impl Facts<'_> {
         };
         let rest = until(end, self.now);
         let wait = self.secret_poll().map_or(rest, |poll| poll.min(rest));
-        self.settle(state, Requeue::After(wait))
+        let mut state = state.clone();
+        // What was waited for meanwhile is over.
+        state.hold = None;
+        self.settle(&state, Requeue::After(wait))
     }
 
     /// When the number is read once more, some time before a deletion that is left to people ends: one of them may have deregistered it.
@@ -455,22 +474,20 @@ impl Facts<'_> {
         self.stay(state, why, Some(end), end)
     }
 
-    fn stay(
-        &self,
-        mut state: State,
-        why: &str,
-        end: Option<Timestamp>,
-        wake: Timestamp,
-    ) -> Decision {
+    fn stay(&self, state: State, why: &str, end: Option<Timestamp>, wake: Timestamp) -> Decision {
+        let hold = Hold {
+            until: end.map(Time),
+            ..Hold::new(Reason::Deregistering, why.to_owned())
+        };
+        self.stay_with(state, hold, wake)
+    }
+
+    fn stay_with(&self, mut state: State, hold: Hold, wake: Timestamp) -> Decision {
         if !self.is_departure() {
             // The outcome of the last register call no longer matters.
             state.phase = Phase::Idle;
         }
-        state.hold = Some(Hold {
-            reason: Reason::Deregistering,
-            message: why.to_owned(),
-            until: end.map(Time),
-        });
+        state.hold = Some(hold);
         let next_read = self.window().and_then(|window| window.next_read(self.now));
         let confirming = next_read.filter(|_| self.is_unconfirmed());
         let wake = confirming

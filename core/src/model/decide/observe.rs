@@ -139,9 +139,9 @@ impl Facts<'_> {
         match reading.state {
             RegistrationState::Registered => {
                 if matches!(state.standing, Standing::Lost(_)) {
+                    let unclear = self.called_since_loss();
                     let operation = Operation::Register;
-                    let reason = operation.not_needed();
-                    self.note_adoption(operation, &mut state, reason, reading, digests);
+                    self.note_adoption(operation, &mut state, unclear, reading, digests);
                 }
                 state.record.loss_suspected_time = None;
                 state.record.may_be_registered = true;
@@ -316,7 +316,15 @@ impl Facts<'_> {
         self.settle(state, Requeue::Observe(Plan { poll, ..plan }))
     }
 
-    /// What this process has planned; a shorter interval or a suspected loss may bring it forward.
+    /// Whether a call for a lost number may have registered it again: its answer does not tell.
+    fn called_since_loss(&self) -> bool {
+        let last = self.attempts().iter().find(|attempt| attempt.counts());
+        let loss = self.state.loss().map(|loss| loss.time.0);
+        last.zip(loss)
+            .is_some_and(|(last, loss)| last.is_unclear() && last.start_time.0 >= loss)
+    }
+
+    /// What this process has planned; a shorter interval, a suspected loss or a call without a clear answer may bring it forward.
     fn plan(&self, interval: Duration) -> Plan {
         let next = self.next_plan(interval);
         let suspected = self.state.record.loss_suspected_time.as_ref();
@@ -326,7 +334,10 @@ impl Facts<'_> {
                 next.by(certain.max(self.now))
             })
         });
-        known.by(next.at)
+        let window = self.own_window().filter(|_| self.called_since_loss());
+        let unread = window.filter(|window| !self.was_read_since(*window));
+        let confirm = unread.map(|window| window.end.max(self.now));
+        known.by(confirm.map_or(next.at, |confirm| confirm.min(next.at)))
     }
 
     fn next_plan(&self, interval: Duration) -> Plan {

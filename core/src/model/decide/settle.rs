@@ -65,22 +65,18 @@ impl Facts<'_> {
             return self.rest();
         }
         self.state.record.forget_observation();
-        self.state.hold = Some(Hold {
-            reason: Reason::Suspended,
-            message: "spec.suspend is true: no call is made".to_owned(),
-            until: None,
-        });
+        self.state.hold = Some(Hold::new(
+            Reason::Suspended,
+            "spec.suspend is true: no call is made".to_owned(),
+        ));
         self.settle(&self.state, Requeue::OnChange)
     }
 
     pub(super) fn yield_to(mut self, owner: &str) -> Decision {
-        self.state.hold = Some(Hold {
-            reason: Reason::DuplicatePhoneNumber,
-            message: format!(
-                "The same phone number ID is named by {owner}, which takes precedence"
-            ),
-            until: None,
-        });
+        self.state.hold = Some(Hold::new(
+            Reason::DuplicatePhoneNumber,
+            format!("The same phone number ID is named by {owner}, which takes precedence"),
+        ));
         let requeue = match self.observed.peers.owner_is_unseen {
             true => Requeue::After(UNSEEN),
             false => Requeue::OnChange,
@@ -91,11 +87,7 @@ impl Facts<'_> {
 
     /// A Secret is missing or wrong: no call can be made.
     pub(super) fn hold_for_secret(mut self, fault: &SecretFault) -> Decision {
-        self.state.hold = Some(Hold {
-            reason: fault.reason,
-            message: fault.message.clone(),
-            until: None,
-        });
+        self.state.hold = Some(Hold::new(fault.reason, fault.message.clone()));
         let poll = self.poll_for(fault);
         self.settle(&self.state, poll.map_or(Requeue::OnChange, Requeue::After))
     }
@@ -110,14 +102,13 @@ impl Facts<'_> {
     /// The API server drops fields that the next decision would rely on: no claim is written.
     pub(super) fn hold_for_definition(&self, fields: &str) -> Decision {
         let mut state = self.state_with_reading();
-        state.hold = Some(Hold {
-            reason: Reason::DefinitionOutdated,
-            message: format!(
+        state.hold = Some(Hold::new(
+            Reason::DefinitionOutdated,
+            format!(
                 "the API server drops the status fields {fields}, which the operator relies on: its CRD is older"
             ),
-            until: None,
-        });
-        self.settle(&state, Requeue::After(TRY_EVERY))
+        ));
+        self.rest_in(state, Requeue::After(TRY_EVERY))
     }
 
     /// Stays stalled.
@@ -127,16 +118,15 @@ impl Facts<'_> {
     }
 
     /// Rests in this state until something changes. A number that was registered is observed all the same.
-    fn rest_in(mut self, state: State, requeue: Requeue) -> Decision {
+    fn rest_in(&self, mut state: State, requeue: Requeue) -> Decision {
         let policy = self.observed.policy;
         let interval = policy.observe_interval(self.observed.resource);
-        self.state = state;
-        let Some(interval) = interval.filter(|_| self.state.standing != Standing::Unregistered)
-        else {
-            self.state.record.forget_observation();
-            return self.settle(&self.state, requeue);
+        let interval = interval.filter(|_| state.standing != Standing::Unregistered);
+        let Some(interval) = interval else {
+            state.record.forget_observation();
+            return self.settle(&state, requeue);
         };
-        match self.observe(interval) {
+        match self.in_state(state).observe(interval) {
             Decision::Settle(status, Requeue::Observe(plan)) => {
                 let poll = requeue.wait(self.now).or(plan.poll);
                 Decision::Settle(status, Requeue::Observe(Plan { poll, ..plan }))
@@ -191,11 +181,10 @@ impl Facts<'_> {
         if obsolete && matches!(state.phase, Phase::Waiting(_)) {
             state.phase = Phase::Idle;
         }
-        state.hold = Some(Hold {
-            reason: Reason::RateLimited,
-            message: "The token has reached a rate limit of Graph in another call. This one is made once that is over.".to_owned(),
-            until: None,
-        });
+        state.hold = Some(Hold::new(
+            Reason::RateLimited,
+            "The token has reached a rate limit of Graph in another call. This one is made once that is over.".to_owned(),
+        ));
         self.settle(&state, requeue)
     }
 
@@ -208,6 +197,20 @@ impl Facts<'_> {
     ) -> Decision {
         let mut state = self.state_with_reading();
         let unclear = self.is_unconfirmed() || self.is_unchecked();
+        self.note_adoption(operation, &mut state, unclear, reading, digests);
+        self.settle(&state, self.until_observed())
+    }
+
+    /// Notes that Graph shows the number as the call would leave it, and that the last call did it if its outcome was unclear. This also
+    /// fulfils a request.
+    pub(super) fn note_adoption(
+        &self,
+        operation: Operation,
+        state: &mut State,
+        unclear: bool,
+        reading: &ReadOutcome,
+        digests: &Digests,
+    ) {
         let attempts = &mut state.record.attempts;
         let reason = match attempts.iter_mut().find(|a| a.counts()) {
             Some(attempt) if unclear => {
@@ -216,19 +219,6 @@ impl Facts<'_> {
             }
             _ => operation.not_needed(),
         };
-        self.note_adoption(operation, &mut state, reason, reading, digests);
-        self.settle(&state, self.until_observed())
-    }
-
-    /// Notes that Graph shows the number as the call would leave it. This also fulfils a request.
-    pub(super) fn note_adoption(
-        &self,
-        operation: Operation,
-        state: &mut State,
-        reason: Reason,
-        reading: &ReadOutcome,
-        digests: &Digests,
-    ) {
         operation.succeed(state, reason, reading.message.clone(), self.now);
         note_inputs(state, digests);
         if let Some(request) = self.observed.resource.register_request() {
@@ -258,8 +248,13 @@ impl Facts<'_> {
         self.settle(&state, self.poll())
     }
 
-    /// Waits to repeat a read whose answer does not say whether the number is registered; no attempt is spent.
-    pub(super) fn read_later(&self, reason: Option<Reason>, reading: &ReadOutcome) -> Decision {
+    /// Waits to repeat a read whose answer does not say what it was made for; no attempt is spent.
+    pub(super) fn read_later(
+        &self,
+        reason: Option<Reason>,
+        reading: &ReadOutcome,
+        what: &str,
+    ) -> Decision {
         let mut state = self.state_with_reading();
         state.record.unclear_reads = state.record.unclear_reads.saturating_add(1);
         let in_a_row = state.record.unclear_reads;
@@ -270,10 +265,7 @@ impl Facts<'_> {
         if state.verdict.is_none() {
             state.record.last_error.clone_from(&reading.error);
         }
-        let message = format!(
-            "a read does not tell whether the number is registered. {}",
-            reading.message
-        );
+        let message = format!("{what}. {}", reading.message);
         state.hold = None;
         let wait = Wait::new(reason.unwrap_or(Reason::GraphUnavailable), message, due);
         state.phase = Phase::waits(wait, self.is_confirming());
@@ -452,24 +444,11 @@ impl Facts<'_> {
         if let Phase::Unconfirmed(wait) = state.phase {
             state.phase = Phase::waits(wait, false);
         }
-        let requeue = Requeue::After(until(end, self.now));
-        self.hold_with(state, reason, what, end, requeue)
-    }
-
-    fn hold_with(
-        &self,
-        mut state: State,
-        reason: Reason,
-        what: &str,
-        end: Timestamp,
-        requeue: Requeue,
-    ) -> Decision {
         state.hold = Some(Hold {
-            reason,
-            message: what.to_owned(),
             until: Some(Time(end)),
+            ..Hold::new(reason, what.to_owned())
         });
-        self.settle(&state, requeue)
+        self.rest_in(state, Requeue::After(until(end, self.now)))
     }
 
     /// Waits for the confirm window of a call for this number, made for this resource or a peer.
@@ -490,8 +469,12 @@ impl Facts<'_> {
             }
             false => "a call for this number was made moments ago",
         };
-        let state = self.state_with_reading();
-        self.hold_with(state, Reason::OutcomeUnknown, what, end, requeue)
+        let mut state = self.state_with_reading();
+        state.hold = Some(Hold {
+            until: Some(Time(end)),
+            ..Hold::new(Reason::OutcomeUnknown, what.to_owned())
+        });
+        self.settle(&state, requeue)
     }
 
     /// Stalls if Graph has refused this PIN in a call that this status does not show: it would refuse it again.
