@@ -66,6 +66,11 @@ impl ReconcileError {
     pub fn is_gone(&self) -> bool {
         matches!(self, Self::Record(error) if error.is_gone())
     }
+
+    /// Whether the API server does not take a write as it is.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Record(error) if error.is_refusal())
+    }
 }
 
 /// Reconciles a resource in a slot.

@@ -30,6 +30,8 @@ use crate::telemetry::metrics::ReconcileResult;
 const FAILURE_BASE: Duration = Duration::from_millis(200);
 /// The longest wait after a failed reconciliation.
 const FAILURE_CAP: Duration = Duration::from_secs(60);
+/// The same where the API server does not take a write as it is: that seldom ends within minutes, and each try may read the number.
+const REFUSED_CAP: Duration = Duration::from_secs(600);
 
 /// The wait of a number that is to be observed while there is no slot for it, up to twice as long: thousands may wait.
 const NO_SLOT: Duration = Duration::from_secs(5);
@@ -354,11 +356,32 @@ async fn reconcile(
 /// Retries a failed reconciliation after a growing wait. The cause is the API server or another writer. While it lasts, the
 /// cached resource may be outdated, and each reconciliation may spend a read of the number for nothing.
 #[allow(clippy::needless_pass_by_value)] // the controller hands out an Arc
-fn on_failure(object: Arc<Watched>, _error: &ReconcileError, context: Arc<Context>) -> Action {
+fn on_failure(object: Arc<Watched>, error: &ReconcileError, context: Arc<Context>) -> Action {
     let failures = context
         .memory
         .notes
         .note_failure(&object.uid().unwrap_or_default());
+    Action::requeue(wait_after(failures, error.is_refusal()))
+}
+
+/// The wait after so many failures in a row.
+fn wait_after(failures: u32, refused: bool) -> Duration {
     let factor = 3_u32.saturating_pow(failures.saturating_sub(1));
-    Action::requeue(FAILURE_BASE.saturating_mul(factor).min(FAILURE_CAP))
+    let cap = if refused { REFUSED_CAP } else { FAILURE_CAP };
+    FAILURE_BASE.saturating_mul(factor).min(cap)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_write_is_tried_less_often() {
+        for refused in [false, true] {
+            assert_eq!(wait_after(1, refused), Duration::from_millis(200));
+            assert_eq!(wait_after(3, refused), Duration::from_millis(1800));
+        }
+        assert_eq!(wait_after(50, false), FAILURE_CAP);
+        assert_eq!(wait_after(50, true), REFUSED_CAP);
+    }
 }

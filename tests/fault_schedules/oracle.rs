@@ -251,7 +251,10 @@ impl Judge<'_> {
                 .filter(|post| self.is_requested(post))
                 .count();
             let calls = calls(report, operation);
-            let limit = (self.plan.attempt_limit + requested).min(10);
+            let limit = match operation {
+                Operation::Register => (self.plan.attempt_limit + requested).min(10),
+                Operation::Deregister => 10,
+            };
             // Each time that a ledger is forgotten, its calls are.
             let ledgers = 1 + self.forgotten(number) + self.replaced(number, operation);
             (calls > limit * ledgers).then(|| {

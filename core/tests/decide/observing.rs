@@ -877,3 +877,18 @@ fn a_number_whose_requested_call_is_held_back_is_observed() {
         assert_eq!(world.posts.len(), 1, "{name}");
     }
 }
+
+/// Two answers make a loss only if none between them says otherwise, whatever it was read for.
+#[test]
+fn a_read_before_a_requested_call_clears_a_suspicion() {
+    let mut world = observed();
+    world.reading = reading(RegistrationState::NotRegistered);
+    observe(&mut world);
+    assert!(world.status().loss_suspected_time.is_some());
+    world.reading = reading(RegistrationState::Registered);
+    world.annotate("now");
+    world.answer(pin_mismatch());
+    world.pass();
+    assert_eq!(world.posts.len(), 2);
+    assert!(world.status().loss_suspected_time.is_none());
+}

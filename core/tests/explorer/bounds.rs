@@ -125,11 +125,6 @@ pub(super) const MISSED: &[(Mutant, &str, bool)] = &[
         true,
     ),
     (
-        Mutant::NoBudget,
-        "1 a right registered deregister faults=3 deletions=1 calls=2",
-        true,
-    ),
-    (
         Mutant::WishForgotten,
         "1 a right registered deregister faults=2 deletions=1 releases=1",
         true,

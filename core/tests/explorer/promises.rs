@@ -163,7 +163,7 @@ pub(super) fn checked(state: &mut State, who: usize, run: &Run) {
             asked_for(state, run);
             undeclared(state, run);
             alone_in_leaving(state, who, run);
-            let limit = super::ATTEMPT_LIMIT;
+            let limit = Operation::Deregister.limit();
             let made = known(state, who, true, META_WINDOW.as_secs(), |call| {
                 !call.registers
             });

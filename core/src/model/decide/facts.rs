@@ -135,6 +135,9 @@ impl<'a> Facts<'a> {
             apply::note_reading(&mut state.record, reading, self.version(), self.now);
         }
         let reading = self.observed.reading.map(|reading| reading.state);
+        if reading == Some(RegistrationState::Registered) {
+            state.record.loss_suspected_time = None;
+        }
         // For a registered number, one read is a suspicion only.
         if reading == Some(RegistrationState::NotRegistered)
             && !state.is_registered()

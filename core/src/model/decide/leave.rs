@@ -402,7 +402,8 @@ impl Facts<'_> {
     /// The earliest time of the next call that the ledger allows, and what it waits for.
     fn departure_due(&self) -> Option<(Timestamp, String)> {
         let attempts = self.all_attempts(Operation::Deregister);
-        let limit = self.observed.policy.attempt_limit;
+        // None is left for people, who deregister elsewhere.
+        let limit = Operation::Deregister.limit();
         let waits = [
             due_after(self.attempts(), self.observed.policy),
             ledger::blocked_until(&attempts, self.now),
