@@ -26,8 +26,9 @@ pub(crate) use process::{Fault, Phase};
 /// How long a watch can bring nothing: then it is made anew.
 const DEAF: Duration = secs(300);
 
-/// How many steps one stretch of time may take before it counts as a loop without an end.
-const STEPS_MAX: usize = 2_000;
+/// How many steps one stretch of time may take before it counts as a loop without an end. Two resources that two processes each read every
+/// ten minutes take two thousand in 83 hours, the longest stretch.
+const STEPS_MAX: usize = 5_000;
 
 /// What happens to a process that reaches a point of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
