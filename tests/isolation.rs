@@ -203,6 +203,9 @@ async fn a_record_that_is_refused_holds_up_no_deletion_of_a_twin() {
     operator
         .until_metric("unrecorded_outcomes", |count| count == 1.0)
         .await;
+    // It is looked at, and waits for the lock, when it is deleted.
+    let edit = json!({"spec": {"observeInterval": "5h"}});
+    second.patch("twin", edit).await;
     second.delete("twin").await;
     second.until_gone("twin").await;
     assert_eq!(first.posts("3420"), 2);

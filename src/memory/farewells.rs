@@ -48,6 +48,15 @@ impl Farewells {
         before.is_none()
     }
 
+    /// The unanswered patch cannot take the finalizer off any more.
+    pub fn forget_doubt(&self, resource: &WhatsAppPhoneNumber) {
+        let mut by_uid = self.by_uid();
+        let uid = resource.uid().unwrap_or_default();
+        if matches!(by_uid.get(&uid), Some((_, Stage::InDoubt(_)))) {
+            by_uid.remove(&uid);
+        }
+    }
+
     /// Whether an unanswered patch may have taken the finalizer off, or may still do so.
     pub fn is_in_doubt(&self, resource: &WhatsAppPhoneNumber) -> bool {
         let now = self.clock.instant();
@@ -118,6 +127,13 @@ mod tests {
         assert!(!farewells.is_in_doubt(&second));
         assert_eq!(farewells.settle(&second), None);
         assert!(!farewells.tell(&second));
+
+        let fourth = with_uid("fourth");
+        farewells.doubt(&fourth, &farewell);
+        farewells.forget_doubt(&fourth);
+        farewells.forget_doubt(&first);
+        assert_eq!(farewells.settle(&fourth), None);
+        assert!(farewells.tell(&fourth) && !farewells.tell(&first));
 
         let third = with_uid("third");
         farewells.doubt(&third, &farewell);

@@ -310,17 +310,22 @@ impl Note {
 
 /// The number of Secrets that a change of may lift a stall, end the wait for a Secret, or have the number observed again.
 fn polled_secrets(resource: &WhatsAppPhoneNumber) -> usize {
+    match waits_for_secret(resource) {
+        true => secret_names(&resource.spec).len(),
+        false => 0,
+    }
+}
+
+/// Whether a change of a Secret may change something for the resource now.
+pub fn waits_for_secret(resource: &WhatsAppPhoneNumber) -> bool {
+    let leaves = resource.metadata.deletion_timestamp.is_some() && resource.has_finalizer();
     let waits = resource.status.as_ref().is_some_and(|status| {
         let hold = status.hold.as_ref();
         status.stall.is_some()
             || hold.is_some_and(|hold| hold.reason.is_secret_fault())
             || status.observation_waits_for_secret()
     });
-    if waits {
-        secret_names(&resource.spec).len()
-    } else {
-        0
-    }
+    leaves || waits
 }
 
 fn uid_of(resource: &WhatsAppPhoneNumber) -> String {

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use operator_core::api::WhatsAppPhoneNumber;
 use operator_core::model::machine::Note;
+use operator_core::model::twins::declares;
 use operator_core::model::{Cooldown, OpenClaim, Peers};
 
 use super::clock::Clock;
@@ -63,11 +64,21 @@ impl Memory {
         self.clock.instant() - self.started
     }
 
-    /// What is known of a number beyond the resource, whose others are given.
-    pub fn peers(&self, resource: &WhatsAppPhoneNumber, others: &[&WhatsAppPhoneNumber]) -> Peers {
+    /// What is known of a number beyond the resource, whose others are given, and those in namespaces that count as not watched. What is
+    /// known of these may be long over, so that they take no precedence; but their calls were made, and nobody takes their number off.
+    pub fn peers(
+        &self,
+        resource: &WhatsAppPhoneNumber,
+        others: &[&WhatsAppPhoneNumber],
+        left_out: &[&WhatsAppPhoneNumber],
+    ) -> Peers {
         let number = &resource.spec.phone_number_id;
-        let calls = self.history.with_ledgers(number, others);
-        Peers::of(resource, others, calls, self.clock.now())
+        let calls = self
+            .history
+            .with_ledgers(number, &[others, left_out].concat());
+        let peers = Peers::of(resource, others, calls, self.clock.now());
+        let declared = peers.declared || left_out.iter().any(|other| declares(other));
+        Peers { declared, ..peers }
     }
 
     /// Remembers what a reconciliation notes.
@@ -91,10 +102,8 @@ impl Memory {
             Note::FinalizerRefused(resource) => {
                 self.notes.note_finalizer_refused(resource);
             }
-            Note::FarewellInDoubt(resource, farewell) => {
-                self.farewells.doubt(resource, farewell);
-            }
-            Note::Stored { .. }
+            Note::FarewellInDoubt(..)
+            | Note::Stored { .. }
             | Note::Farewell(..)
             | Note::Departed(_)
             | Note::Outcome(..)
@@ -120,5 +129,25 @@ impl Memory {
 impl Default for Memory {
     fn default() -> Self {
         Self::new(&Clock::default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use testkit::builders::{claimed, registered, resource};
+
+    use super::*;
+
+    /// Nobody sees whether it still exists. Its calls were made all the same, and its number is not taken off.
+    #[test]
+    fn a_resource_that_is_left_out_takes_no_precedence_and_its_calls_count() {
+        let memory = Memory::default();
+        let elder = claimed(registered(resource("elder", 1)));
+        let own = resource("own", 2);
+        let peers = memory.peers(&own, &[&elder], &[]);
+        assert!(peers.owner.is_some() && peers.declared);
+        let left_out = memory.peers(&own, &[], &[&elder]);
+        assert!(left_out.owner.is_none() && left_out.declared);
+        assert_eq!(left_out.attempts, peers.attempts);
     }
 }

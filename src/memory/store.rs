@@ -16,6 +16,7 @@ use operator_core::api::{WhatsAppPhoneNumber, WhatsAppPhoneNumberStatus};
 use operator_core::credentials::secret_names;
 use operator_core::model::twins::lost_precedence;
 
+use super::notes::waits_for_secret;
 use super::process::Memory;
 
 /// A resource from a watch. One that cannot be parsed does not stop the others.
@@ -129,6 +130,16 @@ impl ResourceStore {
         stored.collect()
     }
 
+    /// Whether a resource is being deleted, as far as its watch has brought.
+    pub fn is_deleted(&self, key: &Key) -> bool {
+        let Some(wake) = self.names().wake(key) else {
+            return true;
+        };
+        let stored = self.get(wake.watch, key);
+        let meta = stored.as_deref().map(Resource::meta);
+        meta.is_none_or(|meta| meta.deletion_timestamp.is_some())
+    }
+
     /// The resources of other watches that share a number with one of this watch, to be reconciled.
     pub fn wake_twins(&self, watch: usize) -> Vec<Wake> {
         let names = self.names();
@@ -159,19 +170,12 @@ impl ResourceStore {
         woken.collect()
     }
 
-    /// The resources of a watch that may wait for a Secret, to be reconciled: those that are not registered or cannot be observed, those
-    /// whose requested call is not made, and those that are being deleted.
+    /// The resources of a watch that wait for a change of a Secret, to be reconciled.
     pub fn wake_waiting(&self, watch: usize) -> Vec<Wake> {
         let stored = self.stores.get(watch).map(Store::state);
         let waiting = stored.into_iter().flatten().filter(|object| {
             let resource = object.0.as_ref().ok();
-            let status = resource.map(WhatsAppPhoneNumber::status_or_unseen);
-            status.is_some_and(|status| {
-                status.registration.is_none()
-                    || status.observation_waits_for_secret()
-                    || status.stall.is_some()
-                    || status.hold.is_some()
-            }) || resource.is_some_and(|resource| resource.metadata.deletion_timestamp.is_some())
+            resource.is_some_and(waits_for_secret)
         });
         waiting
             .map(|object| Wake::now(watch, key_of(object.as_ref())))
@@ -410,7 +414,9 @@ mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use kube::runtime::reflector::{self, store::Writer};
 
-    use operator_core::api::{Hold, Observation, ObservationFault, Operation, Reason, Stall};
+    use operator_core::api::{
+        DEREGISTER_FINALIZER, Hold, Observation, ObservationFault, Operation, Reason, Stall,
+    };
     use testkit::builders::{claimed, registered, resource, spec};
 
     use super::*;
@@ -481,7 +487,7 @@ mod tests {
         watched.2.history.note(&old, &made);
         let again = with_uid(resource("number", 2), "b");
         list(&mut watched, std::slice::from_ref(&again));
-        let earlier = |resource| watched.2.peers(resource, &[]).earlier.len();
+        let earlier = |resource| watched.2.peers(resource, &[], &[]).earlier.len();
         assert_eq!((earlier(&again), earlier(&old)), (1, 0));
     }
 
@@ -494,7 +500,7 @@ mod tests {
         let mut watched = after(std::slice::from_ref(&leaving));
         list(&mut watched, &[]);
         list(&mut watched, std::slice::from_ref(&leaving));
-        assert!(watched.2.peers(&leaving, &[]).earlier.is_empty());
+        assert!(watched.2.peers(&leaving, &[], &[]).earlier.is_empty());
     }
 
     #[test]
@@ -544,13 +550,18 @@ mod tests {
             }),
             with("deleted", |resource| {
                 resource.metadata.deletion_timestamp = Some(Time(Timestamp::now()));
+                resource.metadata.finalizers = Some(vec![DEREGISTER_FINALIZER.to_owned()]);
+            }),
+            with("blocked", |resource| {
+                let hold = Hold::new(Reason::RegistrationBlocked, String::new());
+                resource.status.get_or_insert_default().hold = Some(hold);
             }),
         ];
         let (index, ..) = after(&resources);
         let woken = index.wake_waiting(0).into_iter();
         let woken: Vec<_> = woken.map(|wake| wake.key.name).collect();
         let woken: BTreeSet<_> = woken.iter().map(String::as_str).collect();
-        let expected = ["new", "refused", "requested", "held", "deleted"];
+        let expected = ["refused", "requested", "held", "deleted"];
         assert_eq!(woken, BTreeSet::from(expected));
     }
 

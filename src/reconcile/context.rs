@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::ListParams;
 use kube::{Api, Client, CustomResourceExt as _, Resource, ResourceExt as _};
@@ -23,11 +24,14 @@ use super::graph_client::GraphClient;
 use super::missing::is_missing;
 use super::slots::Slots;
 use crate::config::Scope;
-use crate::memory::{Memory, Pulses, ResourceStore, WatchId, WatchStates};
+use crate::memory::{Memory, Pulses, ResourceStore, WatchId, WatchStates, key_of};
 use crate::telemetry::metrics::Metrics;
 
 /// How long the list of a number's resources in one namespace may take.
 const LIST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether a reconciliation may wait for its number any longer.
+const LOCK_LOOK: Duration = Duration::from_millis(500);
 
 /// The wait before a resource whose finalizer may be off is read again, doubled up to [`DOUBT_CAP`].
 const DOUBT_BASE: Duration = Duration::from_secs(1);
@@ -52,6 +56,8 @@ pub struct Context {
     /// Whether this process is the leader.
     pub leads: watch::Receiver<bool>,
     pub scope: Scope,
+    /// Held by the one watch whose resources are woken because they may wait for a Secret that is not watched.
+    pub secret_turn: tokio::sync::Mutex<()>,
     pub slots: Slots,
     /// The calls and events that may outlive the reconciliation that started them.
     pub tasks: TaskTracker,
@@ -120,6 +126,22 @@ impl Context {
         }
     }
 
+    /// Waits for the time at which a reconciliation of the resource must not wait for anything else any more: the deadline of its deletion, or
+    /// a deletion that it does not know of.
+    pub async fn given_up(&self, resource: &WhatsAppPhoneNumber) {
+        let key = key_of(resource);
+        loop {
+            let over = match self.policy.release_time(resource) {
+                Some(release) => release <= Timestamp::now(),
+                None => self.store.is_deleted(&key),
+            };
+            if over {
+                return;
+            }
+            tokio::time::sleep(LOCK_LOOK).await;
+        }
+    }
+
     /// Finds out what became of an unanswered patch that takes the finalizer off, and tells what becomes of the number once it is off: the
     /// watch may miss that, and then there is nothing left to reconcile.
     pub fn resolve_doubt(self: &Arc<Self>, resource: &WhatsAppPhoneNumber) {
@@ -128,7 +150,12 @@ impl Context {
             let mut wait = DOUBT_BASE;
             while context.memory.farewells.is_in_doubt(&resource) {
                 match context.recorder.newest(&resource).await {
-                    Ok(newest) if newest.uid() == resource.uid() && newest.has_finalizer() => {}
+                    Ok(newest) if newest.uid() == resource.uid() && newest.has_finalizer() => {
+                        // The patch was for the version that it names, so another one cannot be taken off by it any more.
+                        if newest.resource_version() != resource.resource_version() {
+                            return context.memory.farewells.forget_doubt(&resource);
+                        }
+                    }
                     Err(error) if !error.is_gone() => {}
                     Ok(_) | Err(_) => return context.tell_of_departed(&resource),
                 }

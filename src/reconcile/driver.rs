@@ -11,7 +11,6 @@ use operator_core::graph::{Call, ReadFields};
 use operator_core::model::machine::{
     Effect, Failure, Input, Machine, PatchFault, Process as _, Purpose, Unavailable, WriteFault,
 };
-use operator_core::model::schedule::until;
 use operator_core::model::{Requeue, event};
 use thiserror::Error;
 use tracing::{Instrument, debug, info_span, warn};
@@ -34,6 +33,9 @@ const TELL_OF_RECORD: Duration = Duration::from_secs(1);
 
 /// The wait after a call whose task panicked.
 const AFTER_PANIC: Duration = Duration::from_secs(1);
+
+/// The resource has changed so that its reconciliation has to begin again.
+struct Outdated;
 
 /// A failed reconciliation. It is retried.
 #[derive(Debug, Error)]
@@ -87,6 +89,10 @@ pub async fn reconcile(
     loop {
         effect = match effect {
             Effect::End(end) => return driver.end(end),
+            Effect::Lock => match driver.lock().await {
+                Ok(()) => driver.step(Input::Locked),
+                Err(Outdated) => return Ok(Action::requeue(Duration::ZERO)),
+            },
             Effect::Write {
                 purpose: Purpose::Claim,
                 ..
@@ -174,10 +180,6 @@ impl Driver {
     /// Performs an effect.
     async fn perform(&mut self, effect: Effect) -> Input {
         match effect {
-            Effect::Lock => {
-                self.lock().await;
-                Input::Locked
-            }
             Effect::ReadResource { wait } => {
                 if !wait.is_zero() {
                     self.wait_to_record(wait).await;
@@ -225,8 +227,8 @@ impl Driver {
             }
             Effect::Finalizer { on, set } => self.patch_finalizer(&on, set).await,
             Effect::Call(operation) => self.call_graph(operation).await,
-            // The caller takes it before.
-            Effect::End(_) => Input::Locked,
+            // The caller takes them before.
+            Effect::Lock | Effect::End(_) => Input::Locked,
         }
     }
 
@@ -263,32 +265,35 @@ impl Driver {
     }
 
     /// Takes the lock of the number. Its holder may need a long time, so no slot is held while waiting for the lock. Because nobody waits
-    /// for a lock in a slot, the wait for a slot ends. Nor does a deletion wait for it beyond its deadline, from which on no call is made.
-    async fn lock(&mut self) {
+    /// for a lock in a slot, the wait for a slot ends. Nor does a deletion wait for it beyond its deadline, after which no call is made.
+    ///
+    /// # Errors
+    /// When the resource was deleted meanwhile: another reconciliation knows the deadline.
+    async fn lock(&mut self) -> Result<(), Outdated> {
         self.guard = None;
         self.inputs = None;
         self.unrecorded = None;
-        let number = &self.machine.resource().spec.phone_number_id;
+        let resource = self.machine.resource();
         let locks = &self.context.memory.locks;
-        let release = self.context.policy.release_time(self.machine.resource());
-        self.guard = locks.try_lock(number);
-        while self.guard.is_none() {
+        self.guard = locks.try_lock(&resource.spec.phone_number_id);
+        if self.guard.is_none() {
             self.slot = None;
-            let lock = locks.lock(number);
-            let Some(release) = release else {
-                self.guard = Some(lock.await);
-                break;
+            let lock = locks.lock(&resource.spec.phone_number_id);
+            let given_up = self.context.given_up(resource);
+            self.guard = tokio::select! {
+                guard = lock => Some(guard),
+                () = given_up => None,
             };
-            let left = until(release, Timestamp::now());
-            if left.is_zero() {
-                break;
+            let release = self.context.policy.release_time(resource);
+            if self.guard.is_none() && release.is_none() {
+                return Err(Outdated);
             }
-            self.guard = tokio::time::timeout(left, lock).await.ok();
         }
         if self.slot.is_none() {
             let resource = self.machine.resource();
             self.slot = self.context.slots.again(resource).await;
         }
+        Ok(())
     }
 
     /// Waits before the next attempt to record the outcome. The number stays locked, but the slot is free for others: the API server may

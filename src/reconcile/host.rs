@@ -8,7 +8,6 @@ use operator_core::api::{Reason, WhatsAppPhoneNumber};
 use operator_core::credentials::Digests;
 use operator_core::model::machine::{Note, Process};
 use operator_core::model::observe::Plan;
-use operator_core::model::twins::declares;
 use operator_core::model::{Cooldown, OpenClaim, Peers, Policy, event};
 use tracing::{info, warn};
 
@@ -87,14 +86,10 @@ impl Process for Host<'_> {
     fn peers(&self, resource: &WhatsAppPhoneNumber) -> Peers {
         let number = &resource.spec.phone_number_id;
         let stored = self.0.store.others(number, &key_of(resource));
-        let others = || stored.iter().filter_map(|other| other.0.as_ref().ok());
-        // What is known of a namespace that counts as not watched may be long over, but no number is taken from there.
-        let watched: Vec<_> = others().filter(|other| !self.is_left_out(other)).collect();
-        let peers = self.0.memory.peers(resource, &watched);
-        Peers {
-            declared: others().any(declares),
-            ..peers
-        }
+        let others = stored.iter().filter_map(|other| other.0.as_ref().ok());
+        let (left_out, watched): (Vec<_>, Vec<_>) =
+            others.partition(|other| self.is_left_out(other));
+        self.0.memory.peers(resource, &watched, &left_out)
     }
 
     fn has_peers(&self, resource: &WhatsAppPhoneNumber) -> bool {

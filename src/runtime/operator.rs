@@ -190,6 +190,7 @@ fn context(
         watches: Arc::new(WatchStates::new(watched, Clock::default())),
         leads: leadership.receiver(),
         scope,
+        secret_turn: tokio::sync::Mutex::default(),
         slots: Slots::new(settings.concurrency),
         tasks: TaskTracker::new(),
         shutdown,

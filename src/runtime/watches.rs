@@ -250,8 +250,8 @@ async fn follow_secrets(
     tokio::join!(followed, poll_for_secrets(&context, number, &id, &wakes));
 }
 
-/// Wakes the resources that may wait for a Secret one after the other, again and again, for as long as no watch reports changes. So fast
-/// that not more Secrets are read in a minute than where they are not to be watched at all.
+/// Wakes the resources that wait for a Secret one after the other, again and again, while no watch reports changes. All watches take
+/// turns, so that no more Secrets are read in a minute than with `--secret-watch=false`.
 async fn poll_for_secrets(context: &Context, number: usize, id: &WatchId, wakes: &Wakes) {
     let is_off = || context.watches.is_down(id) || context.watches.is_left_out(id);
     loop {
@@ -263,6 +263,7 @@ async fn poll_for_secrets(context: &Context, number: usize, id: &WatchId, wakes:
             if !is_off() {
                 break;
             }
+            let _turn = context.secret_turn.lock().await;
             wakes.send(vec![wake]);
             tokio::time::sleep(PER_POLLED_SECRET.mul_f64(SECRETS)).await;
         }
@@ -361,7 +362,10 @@ fn on_failure(object: Arc<Watched>, error: &ReconcileError, context: Arc<Context
         .memory
         .notes
         .note_failure(&object.uid().unwrap_or_default());
-    Action::requeue(wait_after(failures, error.is_refusal()))
+    let resource = object.0.as_ref().ok();
+    // A deletion has a deadline.
+    let leaves = resource.is_some_and(|resource| resource.metadata.deletion_timestamp.is_some());
+    Action::requeue(wait_after(failures, error.is_refusal() && !leaves))
 }
 
 /// The wait after so many failures in a row.

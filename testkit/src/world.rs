@@ -87,6 +87,8 @@ pub struct World {
     pub short_reading: Option<ReadOutcome>,
     /// The answer to the optional read: whether the number is one of the Business app, and the review of a new name.
     pub details: PhoneNumberStatus,
+    /// Whether that read meets a rate limit.
+    pub details_limited: bool,
     /// What becomes of the next claims; success where nothing is left.
     pub fates: VecDeque<Fate>,
     pub cool_downs: HashMap<String, Cooldown>,
@@ -162,6 +164,7 @@ impl World {
             secrets: Ok(digests("token", "pin")),
             reading: reading(RegistrationState::NotRegistered),
             short_reading: None,
+            details_limited: false,
             details: PhoneNumberStatus {
                 on_business_app: Some(false),
                 ..PhoneNumberStatus::default()
@@ -270,6 +273,9 @@ impl World {
     fn answer_to_read(&self, fields: ReadFields) -> ReadOutcome {
         let answer = match (fields, &self.short_reading) {
             (ReadFields::Deciding, Some(answer)) => answer.clone(),
+            (ReadFields::Optional, _) if self.details_limited => {
+                reading(RegistrationState::Wait(Reason::RateLimited))
+            }
             (ReadFields::Optional, _) => ReadOutcome {
                 phone_number: Some(self.details.clone()),
                 ..reading(RegistrationState::Unclear(None))

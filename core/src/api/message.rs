@@ -92,7 +92,7 @@ pub fn explain_unobserved(what: &str, reason: Reason) -> String {
     };
     let next = match reason.advice().contains(REGISTER_REQUESTED_AT) {
         true => {
-            " No register call is needed: the operator reads the number again in the next interval, and soon after the token has changed."
+            " No register call is needed: the operator reads the number again at the next observation, and within ten minutes after a new token."
         }
         false => "",
     };

@@ -281,7 +281,8 @@ pub struct Hold {
     /// The end of the hold, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Time>,
-    /// Since when a Secret is missing or may not be read, while the resource is being deleted: that is waited for a few minutes only.
+    /// The time since which a Secret has been missing or unreadable while the resource is being deleted. The operator waits five minutes for
+    /// it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
 }

@@ -208,6 +208,9 @@ impl Facts<'_> {
             Some(false) => None,
             // Only a person may call without knowing.
             None if self.request().is_some() => None,
+            None if details.state == RegistrationState::Wait(Reason::RateLimited) => {
+                Some(self.wait_by_read(Reason::RateLimited, details, digests))
+            }
             None => {
                 let what = format!(
                     "no read tells whether the number is connected to the WhatsApp Business app, for which Meta refuses register calls. To \

@@ -624,8 +624,9 @@ impl Machine {
         process: &mut impl Process,
     ) -> Effect {
         let limited = RegistrationState::Wait(Reason::RateLimited);
-        if let (Some(reading), Some(wait)) = (&round.reading, &status.token_wait)
-            && reading.state == limited
+        let mut readings = [&round.reading, &round.details].into_iter().flatten();
+        if let Some(wait) = &status.token_wait
+            && readings.any(|reading| reading.state == limited)
         {
             process.note(Note::Cooldown(wait));
         }
@@ -931,10 +932,8 @@ fn read_back(process: &impl Process) -> Effect {
 
 /// Whether the deadline of a deletion is over, so that nothing but the finalizer holds the resource.
 fn is_overdue(resource: &WhatsAppPhoneNumber, process: &impl Process) -> bool {
-    let deadline = process.policy().life.deregister_deadline;
-    let deleted = resource.metadata.deletion_timestamp.as_ref();
-    let over = deleted.is_some_and(|deleted| plus(deleted.0, deadline) <= process.now());
-    over && resource.has_finalizer()
+    let release = process.policy().release_time(resource);
+    release.is_some_and(|release| release <= process.now())
 }
 
 // === impl Round ===

@@ -196,7 +196,10 @@ impl Summary {
             (View::Stalled, loss.reason.advice().to_owned())
         };
         let message = loss.message.trim_end_matches('.');
-        Self::new(view, loss.reason, format!("{what}. {message}. {then}"))
+        // A long text from Graph is cut in favour of what follows.
+        let most = MESSAGE.saturating_sub(then.chars().count() + 2);
+        let message = cut(&one_line(&format!("{what}. {message}")), most);
+        Self::new(view, loss.reason, format!("{message}. {then}"))
     }
 
     fn in_flight(operation: Operation) -> Self {

@@ -856,13 +856,23 @@ fn a_requested_call_for_a_lost_number_without_an_answer_is_confirmed_soon() {
 #[test]
 fn a_number_whose_requested_call_is_held_back_is_observed() {
     type Change = fn(&mut World);
-    let changes: [(&str, Change); 2] = [
+    let changes: [(&str, Change); 3] = [
         ("a block", |world| {
-            let hour_ago = plus(world.now, Duration::ZERO) - jiff::SignedDuration::from_hours(1);
+            let hour_ago = world.now - jiff::SignedDuration::from_hours(1);
             world.peers.attempts = vec![attempt("theirs", hour_ago, Reason::RegistrationBlocked)];
         }),
         ("an older CRD", |world| {
             world.dropped_fields = Some("wait".to_owned())
+        }),
+        ("a block, after a read that told nothing", |world| {
+            let hour_ago = world.now - jiff::SignedDuration::from_hours(1);
+            world.peers.attempts = vec![attempt("theirs", hour_ago, Reason::RegistrationBlocked)];
+            world.reading = reading(RegistrationState::Unclear(None));
+            world.annotate("once");
+            world.pass();
+            assert!(world.status().unclear_reads > 0);
+            world.reading = reading(RegistrationState::Registered);
+            world.wait(hours(1));
         }),
     ];
     for (name, change) in changes {
@@ -891,4 +901,35 @@ fn a_read_before_a_requested_call_clears_a_suspicion() {
     world.pass();
     assert_eq!(world.posts.len(), 2);
     assert!(world.status().loss_suspected_time.is_none());
+}
+
+/// Its token sees the number again: it is no worse than another resource's.
+#[test]
+fn a_read_before_a_requested_call_ends_the_fault_of_an_observation() {
+    let mut world = observed();
+    world.reading = failed_reading(
+        RegistrationState::Stall(Reason::TokenRejected),
+        graph_error(401, 190, None),
+    );
+    observe(&mut world);
+    assert_eq!(observed_condition(&world).unwrap(), "False TokenRejected");
+    world.reading = reading(RegistrationState::Registered);
+    world.annotate("now");
+    world.answer(pin_mismatch());
+    world.pass();
+    assert_eq!(
+        observed_condition(&world).unwrap(),
+        "True ObservationSucceeded"
+    );
+}
+
+/// The optional read before a recovery meets a limit of the token like any other read.
+#[test]
+fn a_limit_that_the_optional_read_meets_is_the_tokens() {
+    let mut world = observed();
+    lose_and_recover(&mut world);
+    world.details_limited = true;
+    world.pass();
+    let wait = world.status().token_wait.clone().expect("a wait");
+    assert!(world.cool_downs.contains_key(&wait.digest));
 }

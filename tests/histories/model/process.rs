@@ -503,7 +503,7 @@ impl machine::Process for Host<'_> {
         let own = name_of(resource);
         let others = self.0.view.iter().filter(|(name, _)| **name != own);
         let others: Vec<_> = others.map(|(_, other)| other).collect();
-        self.0.memory.peers(resource, &others)
+        self.0.memory.peers(resource, &others, &[])
     }
 
     fn has_peers(&self, resource: &WhatsAppPhoneNumber) -> bool {

@@ -138,6 +138,13 @@ impl<'a> Facts<'a> {
         if reading == Some(RegistrationState::Registered) {
             state.record.loss_suspected_time = None;
         }
+        let told = matches!(
+            reading,
+            Some(RegistrationState::Registered | RegistrationState::NotRegistered)
+        );
+        if let Some(observation) = state.record.observation.as_mut().filter(|_| told) {
+            observation.fault = None;
+        }
         // For a registered number, one read is a suspicion only.
         if reading == Some(RegistrationState::NotRegistered)
             && !state.is_registered()

@@ -416,7 +416,7 @@ impl Facts<'_> {
             state.phase = self.last_wait(due);
         }
         state.hold = state.hold.filter(|hold| hold.until.is_some());
-        self.settle(&state, requeue)
+        self.rest_in(state, requeue)
     }
 
     /// The wait after the last attempt.
