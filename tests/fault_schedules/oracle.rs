@@ -385,6 +385,9 @@ impl Judge<'_> {
                 continue; // The entry is gone; that the number is registered is the other checks' matter.
             }
             let entry = last.attempts().iter().find(|attempt| attempt.id == id);
+            if self.went_with_open_claim(&uid, &id) {
+                continue; // There was nothing to record it in.
+            }
             let registers = post.operation == Operation::Register;
             // A number that was taken off keeps its PIN at Graph, and the Secret may have another one by now. Where it is taken off just
             // after a call whose answer was lost, no read shows that the call has acted.
@@ -784,6 +787,20 @@ impl Judge<'_> {
             let mut versions = claims.filter_map(|(_, id)| self.claimed(&id)).peekable();
             versions.peek().is_some() && versions.all(|version| is(post, version))
         })
+    }
+
+    /// Whether a resource was deleted while this claim was open: nothing holds it but its finalizer.
+    fn went_with_open_claim(&self, uid: &str, id: &str) -> bool {
+        let of = |version: &&Version| version.object.uid().as_deref() == Some(uid);
+        let mut versions = self.seen.versions.iter().filter(of);
+        let held = versions
+            .clone()
+            .any(|version| version.object.has_finalizer());
+        let open = |attempt: &LedgerEntry| attempt.id == id && attempt.is_open();
+        let gone = versions
+            .next_back()
+            .is_some_and(|last| last.deleted && last.object.attempts().iter().any(open));
+        gone && !held
     }
 
     /// A resource as it was seen last.
