@@ -1212,3 +1212,16 @@ fn a_page_that_asks_for_hours_is_asked_again_soon() {
     assert_eq!(world.deregisters.len(), 1);
     assert_eq!(outcome(&world), Some(FarewellOutcome::Deregistered));
 }
+
+/// The clock was ahead when the Secret was missed.
+#[test]
+fn a_secret_is_not_missing_since_a_time_to_come() {
+    let mut world = deleted();
+    world.lose_secret();
+    world.pass();
+    world.now -= jiff::SignedDuration::from_mins(30);
+    world.pass();
+    let hold = world.status().hold.as_ref().expect("a hold");
+    let since = hold.since.as_ref().expect("a time");
+    assert!(since.0 <= world.now);
+}

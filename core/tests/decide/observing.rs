@@ -933,3 +933,27 @@ fn a_limit_that_the_optional_read_meets_is_the_tokens() {
     let wait = world.status().token_wait.clone().expect("a wait");
     assert!(world.cool_downs.contains_key(&wait.digest));
 }
+
+/// Only a call since the loss whose answer does not tell may be what registered the number.
+#[test]
+fn what_did_not_register_a_lost_number_is_not_said_to() {
+    let mut before = observed();
+    before.annotate("before");
+    before.answer(unknown());
+    before.pass();
+    before.run_for(secs(600));
+    before.reading = reading(RegistrationState::NotRegistered);
+    observe(&mut before);
+    observe(&mut before);
+    assert!(before.status().loss.is_some());
+    let mut refused = lost();
+    refused.annotate("now");
+    refused.answer(pin_mismatch());
+    refused.pass();
+    for (name, mut world) in [("before the loss", before), ("refused", refused)] {
+        world.reading = reading(RegistrationState::Registered);
+        observe(&mut world);
+        let shown = "Registered=True Failed=False AlreadyRegistered";
+        assert_eq!(world.shown(), shown, "{name}");
+    }
+}
