@@ -4,14 +4,14 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use operator_core::api::Reason;
+use operator_core::api::{Operation, Reason};
 use operator_core::graph::RegistrationState;
 
 use super::life::{Case, Guarantee, ROUNDING};
 use super::meaning::{Answer, Departure, Said};
 use super::oracle::{Held, check};
 use super::trace::Call;
-use super::{LIMIT, TIMEOUT, WINDOW};
+use super::{TIMEOUT, WINDOW};
 
 /// So many reads that do not tell are followed by a call (protocol, "Reading the number": "reads three more times").
 const UNCLEAR_READS: usize = 4;
@@ -27,13 +27,13 @@ pub enum Told {
     InDoubt,
 }
 
+/// How many deregister calls there may be in 72 hours: `--attempt-limit` is about register calls.
+const LIMIT: usize = Operation::Deregister.limit();
+
 /// All guarantees.
 pub const GUARANTEES: &[Guarantee] = &[
     ("no register call", no_register_call),
-    (
-        "no more deregister calls than the attempt limit",
-        keeps_the_limit,
-    ),
+    ("no more deregister calls than ten", keeps_the_limit),
     (
         "every deregister call is preceded by two reads",
         looks_before_it_leaps,
