@@ -276,4 +276,9 @@ fn an_earlier_resource_has_the_name_and_another_uid() {
     let mut other = resource("other", 1);
     other.metadata.uid = Some("b".to_owned());
     assert!(Peers::of(&other, &[], calls, SOON).earlier.is_empty());
+    // A register call has taken no number off.
+    let registered = known(&called(resource("own", 1), "call", 0));
+    let mut own = with_uid("b");
+    own.status = None;
+    assert!(Peers::of(&own, &[], registered, SOON).earlier.is_empty());
 }

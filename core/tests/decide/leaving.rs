@@ -1225,3 +1225,13 @@ fn a_secret_is_not_missing_since_a_time_to_come() {
     let since = hold.since.as_ref().expect("a time");
     assert!(since.0 <= world.now);
 }
+
+#[test]
+fn only_what_the_finalizer_holds_has_a_time_of_release() {
+    let mut world = deleted();
+    let deadline = world.policy.life.deregister_deadline;
+    let release = world.policy.release_time(&world.resource);
+    assert_eq!(release, Some(plus(world.now, deadline)));
+    world.resource.metadata.finalizers = None;
+    assert_eq!(world.policy.release_time(&world.resource), None);
+}

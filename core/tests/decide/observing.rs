@@ -957,3 +957,22 @@ fn what_did_not_register_a_lost_number_is_not_said_to() {
         assert_eq!(world.shown(), shown, "{name}");
     }
 }
+
+/// What the operator goes on with by itself is said so.
+#[test]
+fn a_recovery_that_waits_goes_on() {
+    let mut world = observed();
+    lose_and_recover(&mut world);
+    world.answer(refused(500, 131_000, None));
+    world.pass();
+    let of = |type_| find(world.status(), type_).expect("a condition");
+    let ready = &of(conditions::READY).message;
+    assert!(ready.contains("The operator registers it again"), "{ready}");
+    // Another PIN is noticed: the annotation is not needed.
+    let mut world = observed();
+    lose_and_recover(&mut world);
+    world.answer(pin_mismatch());
+    world.pass();
+    let failed = find(world.status(), conditions::FAILED).expect("Failed");
+    assert!(failed.message.contains("notices a new PIN automatically"));
+}
