@@ -1120,18 +1120,12 @@ fn a_secret_that_is_made_again_late_in_a_deletion_is_waited_for() {
     world.answer(refused(403, 200, None));
     world.run_for(secs(600));
     assert!(world.is(conditions::STALLED));
-    let ready = std::mem::replace(
-        &mut world.secrets,
-        Err(SecretFault {
-            reason: Reason::SecretNotFound,
-            message: "the Secret meta does not exist".to_owned(),
-        }),
-    );
+    world.lose_secret();
     world.pass();
     world.wait(secs(200));
     world.pass();
     assert_eq!(outcome(&world), None);
-    world.secrets = ready.map(|_| digests("another", "pin"));
+    world.secrets = Ok(digests("another", "pin"));
     run(&mut world);
     assert_eq!(world.deregisters.len(), 2);
 }
@@ -1168,13 +1162,8 @@ fn a_refusal_is_shown_again_after_what_lay_over_it() {
     world.cool_down("token", plus(world.now, secs(60)));
     world.pass();
     assert_eq!(world.shown(), shown, "it makes no call that has to wait");
-    let ready = std::mem::replace(
-        &mut world.secrets,
-        Err(SecretFault {
-            reason: Reason::SecretNotFound,
-            message: "the Secret meta does not exist".to_owned(),
-        }),
-    );
+    let ready = world.secrets.clone();
+    world.lose_secret();
     world.pass();
     assert_ne!(world.shown(), shown);
     world.secrets = ready;
