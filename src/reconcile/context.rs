@@ -133,6 +133,8 @@ impl Context {
         loop {
             let over = match self.policy.release_time(resource) {
                 Some(release) => release <= Timestamp::now(),
+                // One that is deleted and that nothing of the operator's holds may wait like any other.
+                None if resource.metadata.deletion_timestamp.is_some() => false,
                 None => self.store.is_deleted(&key),
             };
             if over {
